@@ -1,0 +1,272 @@
+"""Models on disk: ``model.safetensors`` beside ``config.json``, never a pickle."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from satclip_lib.files import is_offline, sha256_of_file, write_atomically
+from satclip_lib.hub import (
+    CARD_NAME,
+    CONFIG_NAME,
+    WEIGHTS_NAME,
+    CheckpointError,
+    find_checkpoint,
+    make_model_card,
+)
+from satclip_lib.image_encoder import make_image_encoder
+from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
+from satclip_lib.model import SatCLIP
+from satclip_lib.published import read_published
+
+FORMAT = "satclip-lib/1"
+LOCATION_PREFIX = "location_encoder."
+
+__all__ = [
+    "CheckpointError",
+    "convert_published",
+    "hash_checkpoint",
+    "load_config",
+    "load_satclip",
+    "push_to_hub",
+    "save_pretrained",
+]
+
+
+def load_satclip(
+    name_or_path: Path | str,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    image_encoder: bool = False,
+    revision: str | None = None,
+) -> LocationEncoder | SatCLIP:
+    """Load a model in eval mode. No code in its files is run.
+
+    By default only the location encoder's tensors are read.
+
+    Args:
+        name_or_path: a folder that :func:`save_pretrained` wrote, a ``.ckpt`` file in the
+            published layout, a published model ("satclip-vit16-l40" or
+            "microsoft/SatCLIP-ViT16-L40"), another Hugging Face id with a model of ours, or the
+            https address of a ``.ckpt`` file. What exists on disk is meant first. Downloads are
+            cached; with ``SATCLIP_OFFLINE=1`` there are none.
+        dtype: of the weights and embeddings. The published location encoders are float64; float32
+            embeddings agree with those of ``torch.float64``, the reference.
+        device: where the model goes.
+        image_encoder: return the whole :class:`SatCLIP` instead of its location encoder.
+        revision: commit on the Hugging Face Hub, see :func:`satclip_lib.hub.find_checkpoint` for
+            what is loaded without it.
+
+    Returns:
+        A module with ``model(lonlat) -> (batch, embed_dim)``, not normalised, or the whole
+        :class:`SatCLIP`.
+
+    Raises:
+        FileNotFoundError: if there is no such checkpoint, or it cannot be downloaded.
+        CheckpointError: if it is damaged, tries to run code, or is of a kind not implemented.
+
+    Example:
+        >>> model = load_satclip("satclip-vit16-l40")
+        >>> model(torch.tensor([[2.35, 48.86], [139.69, 35.69]])).shape
+        torch.Size([2, 256])
+    """
+    path = find_checkpoint(name_or_path, revision=revision)
+    prefix = "" if image_encoder else LOCATION_PREFIX
+    if path.is_file():
+        config, tensors = read_published(path)
+        tensors = {name: x for name, x in tensors.items() if name.startswith(prefix)}
+    else:
+        config = load_config(path)
+        tensors = _read_tensors(path / WEIGHTS_NAME, prefix=prefix)
+    model = _make_model(config, path, image_encoder=image_encoder).to(dtype)
+    if not image_encoder:
+        tensors = {name.removeprefix(prefix): x for name, x in tensors.items()}
+    _fill(model, tensors, path)
+    return model.to(device).eval()
+
+
+def save_pretrained(
+    model: SatCLIP | LocationEncoder,
+    folder: Path | str,
+    *,
+    provenance: dict | None = None,
+    model_card: bool = False,
+) -> Path:
+    """Write a model to a folder, all of it or nothing.
+
+    Args:
+        model: both towers (the image encoder's frozen weights are written too), or a location
+            encoder alone.
+        folder: becomes ``folder/config.json`` and ``folder/model.safetensors``; replaced if there.
+        provenance: JSON-ready facts about the training run, kept under ``"provenance"``. A
+            ``"licence"`` among them is that of the weights, for the model card; else it is MIT.
+        model_card: also write ``folder/README.md``, as the Hugging Face Hub shows it.
+    """
+    whole = isinstance(model, SatCLIP)
+    config = {
+        "location_encoder": (model.location_encoder if whole else model).config_dict(),
+        "image_encoder": model.image_encoder.config if whole else None,
+        "provenance": provenance or {},
+    }
+    prefix = "" if whole else LOCATION_PREFIX
+    tensors = {prefix + name: x.contiguous() for name, x in model.state_dict().items()}
+    return _write(folder, config, tensors, card=make_model_card(config) if model_card else None)
+
+
+def convert_published(
+    name_or_path: Path | str, folder: Path | str, *, revision: str | None = None
+) -> Path:
+    """Rewrite a published checkpoint in our format, every tensor as it is, with a model card.
+
+    :func:`satclip_lib.published.save_published` is the way back.
+
+    Args:
+        name_or_path: see :func:`load_satclip`.
+        folder: what :func:`save_pretrained` would write, with the image tower where there is one.
+        revision: commit on the Hugging Face Hub.
+
+    Raises:
+        FileNotFoundError, CheckpointError: see :func:`load_satclip`.
+    """
+    path = find_checkpoint(name_or_path, revision=revision)
+    config, tensors = read_published(path)
+    whole = config["image_encoder"] is not None
+    if not whole:
+        tensors = {name: x for name, x in tensors.items() if name.startswith(LOCATION_PREFIX)}
+    prefix = "" if whole else LOCATION_PREFIX
+    model = _make_model(config, path, image_encoder=whole)
+    _fill(model, {name.removeprefix(prefix): x for name, x in tensors.items()}, path)
+    config["location_encoder"] = (model.location_encoder if whole else model).config_dict()
+    config["provenance"] |= {"converted_from": path.name, "sha256": sha256_of_file(path)}
+    return _write(folder, config, tensors, card=make_model_card(config))
+
+
+def push_to_hub(
+    model: SatCLIP | LocationEncoder,
+    repo_id: str,
+    *,
+    provenance: dict | None = None,
+    private: bool = False,
+) -> str:
+    """Publish a model with its model card on the Hugging Face Hub; needs ``hf auth login``.
+
+    Args:
+        model: see :func:`save_pretrained`.
+        repo_id: "owner/name"; the repository is made if there is none.
+        provenance: see :func:`save_pretrained`.
+        private: of a new repository.
+
+    Returns:
+        Address of the commit.
+
+    Raises:
+        RuntimeError: if ``SATCLIP_OFFLINE=1``.
+    """
+    if is_offline():
+        raise RuntimeError("SATCLIP_OFFLINE forbids publishing: unset it")
+    from huggingface_hub import HfApi  # here, because it takes longer than all the rest
+
+    api = HfApi()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = save_pretrained(model, Path(scratch) / "model", provenance=provenance)
+        card = make_model_card(load_config(folder), repo_id=repo_id)
+        (folder / CARD_NAME).write_text(card, encoding="utf-8")
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        return str(api.upload_folder(repo_id=repo_id, folder_path=folder).commit_url)
+
+
+def load_config(folder: Path | str) -> dict[str, Any]:
+    """The checkpoint's ``config.json``."""
+    path = Path(folder) / CONFIG_NAME
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no checkpoint at {folder} ({CONFIG_NAME} is missing): run notebook 02_pretraining, "
+            "or `make pretrain`"
+        )
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path} is not JSON ({error}); it was damaged: make it anew"
+        ) from error
+    kind = config.get("format") if isinstance(config, dict) else None
+    if kind != FORMAT:
+        raise CheckpointError(
+            f"{path} has format {kind!r}, expected {FORMAT!r}: fetch or train the model again, or "
+            "use the version of this package that wrote it"
+        )
+    return config
+
+
+def hash_checkpoint(folder: Path | str) -> str:
+    """SHA-256 of the weights, by which figures and tables name the model they were made with."""
+    return sha256_of_file(Path(folder) / WEIGHTS_NAME)
+
+
+def _write(
+    folder: Path | str, config: dict[str, Any], tensors: dict[str, Tensor], *, card: str | None
+) -> Path:
+    text = json.dumps({"format": FORMAT, **config}, indent=2, default=str)
+    with write_atomically(folder) as scratch:
+        scratch.mkdir()
+        save_file(tensors, scratch / WEIGHTS_NAME)
+        (scratch / CONFIG_NAME).write_text(text + "\n", encoding="utf-8")
+        if card is not None:
+            (scratch / CARD_NAME).write_text(card, encoding="utf-8")
+    return Path(folder)
+
+
+def _read_tensors(path: Path, *, prefix: str) -> dict[str, Tensor]:
+    """The tensors of a file whose names start with ``prefix``; no others are read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}
+    except (SafetensorError, FileNotFoundError) as error:
+        raise CheckpointError(f"cannot read {path} ({error}): fetch or train it again") from error
+
+
+def _make_model(
+    config: dict[str, Any], path: Path, *, image_encoder: bool
+) -> LocationEncoder | SatCLIP:
+    """The model a config describes, with random weights; torch's random numbers stay untouched."""
+    if image_encoder and config.get("image_encoder") is None:
+        raise CheckpointError(
+            f"{path} holds a location encoder only: load it with image_encoder=False, or fetch or "
+            "train a whole model again"
+        )
+    try:
+        with torch.random.fork_rng(devices=[]):
+            location_encoder = LocationEncoder(LocationEncoderConfig(**config["location_encoder"]))
+            if not image_encoder:
+                return location_encoder
+            return SatCLIP(make_image_encoder(**config["image_encoder"]), location_encoder)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} describes no model that can be built ({error}): fetch or train it again"
+        ) from error
+
+
+def _fill(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Load tensors into a model; every one must be there, fit and be finite."""
+    expected = model.state_dict()
+    if problems := [
+        *(f"{name} is missing" for name in expected.keys() - tensors.keys()),
+        *(f"{name} is not expected" for name in tensors.keys() - expected.keys()),
+        *(
+            f"{name} has shape {tuple(tensors[name].shape)}, expected {tuple(tensor.shape)}"
+            for name, tensor in expected.items()
+            if name in tensors and tensors[name].shape != tensor.shape
+        ),
+        *(f"{name} holds NaN or inf" for name, x in tensors.items() if not x.isfinite().all()),
+    ]:
+        raise CheckpointError(
+            f"{path} does not fit its config: {'; '.join(sorted(problems)[:5])}. "
+            "Fetch or train it again"
+        )
+    model.load_state_dict(tensors)

@@ -1,0 +1,1 @@
+"""Imagery, patches, and labels of places."""

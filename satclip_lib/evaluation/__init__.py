@@ -1,0 +1,1 @@
+"""Downstream tasks, splits, probes, baselines, and the benchmark over them."""

@@ -1,0 +1,121 @@
+"""Where files live, and how they are written: whole or not at all."""
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+def project_root() -> Path:
+    """The folder that holds ``data/``, ``build/`` and ``figures/``.
+
+    ``$SATCLIP_HOME`` where it is set, else the checkout this package was installed from,
+    else (a plain ``pip install``) the current folder.
+    """
+    if home := os.environ.get("SATCLIP_HOME"):
+        return Path(home).expanduser().resolve()
+    checkout = Path(__file__).resolve().parent.parent
+    return checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()
+
+
+def is_offline() -> bool:
+    """Whether the environment variable ``SATCLIP_OFFLINE`` forbids downloads."""
+    return os.environ.get("SATCLIP_OFFLINE", "") not in ("", "0")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Names of everything one profile makes; nothing is created by asking for a name.
+
+    Attributes:
+        profile: "smoke", "demo" or "paper".
+    """
+
+    profile: str = "demo"
+
+    @property
+    def data(self) -> Path:
+        """Folder of all files below."""
+        return project_root() / "data" / self.profile
+
+    @property
+    def patches(self) -> Path:
+        """The patch store."""
+        return self.data / "patches.zarr"
+
+    @property
+    def features(self) -> Path:
+        """Folder of the feature stores."""
+        return self.data / "features"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the trained models."""
+        return self.data / "checkpoints"
+
+    @property
+    def build(self) -> Path:
+        """Folder of the executed notebooks."""
+        return project_root() / "build" / self.profile
+
+    @property
+    def figures(self) -> Path:
+        """``figures/`` for the demo profile, ``figures/<profile>/`` for the others."""
+        figures = project_root() / "figures"
+        return figures if self.profile == "demo" else figures / self.profile
+
+
+@contextmanager
+def write_atomically(path: Path | str) -> Iterator[Path]:
+    """Yield a scratch path beside ``path``; move it there only if the block succeeds.
+
+    The scratch path ends as ``path`` does, since many writers look at the suffix. Works for
+    files and folders. A run that dies half-way leaves nothing under ``path`` (or leaves what
+    stood there before); the next writer of ``path`` sweeps up what dead runs left.
+
+    Example:
+        >>> with write_atomically(folder / "table.csv") as scratch:
+        ...     table.to_csv(scratch)
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for sibling in path.parent.iterdir():
+        scratch_of = re.fullmatch(r"\.partial-(\d+)-(.+)", sibling.name)
+        if scratch_of and scratch_of[2] == path.name and not _is_running(int(scratch_of[1])):
+            _remove(sibling)
+    scratch = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    try:
+        yield scratch
+        if path.is_dir() and scratch.exists():  # os.replace does not replace a full folder
+            _remove(path)
+        os.replace(scratch, path)
+    except BaseException:
+        _remove(scratch)
+        raise
+
+
+def sha256_of_file(path: Path | str) -> str:
+    """Hexadecimal SHA-256 of a file, read in blocks."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's process
+        return True
+    return pid != os.getpid()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

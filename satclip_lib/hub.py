@@ -1,0 +1,230 @@
+"""Where checkpoints come from and go to: names, addresses, the Hugging Face Hub, model cards."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import torch
+from torch import nn
+
+from satclip_lib.files import is_offline, sha256_of_file
+
+WEIGHTS_NAME = "model.safetensors"
+CONFIG_NAME = "config.json"
+CARD_NAME = "README.md"
+
+PUBLISHED_MODELS = {
+    f"satclip-{tower.lower()}-l{num_degrees}": f"microsoft/SatCLIP-{tower}-L{num_degrees}"
+    for tower in ("ResNet18", "ResNet50", "ViT16")
+    for num_degrees in (10, 40)
+}
+# The commit that torchgeo pins. For the other five nobody has published one: see find_checkpoint.
+PINNED_REVISIONS = {"satclip-vit16-l40": "0ef2acc0b91d3c8cfdf4a0cc03207095989287ab"}
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is damaged, incomplete, unsafe, or of a kind that this package cannot load."""
+
+
+def find_checkpoint(name_or_path: str | Path, *, revision: str | None = None) -> Path:
+    """Path of a checkpoint on this machine, downloaded if it has to be.
+
+    What is on this machine already is used without asking the network, so a model once loaded
+    stays the same. With ``SATCLIP_OFFLINE=1`` nothing is ever downloaded.
+
+    Args:
+        name_or_path: a folder or file that exists (one of the two files of our format stands for
+            its folder); a key of ``PUBLISHED_MODELS``; a Hugging Face id, ``"owner/name"``; or
+            the https address of a ``.ckpt`` file.
+        revision: commit, tag or branch on the Hugging Face Hub. Where it is not given,
+            "satclip-vit16-l40" comes from a pinned commit, and everything else from the commit
+            that "main" was when it was first downloaded: give a commit to be sure of more.
+
+    Returns:
+        A folder in our format, or a ``.ckpt`` file. A path that does not exist comes back as it
+        is, for the reader to complain about.
+
+    Raises:
+        FileNotFoundError: if it is not on this machine and cannot be downloaded.
+        CheckpointError: if a download does not have the SHA-256 that it was announced with.
+        ValueError: if an address is not https.
+    """
+    path = Path(name_or_path)
+    if isinstance(name_or_path, Path) or path.exists():
+        return path.parent if path.name in (WEIGHTS_NAME, CONFIG_NAME) else path
+    if "://" in name_or_path:
+        return _fetch_url(name_or_path)
+    published = name_or_path.lower().removeprefix("microsoft/")
+    if repo_id := PUBLISHED_MODELS.get(published):
+        revision = revision or PINNED_REVISIONS.get(published)
+        return _fetch_from_hub(repo_id, f"{published}.ckpt", revision)
+    if re.fullmatch(r"\w[\w.-]*/[\w.-]+", name_or_path) and path.suffix != ".ckpt":
+        weights = _fetch_from_hub(name_or_path, WEIGHTS_NAME, revision)
+        commit = weights.parent.name  # so that both files are of one commit
+        return _fetch_from_hub(name_or_path, CONFIG_NAME, commit).parent
+    if path.name == name_or_path and not path.suffix:
+        raise FileNotFoundError(
+            f"{name_or_path!r} is neither a folder here nor a published model; those are "
+            f"{', '.join(PUBLISHED_MODELS)}"
+        )
+    return path
+
+
+def make_model_card(config: dict[str, Any], *, repo_id: str | None = None) -> str:
+    """The README of a saved model: what it is, how to load it, where it comes from.
+
+    Args:
+        config: the content of its ``config.json``.
+        repo_id: where it is published, for the example; None for a local folder.
+    """
+    settings = config["location_encoder"]
+    image_encoder = config["image_encoder"]
+    provenance = json.dumps(config["provenance"], indent=2)
+    licence = config["provenance"].get("licence", "mit")
+    embed_dim = settings["embed_dim"]
+    rows = "\n".join(f"| {name} | {value} |" for name, value in settings.items())
+    tower = "none in this file" if image_encoder is None else f"`{json.dumps(image_encoder)}`"
+    return f"""---
+license: {licence}
+library_name: satclip-lib
+tags:
+- satclip
+- location-encoder
+- earth-observation
+---
+# SatCLIP location encoder, L = {settings["num_degrees"]}
+
+Longitude and latitude in, {embed_dim} numbers out that say what the place looks like
+from space. The numbers are not normalised. The weights are stored as safetensors: loading them
+runs no code.
+
+```python
+import torch
+from satclip_lib import load_satclip
+
+model = load_satclip("{repo_id or "path/to/this/folder"}")
+model(torch.tensor([[2.35, 48.86]]))  # longitude, latitude in degrees -> (1, {embed_dim})
+```
+
+## Location encoder
+
+| setting | value |
+|---|---|
+{rows}
+
+Image encoder: {tower}
+
+## Provenance
+
+Licence of the weights: {licence}.
+
+```json
+{provenance}
+```
+
+## Reference
+
+Klemmer et al., *SatCLIP: Global, General-Purpose Location Embeddings with Satellite Imagery*,
+arXiv 2311.17179.
+"""
+
+
+class PretrainedMixin:
+    """The three methods that Hugging Face users expect of a model.
+
+    Each calls the function of :mod:`satclip_lib.checkpoint` that does the work.
+    """
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        revision: str | None = None,
+    ) -> nn.Module:
+        """Load a model in eval mode, see :func:`satclip_lib.checkpoint.load_satclip`."""
+        from satclip_lib.checkpoint import load_satclip
+        from satclip_lib.model import SatCLIP
+
+        return load_satclip(
+            name_or_path,
+            dtype=dtype,
+            device=device,
+            image_encoder=issubclass(cls, SatCLIP),
+            revision=revision,
+        )
+
+    def save_pretrained(self, folder: Path | str, *, provenance: dict | None = None) -> Path:
+        """Write weights, configuration and model card to a folder, all of it or nothing."""
+        from satclip_lib.checkpoint import save_pretrained
+
+        return save_pretrained(self, folder, provenance=provenance, model_card=True)
+
+    def push_to_hub(
+        self, repo_id: str, *, provenance: dict | None = None, private: bool = False
+    ) -> str:
+        """Publish, see :func:`satclip_lib.checkpoint.push_to_hub`."""
+        from satclip_lib.checkpoint import push_to_hub
+
+        return push_to_hub(self, repo_id, provenance=provenance, private=private)
+
+
+def _fetch_from_hub(repo_id: str, file_name: str, revision: str | None) -> Path:
+    if cached := _find_cached(repo_id, file_name, revision or "main"):
+        return cached
+    if is_offline():
+        raise _unavailable(f"{repo_id}/{file_name}", "SATCLIP_OFFLINE forbids it")
+    from huggingface_hub import hf_hub_download  # here, because it takes longer than all the rest
+
+    try:
+        path = Path(hf_hub_download(repo_id, file_name, revision=revision))
+    except OSError as error:
+        raise _unavailable(f"{repo_id}/{file_name}", str(error)) from error
+    announced = path.resolve().name  # the cache names large files by their SHA-256
+    if len(announced) == 64 and sha256_of_file(path) != announced:
+        path.resolve().unlink()
+        raise CheckpointError(
+            f"{file_name} of {repo_id} arrived damaged (its SHA-256 is not {announced}) and was "
+            "deleted: try again"
+        )
+    return path
+
+
+def _find_cached(repo_id: str, file_name: str, revision: str) -> Path | None:
+    """The file in the cache of huggingface_hub, without the time it takes to import that."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    folder = Path(HF_HUB_CACHE) / f"models--{repo_id.replace('/', '--')}"
+    branch = folder / "refs" / revision
+    commit = branch.read_text().strip() if branch.is_file() else revision
+    path = folder / "snapshots" / commit / file_name
+    return path if path.is_file() else None
+
+
+def _fetch_url(url: str) -> Path:
+    if not url.startswith("https://"):
+        raise ValueError(f"the address of a checkpoint must begin with https://, got {url!r}")
+    digest = hashlib.sha256(url.encode()).hexdigest()[:16]
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    path = folder / f"{digest}-{Path(urlsplit(url).path).name}"
+    if path.is_file():
+        return path
+    if is_offline():
+        raise _unavailable(url, "SATCLIP_OFFLINE forbids it")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        torch.hub.download_url_to_file(url, str(path))
+    except OSError as error:
+        raise _unavailable(url, str(error)) from error
+    return path
+
+
+def _unavailable(what: str, reason: str) -> FileNotFoundError:
+    return FileNotFoundError(
+        f"{what} is neither a folder here nor in the cache, and cannot be downloaded: {reason}"
+    )

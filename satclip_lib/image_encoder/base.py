@@ -1,0 +1,83 @@
+"""What all image encoders share: checked input, and staying frozen once frozen."""
+
+from itertools import chain
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class ImageEncoder(nn.Module):
+    """What all image encoders share: checked input, and staying frozen once frozen.
+
+    Subclasses set the attributes and implement ``compute_features``.
+
+    Attributes:
+        num_bands: bands an image must have.
+        num_features: numbers per image.
+        config: JSON-ready arguments of :func:`make_image_encoder`, ``name`` among them.
+        size_px: the one height and width accepted, None where any will do.
+        is_frozen: if true, ``train()`` does not leave eval mode, see :func:`freeze`.
+    """
+
+    num_bands: int
+    num_features: int
+    config: dict[str, Any]
+    size_px: int | None = None
+    is_frozen: bool = False
+
+    def forward(
+        self, images: Float[Tensor, "batch bands height width"]
+    ) -> Float[Tensor, "batch num_features"]:
+        """Describe images.
+
+        Args:
+            images: bands in the order the weights were made with, values of order one (not
+                0..255 or 0..10000).
+
+        Returns:
+            ``(batch, num_features)``, in the dtype of the weights.
+
+        Raises:
+            ValueError: if images have the wrong shape, number of bands or dtype.
+        """
+        self.check_images(images)
+        weight = next(chain(self.parameters(), self.buffers()))
+        return self.compute_features(images.to(weight.dtype))
+
+    def compute_features(self, images: Tensor) -> Tensor:
+        """Map checked ``(batch, bands, height, width)`` to ``(batch, num_features)``."""
+        raise NotImplementedError
+
+    def check_images(self, images: Tensor) -> None:
+        """Raise ValueError unless these are floating point images this encoder can take."""
+        size = ("height", "width") if self.size_px is None else (self.size_px, self.size_px)
+        if images.ndim != 4 or images.shape[1] != self.num_bands:
+            raise ValueError(
+                f"images must have shape (batch, {self.num_bands}, {size[0]}, {size[1]}), "
+                f"got {tuple(images.shape)}"
+            )
+        if not images.is_floating_point():
+            raise ValueError(
+                f"images must be floating point with values of order one, got {images.dtype}; "
+                "divide 8-bit pictures by 255 and Sentinel-2 digital numbers by 10000"
+            )
+        if self.size_px is not None and tuple(images.shape[2:]) != size:
+            raise ValueError(
+                f"images must be {size[0]} x {size[1]} pixels, got "
+                f"{images.shape[2]} x {images.shape[3]}; crop or resize images"
+            )
+
+    def train(self, mode: bool = True) -> "ImageEncoder":
+        """Set train or eval mode; a frozen encoder stays in eval mode."""
+        return super().train(mode and not self.is_frozen)
+
+
+def freeze(encoder: ImageEncoder) -> ImageEncoder:
+    """Put an encoder in eval mode for good, also when its parent trains, without gradients.
+
+    Returns:
+        The same encoder.
+    """
+    encoder.is_frozen = True
+    return encoder.eval().requires_grad_(False)

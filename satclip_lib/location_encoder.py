@@ -1,0 +1,177 @@
+"""The location encoder: longitude and latitude in, a description of the place out."""
+
+import itertools
+import math
+from dataclasses import asdict, dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from satclip_lib.hub import PretrainedMixin
+from satclip_lib.spherical_harmonics import Convention, SphericalHarmonics, check_shape
+
+
+@dataclass(frozen=True)
+class LocationEncoderConfig:
+    """Everything that is needed to build a :class:`LocationEncoder`; defaults are the paper's.
+
+    Attributes:
+        num_degrees: degrees of the spherical harmonics, the paper's L: 10 (coarse, better in
+            unseen regions) or 40 (fine, better between training points).
+        embed_dim: numbers per location.
+        hidden_dim: width of the hidden layers.
+        num_hidden_layers: sine layers before the linear one.
+        first_omega: frequency of the first sine, SIREN's w0.
+        dropout: share of hidden pre-activations set to zero while training.
+        convention: sign and scale of the harmonics, see :class:`SphericalHarmonics`.
+    """
+
+    num_degrees: int = 10
+    embed_dim: int = 256
+    hidden_dim: int = 512
+    num_hidden_layers: int = 2
+    first_omega: float = 30.0
+    dropout: float = 0.5
+    convention: Convention = "orthonormal"
+
+    def __post_init__(self):
+        for name in ("num_degrees", "embed_dim", "hidden_dim", "num_hidden_layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+
+
+class LocationEncoder(PretrainedMixin, nn.Module):
+    """SIREN(SH(lon, lat)): spherical harmonics followed by a small sine network.
+
+    Example:
+        >>> encoder = LocationEncoder(LocationEncoderConfig(num_degrees=10)).eval()
+        >>> encoder(torch.tensor([[2.35, 48.86], [139.69, 35.69]])).shape
+        torch.Size([2, 256])
+
+    References:
+        Russwurm et al. (2024), Geographic location encoding with spherical harmonics and
+        sinusoidal representation networks, arXiv 2310.06743.
+    """
+
+    def __init__(self, config: LocationEncoderConfig | None = None):
+        super().__init__()
+        self.config = config or LocationEncoderConfig()
+        self.harmonics = SphericalHarmonics(
+            self.config.num_degrees, convention=self.config.convention
+        )
+        self.network = Siren(
+            self.harmonics.num_features,
+            self.config.embed_dim,
+            hidden_dim=self.config.hidden_dim,
+            num_hidden_layers=self.config.num_hidden_layers,
+            first_omega=self.config.first_omega,
+            dropout=self.config.dropout,
+        )
+
+    def forward(self, lonlat: Float[Tensor, "batch 2"]) -> Float[Tensor, "batch embed_dim"]:
+        """Embed locations.
+
+        Args:
+            lonlat: longitude in [-180, 180] and latitude in [-90, 90], degrees, in that order.
+                Pass float64 where metres matter: float32 degrees are good to about 1 m.
+
+        Returns:
+            ``(batch, embed_dim)``, not normalised, in the dtype of the weights.
+
+        Raises:
+            ValueError: in eval mode, if a coordinate is not a longitude and latitude.
+        """
+        if not self.training:
+            check_lonlat(lonlat)
+        return self.network(self.compute_harmonics(lonlat))
+
+    def compute_harmonics(self, lonlat: Float[Tensor, "batch 2"]) -> Tensor:
+        """The network's input, ``(batch, num_degrees**2)``, in the dtype of the weights.
+
+        It has no trained parameter, so locations that stay the same need it only once.
+        """
+        return self.harmonics(lonlat).to(self.network.last_layer.weight.dtype)
+
+    def config_dict(self) -> dict:
+        """The configuration as JSON-ready values."""
+        return asdict(self.config)
+
+
+class Siren(nn.Module):
+    """Linear layers with sines between them, initialised so that signals keep their variance.
+
+    Dropout is applied before each sine, as SatCLIP does. Parameters are named as in the public
+    models: ``layers.<i>.weight``, ``layers.<i>.bias``, ``last_layer.weight``, ``last_layer.bias``.
+
+    References:
+        Sitzmann et al. (2020), Implicit neural representations with periodic activation
+        functions, arXiv 2006.09661, section 3.2.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        hidden_dim: int,
+        num_hidden_layers: int,
+        first_omega: float,
+        dropout: float,
+    ):
+        super().__init__()
+        widths = [in_features] + [hidden_dim] * num_hidden_layers
+        self.layers = nn.ModuleList(
+            nn.Linear(fan_in, fan_out) for fan_in, fan_out in itertools.pairwise(widths)
+        )
+        self.last_layer = nn.Linear(hidden_dim, out_features)
+        self.omegas = [first_omega] + [1.0] * (num_hidden_layers - 1)
+        self.dropout = nn.Dropout(dropout)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Uniform weights and biases: +-1/n in the first layer, +-sqrt(6/n) later, n the fan-in."""
+        for index, layer in enumerate([*self.layers, self.last_layer]):
+            fan_in = layer.in_features
+            bound = 1 / fan_in if index == 0 else math.sqrt(6 / fan_in)
+            nn.init.uniform_(layer.weight, -bound, bound)
+            nn.init.uniform_(layer.bias, -bound, bound)
+
+    def forward(self, x: Float[Tensor, "batch in_features"]) -> Float[Tensor, "batch out_features"]:
+        """Map ``(batch, in_features)`` to ``(batch, out_features)``."""
+        for omega, layer in zip(self.omegas, self.layers, strict=True):
+            x = torch.sin(omega * self.dropout(layer(x)))
+        return self.last_layer(x)
+
+
+def check_lonlat(lonlat: Tensor) -> None:
+    """Refuse anything that is not ``(batch, 2)`` finite degrees, longitude first.
+
+    Raises:
+        ValueError: says what came, what was expected and, where latitude seems to come first,
+            how to turn the columns round.
+    """
+    check_shape(lonlat)
+    if lonlat.numel() == 0:
+        return
+    if not lonlat.isfinite().all():
+        bad = int((~lonlat.isfinite().all(dim=1)).sum())
+        raise ValueError(f"lonlat must be finite, but {bad} of {len(lonlat)} rows hold NaN or inf")
+    largest_lon, largest_lat = lonlat.abs().amax(dim=0).tolist()
+    if largest_lat > 90:
+        hint = (
+            "; the columns look swapped: pass longitude first, lonlat[:, [1, 0]]"
+            if largest_lon <= 90 and largest_lat <= 180
+            else ""
+        )
+        raise ValueError(
+            f"latitude (column 1) must be within [-90, 90] degrees, got |lat| up to "
+            f"{largest_lat:g}{hint}"
+        )
+    if largest_lon > 180:
+        raise ValueError(
+            f"longitude (column 0) must be within [-180, 180] degrees, got |lon| up to "
+            f"{largest_lon:g}; wrap it with (lon + 180) % 360 - 180"
+        )

@@ -1,0 +1,59 @@
+"""SatCLIP: a frozen image encoder and a location encoder that meet in one space."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from satclip_lib.hub import PretrainedMixin
+from satclip_lib.location_encoder import LocationEncoder
+
+
+class SatCLIP(PretrainedMixin, nn.Module):
+    """Image tower and location tower with a learned temperature.
+
+    Only the image projection, the location encoder and the temperature are trained. The image
+    encoder's features therefore never change: training computes them once per image and then
+    calls ``image_projection`` on them, see :mod:`satclip_lib.training`.
+
+    Args:
+        image_encoder: frozen module ``(batch, bands, height, width) -> (batch, num_features)``
+            with an attribute ``num_features``; see :mod:`satclip_lib.image_encoder`.
+        location_encoder: ``(batch, 2) -> (batch, embed_dim)``.
+
+    References:
+        Klemmer et al. (2023), SatCLIP, arXiv 2311.17179.
+    """
+
+    def __init__(self, image_encoder: nn.Module, location_encoder: LocationEncoder):
+        super().__init__()
+        self.image_encoder = image_encoder
+        self.image_projection = nn.Linear(
+            image_encoder.num_features, location_encoder.config.embed_dim
+        )
+        self.location_encoder = location_encoder
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+
+    def encode_images(
+        self, images: Float[Tensor, "batch bands height width"]
+    ) -> Float[Tensor, "batch embed_dim"]:
+        """Embed images, not normalised."""
+        with torch.no_grad():
+            features = self.image_encoder(images)
+        return self.image_projection(features)
+
+    def encode_locations(self, lonlat: Float[Tensor, "batch 2"]) -> Tensor:
+        """Embed (longitude, latitude) in degrees as ``(batch, embed_dim)``, not normalised."""
+        return self.location_encoder(lonlat)
+
+    def forward(
+        self,
+        images: Float[Tensor, "images bands height width"],
+        lonlat: Float[Tensor, "locations 2"],
+    ) -> Float[Tensor, "images locations"]:
+        """Similarity of every image with every location, ``logits_per_image``."""
+        image_embeddings = F.normalize(self.encode_images(images), dim=-1)
+        location_embeddings = F.normalize(self.encode_locations(lonlat), dim=-1)
+        return self.logit_scale.exp() * image_embeddings @ location_embeddings.T

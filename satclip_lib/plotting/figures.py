@@ -1,0 +1,119 @@
+"""The table of figures, and how a figure is saved: PNG, PDF, its data, and where it came from."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+from PIL import Image
+
+from satclip_lib.checkpoint import hash_checkpoint
+from satclip_lib.data.patches import open_patches
+from satclip_lib.files import Workspace, write_atomically
+
+
+@dataclass(frozen=True)
+class FigureEntry:
+    """One row of the table of figures."""
+
+    notebook: str
+    caption: str
+
+
+FIGURES = {
+    "similarity_map": FigureEntry(
+        "00_quickstart",
+        "Cosine similarity of the embeddings of all land but Antarctica, and of ten places, with "
+        "that of the place marked by a star.",
+    ),
+    "sample_map": FigureEntry(
+        "01_dataset_construction",
+        "Where the patches lie, uniform per land area (Equal Earth projection), with the "
+        "10-degree blocks held out for validation, and twelve of the patches.",
+    ),
+    "training_curves": FigureEntry(
+        "02_pretraining",
+        "Contrastive loss and retrieval accuracy per epoch, on the training patches and on "
+        "blocks of the Earth that training never sees.",
+    ),
+    "downstream_table": FigureEntry(
+        "04_downstream_tasks",
+        "Probes on frozen embeddings: R2 (regression) and accuracy (classification), best in "
+        "bold, for test points next door, in held-out blocks, and on held-out continents.",
+    ),
+    "prediction_map": FigureEntry(
+        "04_downstream_tasks",
+        "Measured, predicted and error: a linear probe on the trained embeddings, each point "
+        "predicted from 10-degree blocks other than its own.",
+    ),
+    "biome_umap": FigureEntry(
+        "06_biome_clustering",
+        "UMAP of the embeddings of the same places by three encoders, and the map in the same "
+        "colours. Coordinates alone cluster too.",
+    ),
+}
+
+
+def save_figure(
+    fig: Figure,
+    figure_id: str,
+    *,
+    workspace: Workspace,
+    seed: int,
+    data: pd.DataFrame | None = None,
+) -> None:
+    """Save one of the figures of ``FIGURES`` in the profile's figure folder.
+
+    Writes ``<id>.png`` (300 dpi), ``<id>.pdf``, ``<id>.json`` (caption, notebook, profile, seed,
+    hashes of patches and checkpoint, version) and, if given, ``<id>.csv`` with what is drawn.
+
+    Raises:
+        ValueError: if the id is not in the table of figures.
+    """
+    if figure_id not in FIGURES:
+        raise ValueError(f"unknown figure {figure_id!r}; add it to FIGURES: {list(FIGURES)}")
+    stem = workspace.figures / figure_id
+    with write_atomically(stem.with_suffix(".png")) as scratch:
+        fig.savefig(scratch, format="png", dpi=300)
+    with write_atomically(stem.with_suffix(".pdf")) as scratch:
+        fig.savefig(scratch, format="pdf", dpi=300, metadata={"CreationDate": None})
+    if data is not None:
+        with write_atomically(stem.with_suffix(".csv")) as scratch:
+            data.to_csv(scratch, index=False)
+    entry = FIGURES[figure_id]
+    provenance = {
+        "figure": figure_id,
+        "caption": entry.caption,
+        "notebook": entry.notebook,
+        "profile": workspace.profile,
+        "seed": seed,
+        "patches": open_patches(workspace.patches).attrs["sha256"],
+        "checkpoints": _hash_checkpoints(workspace.checkpoints),
+        "satclip_lib": version("satclip-lib"),
+    }
+    with write_atomically(stem.with_suffix(".json")) as scratch:
+        scratch.write_text(json.dumps(provenance, indent=2) + "\n")
+
+
+def save_reference(workspace: Workspace) -> None:
+    """Keep small copies of all figures, with their sidecars, in ``figures/reference``.
+
+    These are tracked by git and shown in the README: 150 dpi, 256 colours.
+    """
+    for figure_id in FIGURES:
+        source = workspace.figures / f"{figure_id}.png"
+        target = workspace.figures / "reference" / source.name
+        with Image.open(source) as image, write_atomically(target) as scratch:
+            half = image.convert("RGB").resize((image.width // 2, image.height // 2))
+            half.quantize(256, dither=Image.Dither.NONE).save(scratch, format="png", optimize=True)
+        shutil.copy(source.with_suffix(".json"), target.with_suffix(".json"))
+
+
+def _hash_checkpoints(folder: Path) -> dict[str, str]:
+    return {
+        path.parent.name: hash_checkpoint(path.parent)
+        for path in sorted(folder.glob("*/config.json"))
+    }

@@ -1,0 +1,229 @@
+"""World maps for print: Natural Earth land and shores, and points coloured by value or class."""
+
+from collections.abc import Hashable, Iterable, Mapping
+
+import cartopy
+import cartopy.crs as ccrs
+import numpy as np
+from cartopy.feature import NaturalEarthFeature
+from cartopy.mpl.geoaxes import GeoAxes
+from jaxtyping import Float, Num
+from matplotlib.collections import PathCollection
+from matplotlib.colors import Colormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
+from matplotlib.lines import Line2D
+from matplotlib.typing import ColorType
+
+from satclip_lib.data.natural_earth import natural_earth_folder
+
+LAND_COLOR, COAST_COLOR, BORDER_COLOR = "0.92", "0.35", "0.6"
+COAST_WIDTH_PT, BORDER_WIDTH_PT = 0.35, 0.3
+DETAIL_BELOW_DEG = 60  # maps narrower than this take the 1:50m shores
+LAND_ZORDER, POINTS_ZORDER, LINES_ZORDER = 0.5, 1.5, 2.5
+
+
+def use_natural_earth() -> None:
+    """Make cartopy read the layers in ``data/natural_earth`` instead of downloading its own.
+
+    There are land and coastline at 110m and 50m, and countries and their borders at 110m; a
+    layer that is not among them cartopy would still fetch. ``add_map`` calls this for you.
+
+    Raises:
+        FileNotFoundError: the package runs without its checkout.
+    """
+    cartopy.config["pre_existing_data_dir"] = natural_earth_folder()
+
+
+def add_map(
+    fig: Figure,
+    position: tuple[int, int, int] | SubplotSpec = (1, 1, 1),
+    *,
+    projection: str = "equal_earth",
+    central_lonlat: tuple[float, float] = (0.0, 0.0),
+    extent: tuple[float, float, float, float] | None = None,
+    borders: bool = False,
+) -> GeoAxes:
+    """Add a map with light land and thin shores to a figure; nothing is downloaded.
+
+    Args:
+        fig: Figure to draw in.
+        position: (rows, columns, index from 1) as for ``fig.add_subplot``, or a grid cell.
+        projection: ``"equal_earth"`` (equal area, so densities and shares look right),
+            ``"robinson"`` (compromise) or ``"orthographic"`` (half a globe).
+        central_lonlat: Longitude, latitude in degrees of the middle of the map; only
+            ``"orthographic"`` takes a latitude other than 0.
+        extent: West, east, south, north in degrees; None shows all there is. Keep it near
+            ``central_lonlat``, where shapes are least distorted.
+        borders: Whether to draw the borders between countries.
+
+    Returns:
+        Axes with equal aspect and without ticks. Shores lie above the points drawn later.
+
+    Raises:
+        ValueError: unknown projection, a central latitude it cannot have, or an empty extent.
+        FileNotFoundError: the package runs without its checkout.
+    """
+    use_natural_earth()
+    ax = fig.add_subplot(
+        *([position] if isinstance(position, SubplotSpec) else position),
+        projection=_make_projection(projection, central_lonlat),
+    )
+    if extent is None:
+        ax.set_global()
+    else:
+        west, east, south, north = extent
+        if not (west < east and south < north):
+            raise ValueError(f"extent must be (west, east, south, north), got {extent}")
+        ax.set_extent(extent, crs=ccrs.PlateCarree())
+
+    scale = "50m" if extent and extent[1] - extent[0] < DETAIL_BELOW_DEG else "110m"
+    _add_layer(ax, "physical", "land", scale, facecolor=LAND_COLOR, zorder=LAND_ZORDER)
+    if borders:
+        style = {"edgecolor": BORDER_COLOR, "linewidth": BORDER_WIDTH_PT}
+        _add_layer(ax, "cultural", "admin_0_boundary_lines_land", "110m", **style)
+    style = {"edgecolor": COAST_COLOR, "linewidth": COAST_WIDTH_PT}
+    _add_layer(ax, "physical", "coastline", scale, **style)
+    ax.spines["geo"].set(**style)
+    return ax
+
+
+def plot_points(
+    ax: GeoAxes,
+    lonlat: Float[np.ndarray, "num_points 2"],
+    values: Num[np.ndarray, " num_points"],
+    *,
+    cmap: str | Colormap = "viridis",
+    norm: Normalize | None = None,
+    vmin: float | None = None,
+    vmax: float | None = None,
+    size: float = 1.2,
+    label: str | None = None,
+    seed: int = 0,
+) -> PathCollection:
+    """Draw points coloured by a number, in random order so that no group hides another.
+
+    Args:
+        ax: Map from ``add_map``.
+        lonlat: Longitude, latitude in degrees.
+        values: One number per point, any unit; points whose value is not finite are left out.
+        cmap: Sequential colour map for a magnitude, diverging for an error.
+        norm: How numbers become colours, say ``CenteredNorm()``; instead of vmin and vmax.
+        vmin: Value of the first colour; None is the smallest value.
+        vmax: Value of the last colour; None is the largest value.
+        size: Diameter of a point in typographic points (1/72 inch).
+        label: Quantity and unit; where given, a colour bar carries it below the map.
+        seed: Seed of the drawing order.
+
+    Returns:
+        The points, rasterised in PDF and SVG; hand them to ``fig.colorbar`` for another bar.
+
+    Raises:
+        ValueError: lonlat and values do not match, or norm comes with vmin or vmax.
+    """
+    _check_points(lonlat, values=values)
+    order = np.random.default_rng(seed).permutation(len(lonlat))
+    order = order[np.isfinite(values[order])]
+    points = _scatter(
+        ax, lonlat[order], size=size, c=values[order], cmap=cmap, norm=norm, vmin=vmin, vmax=vmax
+    )
+    if label is not None:
+        bar = ax.figure.colorbar(
+            points, ax=ax, orientation="horizontal", shrink=0.5, aspect=50, pad=0.04, label=label
+        )
+        bar.outline.set_linewidth(COAST_WIDTH_PT)
+        bar.ax.tick_params(width=COAST_WIDTH_PT, length=2)
+    return points
+
+
+def plot_classes(
+    ax: GeoAxes,
+    lonlat: Float[np.ndarray, "num_points 2"],
+    classes: Iterable[Hashable],
+    *,
+    colors: Mapping[Hashable, ColorType],
+    size: float = 1.2,
+    legend_columns: int = 0,
+    seed: int = 0,
+) -> PathCollection:
+    """Draw points coloured by class, in random order so that no class hides another.
+
+    Args:
+        ax: Map from ``add_map``.
+        lonlat: Longitude, latitude in degrees.
+        classes: One class per point: a list, array or pandas column.
+        colors: Colour of each class, the same in every figure; may name more than occur.
+        size: Diameter of a point in typographic points (1/72 inch).
+        legend_columns: Columns of a legend below the map, in the order of ``colors``; 0 for none.
+        seed: Seed of the drawing order.
+
+    Returns:
+        The points, rasterised in PDF and SVG.
+
+    Raises:
+        ValueError: lonlat and classes do not match, or a class has no colour.
+    """
+    classes = list(classes)
+    _check_points(lonlat, classes=classes)
+    if unknown := set(classes) - set(colors):
+        raise ValueError(f"colors lacks the classes {sorted(map(str, unknown))}")
+    order = np.random.default_rng(seed).permutation(len(lonlat))
+    points = _scatter(ax, lonlat[order], size=size, color=[colors[classes[i]] for i in order])
+    if legend_columns:
+        handles = [
+            Line2D([], [], linestyle="", marker="o", markersize=4, color=color, label=str(name))
+            for name, color in colors.items()
+        ]
+        ax.legend(
+            handles=handles,
+            ncols=legend_columns,
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.02),
+            frameon=False,
+            handletextpad=0.1,
+            columnspacing=1.0,
+        )
+    return points
+
+
+def _make_projection(name: str, central_lonlat: tuple[float, float]) -> ccrs.Projection:
+    lon, lat = central_lonlat
+    if name == "orthographic":
+        return ccrs.Orthographic(central_longitude=lon, central_latitude=lat)
+    flat = {"equal_earth": ccrs.EqualEarth, "robinson": ccrs.Robinson}
+    if name not in flat:
+        raise ValueError(f"projection must be one of {[*flat, 'orthographic']}, got {name!r}")
+    if lat != 0:
+        raise ValueError(
+            f"{name} is centred on the equator, got central_lonlat {central_lonlat}: "
+            'choose latitude 0 or projection="orthographic"'
+        )
+    return flat[name](central_longitude=lon)
+
+
+def _add_layer(ax: GeoAxes, category: str, name: str, scale: str, **style) -> None:
+    style = {"facecolor": "none", "zorder": LINES_ZORDER} | style
+    ax.add_feature(NaturalEarthFeature(category, name, scale), **style)
+
+
+def _check_points(lonlat: np.ndarray, **per_point: np.ndarray | list) -> None:
+    if np.ndim(lonlat) != 2 or np.shape(lonlat)[1] != 2:
+        raise ValueError(f"lonlat must have shape (num_points, 2), got {np.shape(lonlat)}")
+    for name, values in per_point.items():
+        if np.shape(values) != (len(lonlat),):
+            raise ValueError(
+                f"{name} must have one entry for each of the {len(lonlat)} points of lonlat, "
+                f"got shape {np.shape(values)}"
+            )
+
+
+def _scatter(ax: GeoAxes, lonlat: np.ndarray, *, size: float, **colouring) -> PathCollection:
+    return ax.scatter(
+        *lonlat.T,
+        s=size**2,
+        linewidths=0,
+        rasterized=True,
+        zorder=POINTS_ZORDER,
+        transform=ccrs.PlateCarree(),
+        **colouring,
+    )

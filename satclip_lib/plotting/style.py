@@ -1,0 +1,62 @@
+"""The look of all figures: one style sheet and one fixed colour per class."""
+
+from importlib.resources import files
+
+import matplotlib.pyplot as plt
+
+PAGE_WIDTH_IN = 6.9  # 17.5 cm
+COLUMN_WIDTH_IN = 3.35  # 8.5 cm
+
+# Near to what each biome looks like. Any two differ by at least 14 units of CIELAB for normal
+# sight, protanopia and deuteranopia alike; all differ from white and from the maps' grey.
+BIOME_COLORS = {
+    "Tropical & Subtropical Moist Broadleaf Forests": "#106b2c",
+    "Tropical & Subtropical Dry Broadleaf Forests": "#a4b23c",
+    "Tropical & Subtropical Coniferous Forests": "#443308",
+    "Temperate Broadleaf & Mixed Forests": "#57b36a",
+    "Temperate Conifer Forests": "#288f83",
+    "Boreal Forests/Taiga": "#1b4d8b",
+    "Tropical & Subtropical Grasslands, Savannas & Shrublands": "#b86a08",
+    "Temperate Grasslands, Savannas & Shrublands": "#f2dd6e",
+    "Flooded Grasslands & Savannas": "#73d6f5",
+    "Montane Grasslands & Shrublands": "#945e96",
+    "Tundra": "#a4aec3",
+    "Mediterranean Forests, Woodlands & Scrub": "#c33d3e",
+    "Deserts & Xeric Shrublands": "#e8cfa0",
+    "Mangroves": "#d257c6",
+}
+
+# The five main groups of the Koeppen-Geiger system, by the first letter of a zone.
+CLIMATE_COLORS = {
+    "A tropical": "#106b2c",
+    "B arid": "#e8a13c",
+    "C temperate": "#57b36a",
+    "D continental": "#1b4d8b",
+    "E polar": "#73d6f5",
+}
+
+
+def styled():
+    """The style sheet, as a decorator of plotting functions or in a ``with`` statement."""
+    return plt.style.context(str(files("satclip_lib.plotting").joinpath("satclip.mplstyle")))
+
+
+def shorten_biome(name: str) -> str:
+    """A biome's name short enough for a legend."""
+    for long, short in (
+        ("Boreal Forests/Taiga", "Boreal forests (taiga)"),
+        ("Tropical & Subtropical", "Trop."),
+        ("Temperate", "Temp."),
+        ("Grasslands, Savannas & Shrublands", "grasslands & savannas"),
+        ("Flooded Grasslands & Savannas", "Flooded grasslands"),
+        ("Montane Grasslands & Shrublands", "Montane grasslands"),
+        ("Mediterranean Forests, Woodlands & Scrub", "Mediterranean"),
+        ("Deserts & Xeric Shrublands", "Deserts & xeric shrublands"),
+        ("Broadleaf & Mixed Forests", "broadleaf & mixed forests"),
+        ("Moist Broadleaf Forests", "moist broadleaf forests"),
+        ("Dry Broadleaf Forests", "dry broadleaf forests"),
+        ("Coniferous Forests", "coniferous forests"),
+        ("Conifer Forests", "conifer forests"),
+    ):
+        name = name.replace(long, short)
+    return name

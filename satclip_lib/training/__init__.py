@@ -1,0 +1,1 @@
+"""Pretraining: cached features, batches, the step, the run."""

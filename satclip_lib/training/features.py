@@ -1,0 +1,98 @@
+"""Image features, computed once: a frozen encoder has nothing new to say in the next epoch."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Bool, Float32, Float64
+from torch import nn
+
+from satclip_lib.data.patches import get_lonlat, load_images
+from satclip_lib.files import write_atomically
+from satclip_lib.progress import progress_bar
+
+BATCH_BYTES = 2**26  # of pixels as float32; what an encoder makes of them is several times that
+
+
+@dataclass(frozen=True)
+class FeatureStore:
+    """A folder with the features of every patch, memory-mapped, and where each was taken."""
+
+    folder: Path
+
+    @cached_property
+    def features(self) -> Float32[np.ndarray, "num_patches num_features"]:
+        """``(num_patches, num_features)``, read from disk only where it is touched."""
+        return np.load(self.folder / "features.npy", mmap_mode="r")
+
+    @cached_property
+    def lonlat(self) -> Float64[np.ndarray, "num_patches 2"]:
+        """Longitude and latitude of every patch, degrees."""
+        return np.load(self.folder / "lonlat.npy")
+
+    @cached_property
+    def is_val(self) -> Bool[np.ndarray, " num_patches"]:
+        """True for the patches that are held out of training."""
+        return np.load(self.folder / "is_val.npy")
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of the patches and of the encoder that the features were made from."""
+        return json.loads((self.folder / "features.json").read_text())["key"]
+
+
+def cache_features(
+    dataset: xr.Dataset, image_encoder: nn.Module, *, folder: Path, batch_size: int | None = None
+) -> FeatureStore:
+    """Run a frozen image encoder over a patch store once, and keep what it says.
+
+    The features are found again, not recomputed, for as long as patches and encoder stay the
+    same to the last bit. Memory use does not grow with the number of patches.
+
+    Args:
+        dataset: an open patch store.
+        image_encoder: frozen, ``(batch, bands, height, width) -> (batch, num_features)``.
+        folder: where feature stores are kept; this one becomes ``folder/<key>``.
+        batch_size: patches per run of the encoder; None takes as many as ``BATCH_BYTES`` hold,
+            1,024 at the most.
+    """
+    key = _hash_inputs(dataset, image_encoder)
+    path = Path(folder) / key[:16]
+    if path.is_dir():
+        return FeatureStore(path)
+    num_patches = dataset.sizes["patch"]
+    if batch_size is None:
+        patch_bytes = 4 * int(np.prod(dataset.patches.shape[1:]))  # as float32
+        batch_size = max(1, min(1024, BATCH_BYTES // patch_bytes))
+    with write_atomically(path) as scratch:
+        scratch.mkdir()
+        features = np.lib.format.open_memmap(
+            scratch / "features.npy",
+            mode="w+",
+            dtype=np.float32,
+            shape=(num_patches, image_encoder.num_features),
+        )
+        for start in progress_bar(range(0, num_patches, batch_size), desc="image features"):
+            batch = slice(start, start + batch_size)
+            with torch.inference_mode():
+                features[batch] = image_encoder(load_images(dataset, batch)).numpy()
+        features.flush()
+        np.save(scratch / "lonlat.npy", get_lonlat(dataset))
+        np.save(scratch / "is_val.npy", (dataset.split == "val").values)
+        (scratch / "features.json").write_text(json.dumps({"key": key}))
+    return FeatureStore(path)
+
+
+def _hash_inputs(dataset: xr.Dataset, image_encoder: nn.Module) -> str:
+    digest = hashlib.sha256(dataset.attrs["sha256"].encode())
+    digest.update(get_lonlat(dataset))  # a part of a store has the store's attributes
+    digest.update(json.dumps(image_encoder.config, sort_keys=True).encode())
+    for name, tensor in image_encoder.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.cpu().numpy())
+    return digest.hexdigest()

@@ -1,0 +1,36 @@
+"""Fixtures shared by all tests. No test touches the network or the user's own files."""
+
+import os
+from pathlib import Path
+
+import jaxtyping
+import pytest
+
+os.environ["SATCLIP_OFFLINE"] = "1"
+
+
+@pytest.fixture
+def shape_checks_off():
+    """Run as a user does: without jaxtyping, so that the library's own errors are seen."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session")
+def label_files() -> Path:
+    """Folder with the public label files; skips where this machine has none."""
+    for folder in (
+        os.environ.get("SATCLIP_DATA_MIRROR"),
+        Path(__file__).parents[2] / "shared/data",
+    ):
+        if folder and Path(folder).is_dir():
+            return Path(folder)
+    pytest.skip("label files not at hand: set SATCLIP_DATA_MIRROR to a folder that holds them")
+
+
+@pytest.fixture(autouse=True)
+def workspace(tmp_path, monkeypatch) -> Path:
+    """Every test has a project folder of its own."""
+    monkeypatch.setenv("SATCLIP_HOME", str(tmp_path))
+    return tmp_path

@@ -1,0 +1,161 @@
+"""Batches: every row once per epoch, an order that a restart repeats, jitter in metres."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from satclip_lib.training.batches import EARTH_METRES_PER_DEG, Batches, jitter_lonlat
+
+LONLAT = np.stack([np.linspace(-170, 170, 100), np.linspace(-80, 80, 100)], axis=1)
+ROWS = np.arange(0, 100, 2)  # this split's
+
+
+def _make(**changes):
+    arguments = {"rows": ROWS, "batch_size": 8, "shuffle": True, "seed": 0}
+    return Batches(torch.from_numpy, LONLAT, **(arguments | changes))
+
+
+def _rows(batches, epoch=0):
+    batches.set_epoch(epoch)
+    return [rows.tolist() for rows, _ in batches]
+
+
+def test_training_sees_every_row_once_but_for_the_rest():
+    """An epoch has whole batches only, no row twice, and drops another rest each epoch."""
+    batches = _make()
+    assert len(batches) == 50 // 8
+    dropped = set()
+    for epoch in range(20):
+        found = _rows(batches, epoch)
+        assert [len(rows) for rows in found] == [8] * 6
+        seen = set(itertools.chain(*found))
+        assert len(seen) == 48 and seen < set(ROWS)
+        dropped |= set(ROWS) - seen
+    assert len(dropped) > 10
+
+
+def test_validation_sees_every_row_in_order():
+    """Without shuffling, rows come in order, the rest as a smaller batch, in every epoch."""
+    batches = _make(shuffle=False, jitter_m=500.0)
+    assert len(batches) == 7
+    for epoch in (0, 5):
+        assert list(itertools.chain(*_rows(batches, epoch))) == ROWS.tolist()
+    for rows, lonlat in batches:
+        np.testing.assert_array_equal(lonlat, LONLAT[rows])
+
+
+def test_a_single_row_is_no_batch():
+    """A rest of one row has no negatives and is left out of validation."""
+    batches = _make(rows=np.arange(17), shuffle=False)
+    assert len(batches) == 2
+    assert list(itertools.chain(*_rows(batches))) == list(range(16))
+
+
+def test_the_order_depends_on_seed_and_epoch_alone():
+    """A fresh object repeats any epoch of any other; seeds and epochs differ from each other."""
+    used = _make()
+    for epoch in (0, 1, 2):
+        _rows(used, epoch)
+    assert _rows(used, 1) == _rows(_make(), 1)
+    orders = [_rows(_make(seed=seed), epoch) for seed in (0, 1) for epoch in (0, 1)]
+    assert all(orders[i] != orders[j] for i in range(4) for j in range(i))
+
+
+def test_the_order_of_rows_given_does_not_matter():
+    """Shuffled row numbers make the same batches, and stay as they are."""
+    shuffled = np.random.default_rng(0).permutation(ROWS)
+    before = shuffled.copy()
+    assert _rows(_make(rows=shuffled)) == _rows(_make())
+    np.testing.assert_array_equal(shuffled, before)
+
+
+def test_rows_are_loaded_sorted():
+    """Rows are asked for in ascending order, as reading from a file likes it."""
+    assert all(rows == sorted(rows) for rows in _rows(_make()))
+
+
+def test_images_and_locations_stay_together():
+    """Each row comes with its own location, jittered or not."""
+    for rows, lonlat in _make(jitter_m=100.0):
+        assert lonlat.dtype == torch.float64
+        np.testing.assert_allclose(lonlat, LONLAT[rows], atol=0.01)
+        assert not np.isin(lonlat, LONLAT[rows]).any()
+    for rows, lonlat in _make(jitter_m=0.0):
+        np.testing.assert_array_equal(lonlat, LONLAT[rows])
+
+
+def test_jitter_is_new_each_epoch_and_repeatable():
+    """Jitter depends on (seed, epoch) alone, and moves no location for good."""
+    before = LONLAT.copy()
+
+    def moves(epoch):
+        batches = _make(jitter_m=1000.0)
+        batches.set_epoch(epoch)
+        return {int(row): x for rows, x in batches for row, x in zip(rows, x.numpy(), strict=True)}
+
+    first, again, next_epoch = moves(0), moves(0), moves(1)
+    assert all(np.array_equal(first[row], again[row]) for row in first)
+    assert not any(np.array_equal(first[row], next_epoch[row]) for row in first.keys() & next_epoch)
+    np.testing.assert_array_equal(LONLAT, before)
+
+
+def test_a_batch_is_at_most_the_split():
+    """A batch size beyond the split gives one batch of all its rows."""
+    batches = _make(batch_size=8192)
+    assert len(batches) == 1 and _rows(batches) == [ROWS.tolist()]
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize(("num_rows", "batch_size"), [(2, 2), (10, 3), (9, 8), (50, 50)])
+def test_the_length_is_the_number_of_batches(shuffle, num_rows, batch_size):
+    """len() is what iterating gives."""
+    batches = _make(rows=np.arange(num_rows), batch_size=batch_size, shuffle=shuffle)
+    assert len(list(batches)) == len(batches) > 0
+
+
+def test_a_batch_needs_negatives():
+    """Batch sizes and splits below two are errors that say what to change."""
+    with pytest.raises(ValueError, match=r"batch_size must be at least 2.*got 1"):
+        _make(batch_size=1)
+    with pytest.raises(ValueError, match="at least 2 patches, got 1: raise num_patches"):
+        _make(rows=np.arange(1))
+
+
+@pytest.mark.parametrize("lat", [0.0, 60.0, -85.0, 89.0])
+def test_jitter_is_bounded_and_symmetric_in_metres(lat):
+    """Moves fill [-d, d] metres along both axes, evenly, at any latitude."""
+    lonlat = np.full((20_000, 2), [10.0, lat])
+    moved = jitter_lonlat(lonlat, max_metres=1000.0, rng=np.random.default_rng(0))
+    north = (moved[:, 1] - lat) * EARTH_METRES_PER_DEG
+    east = (moved[:, 0] - 10) * EARTH_METRES_PER_DEG * np.cos(np.radians(moved[:, 1]))
+    for metres in (north, east):
+        assert 990 < metres.max() < 1000.001 and -1000.001 < metres.min() < -990
+        assert abs(metres.mean()) < 20
+        assert metres.std() == pytest.approx(1000 / 3**0.5, rel=0.02)
+    assert abs(np.corrcoef(north, east)[0, 1]) < 0.03
+
+
+def test_a_degree_has_the_metres_it_has():
+    """One degree of a great circle is 111.195 km on a sphere of 6371.0088 km."""
+    assert pytest.approx(np.pi / 180 * 6_371_008.8, rel=1e-5) == EARTH_METRES_PER_DEG
+
+
+def test_jitter_wraps_at_the_date_line():
+    """Across the date line a location comes out on the other side, still within [-180, 180)."""
+    lonlat = np.full((1000, 2), [180.0, 10.0])
+    lon = jitter_lonlat(lonlat, max_metres=1000.0, rng=np.random.default_rng(0))[:, 0]
+    assert ((lon >= -180) & (lon < 180)).all()
+    assert 0.4 < np.mean(lon > 0) < 0.6
+    assert np.abs(np.abs(lon) - 180).max() < 0.01
+
+
+@pytest.mark.parametrize("lat", [90.0, -90.0, 89.9999])
+def test_jitter_stays_on_the_sphere_at_a_pole(lat):
+    """At a pole latitudes stay within 90 degrees and nothing becomes infinite."""
+    lonlat = np.full((1000, 2), [0.0, lat])
+    moved = jitter_lonlat(lonlat, max_metres=1000.0, rng=np.random.default_rng(0))
+    assert np.isfinite(moved).all() and np.abs(moved[:, 1]).max() <= 90
+    assert (np.abs(moved[:, 1] - lat) * EARTH_METRES_PER_DEG).max() <= 1000.001
+    assert np.abs(moved[:, 0]).max() < 180

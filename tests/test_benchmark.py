@@ -1,0 +1,243 @@
+"""The benchmark: same points for all, no leaks, and a reason for whatever is not scored."""
+
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from satclip_lib.data.locations import (
+    compute_block_ids,
+    lonlat_to_unit_vectors,
+    sample_land_lonlat,
+)
+from satclip_lib.evaluation import benchmark
+from satclip_lib.evaluation.baselines import Encoder, make_baselines, make_encoder
+from satclip_lib.evaluation.benchmark import predict, run_benchmark, score_task
+from satclip_lib.evaluation.splits import make_splits
+from satclip_lib.evaluation.tasks import Task, TaskData, TaskUnavailableError
+from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
+
+UNIT_VECTORS = Encoder("unit vector", lonlat_to_unit_vectors)
+COLUMNS = {
+    "task", "seed", "source", "probe", "protocol", "encoder", "metric", "score", "num_test"
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def no_files(monkeypatch):
+    """Labels come from packages only."""
+    monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
+
+
+def _make_data(target, lonlat):
+    """A task of our own making; integers are classes."""
+    is_classes = np.issubdtype(target.dtype, np.integer)
+    task = Task(
+        name="made up",
+        kind="classification" if is_classes else "regression",
+        target_name="number",
+        citation="",
+        licence="",
+        loader=lambda num_points, seed: None,
+    )
+    names = tuple(map(str, range(target.max() + 1))) if is_classes else None
+    return TaskData(task, lonlat, target, names, "made up")
+
+
+@pytest.fixture(scope="module")
+def lonlat():
+    """Places on land."""
+    return sample_land_lonlat(1500, seed=0)
+
+
+def test_every_combination_is_scored_once():
+    """The table has a row for each task, protocol, probe, encoder and seed, and its columns."""
+    encoders = [UNIT_VECTORS, Encoder("raw", lambda lonlat: lonlat)]
+    result = run_benchmark(
+        encoders,
+        ["climate_zone", "population_density"],
+        protocols=["random", "Africa"],
+        probes=["linear", "knn"],
+        num_points=400,
+        seeds=[0, 1],
+    )
+    scores = result.scores
+    assert set(scores) == COLUMNS and len(scores) == 2**5
+    keys = ["task", "protocol", "probe", "encoder", "seed"]
+    assert not scores.duplicated(keys).any()
+    assert np.isfinite(scores.score).all() and scores.source.str.len().gt(10).all()
+    metrics = dict(zip(scores.task, scores.metric, strict=True))
+    assert metrics == {"climate_zone": "accuracy", "population_density": "R2"}
+    assert result.absent.empty and list(result.absent) == ["task", "reason"]
+
+
+def test_the_same_seed_gives_the_same_table():
+    """Two runs agree in every number; another seed has other points and scores."""
+    arguments = {"protocols": ["random"], "probes": ["linear"], "num_points": 400}
+    first, again, other = (
+        run_benchmark([UNIT_VECTORS], ["climate_zone"], seeds=[seed], **arguments).scores
+        for seed in (0, 0, 1)
+    )
+    pd.testing.assert_frame_equal(first, again, check_exact=True)
+    assert first.score[0] != other.score[0]
+
+
+def test_tasks_without_labels_come_with_a_reason():
+    """Labels that cannot be had are reported once, whatever the seeds; the others are scored."""
+    result = run_benchmark(
+        [UNIT_VECTORS],
+        ["elevation", "climate_zone", "biome"],
+        protocols=["random"],
+        probes=["knn"],
+        num_points=300,
+        seeds=[0, 1],
+    )
+    assert result.absent.task.tolist() == ["elevation", "biome"]
+    assert result.absent.reason.str.contains("SATCLIP_DATA_MIRROR").all()
+    assert set(result.scores.task) == {"climate_zone"}
+
+
+def test_nothing_but_absent_tasks_is_a_result_too():
+    """If no task can be had, the table of scores is empty and the reasons are there."""
+    result = run_benchmark([UNIT_VECTORS], ["elevation"])
+    assert len(result.scores) == 0 and result.absent.task.tolist() == ["elevation"]
+
+
+def test_other_errors_are_not_passed_over(monkeypatch):
+    """Only missing labels make a task absent."""
+
+    def fail(name, **kwargs):
+        raise RuntimeError("broken")
+
+    assert issubclass(TaskUnavailableError, RuntimeError)
+    monkeypatch.setattr(benchmark, "load_task", fail)
+    with pytest.raises(RuntimeError, match="broken"):
+        run_benchmark([UNIT_VECTORS], ["elevation"])
+
+
+def test_countries_of_another_continent_cannot_be_learnt():
+    """Countries are scored on random splits and left out where a continent is held out."""
+    result = run_benchmark(
+        [UNIT_VECTORS],
+        ["country"],
+        protocols=["random", "Africa", "Asia"],
+        probes=["knn"],
+        num_points=1000,
+    )
+    assert result.scores.protocol.tolist() == ["random"]
+    assert result.scores.score[0] > 0.6
+
+
+def test_scores_are_those_of_the_predictions(lonlat):
+    """R2 is 1 minus the MSE of z-scored targets over all test points of a protocol together."""
+    target = lonlat_to_unit_vectors(lonlat)[:, 2] + np.random.default_rng(0).normal(size=1500)
+    data = _make_data(target, lonlat)
+    (row,) = score_task(data, [UNIT_VECTORS], protocols=["blocks"], probes=["linear"], seed=3)
+    splits = make_splits("blocks", lonlat, seed=3)
+    predicted = predict(data, lonlat_to_unit_vectors(lonlat), splits=splits, probe="linear")
+    tested = np.concatenate([split.test for split in splits])
+    z_scored_error = (predicted - target[tested]) / target[tested].std()
+    assert row["score"] == pytest.approx(1 - np.mean(z_scored_error**2))
+    assert row["num_test"] == 1500
+
+
+def test_encoders_see_the_points_once_and_alike(lonlat):
+    """Each encoder embeds the task's points exactly once, for all protocols and probes."""
+    seen = []
+
+    def encode(points):
+        seen.append(points.copy())
+        return lonlat_to_unit_vectors(points)
+
+    data = _make_data(lonlat[:, 1].copy(), lonlat)
+    rows = score_task(
+        data,
+        [Encoder("spy", encode), Encoder("twin", encode)],
+        protocols=["random", "blocks", "Asia"],
+        probes=["linear", "knn"],
+        seed=0,
+    )
+    assert len(seen) == 2 and all(np.array_equal(points, lonlat) for points in seen)
+    score_of = {(r["encoder"], r["protocol"], r["probe"]): r["score"] for r in rows}
+    assert len(score_of) == 12
+    for protocol, probe in ((p, q) for name, p, q in score_of if name == "spy"):
+        assert score_of["spy", protocol, probe] == score_of["twin", protocol, probe]
+
+
+@pytest.mark.parametrize("probe", ["linear", "knn"])
+def test_a_point_is_never_predicted_from_its_own_block(lonlat, probe):
+    """Where each block is a class of its own, prediction across blocks never gets it right."""
+    _, blocks = np.unique(compute_block_ids(lonlat), return_inverse=True)
+    data = _make_data(blocks, lonlat)
+    x = lonlat_to_unit_vectors(lonlat)
+
+    def accuracy(protocol):
+        splits = make_splits(protocol, lonlat)
+        tested = np.concatenate([split.test for split in splits])
+        return np.mean(predict(data, x, splits=splits, probe=probe) == blocks[tested])
+
+    assert accuracy("blocks") == 0
+    assert accuracy("random") > (0.5 if probe == "knn" else 0)
+
+
+@pytest.mark.parametrize("probe", ["linear", "knn"])
+def test_targets_of_test_points_are_not_used(lonlat, probe):
+    """Predictions do not change when the targets of the test points do."""
+    target = lonlat[:, 1].copy()
+    x = lonlat_to_unit_vectors(lonlat)
+    (split,) = make_splits("Africa", lonlat)
+    before = predict(_make_data(target, lonlat), x, splits=[split], probe=probe)
+    spoilt = target.copy()
+    spoilt[split.test] = 1e6
+    after = predict(_make_data(spoilt, lonlat), x, splits=[split], probe=probe)
+    np.testing.assert_array_equal(before, after)
+
+
+def test_predictions_come_in_the_order_of_the_splits(lonlat):
+    """The first numbers belong to the test points of the first split."""
+    data = _make_data(lonlat[:, 1].copy(), lonlat)
+    x = lonlat_to_unit_vectors(lonlat)
+    splits = make_splits("random", lonlat)
+    together = predict(data, x, splits=splits)
+    apart = [predict(data, x, splits=[split]) for split in splits]
+    np.testing.assert_array_equal(together, np.concatenate(apart))
+
+
+def test_baselines_have_seen_no_image(lonlat):
+    """Raw degrees, unit vectors, and an untrained network that its seed decides."""
+    config = LocationEncoderConfig(num_degrees=4, hidden_dim=16, embed_dim=8)
+    raw, vectors, untrained = make_baselines(config)
+    assert [raw.name, vectors.name, untrained.name] == [
+        "raw lon/lat", "unit vector", "untrained L=4"
+    ]  # fmt: skip
+    np.testing.assert_array_equal(raw.encode(lonlat), lonlat)
+    np.testing.assert_array_equal(vectors.encode(lonlat), lonlat_to_unit_vectors(lonlat))
+    found = untrained.encode(lonlat)
+    assert found.shape == (1500, 8)
+    again, other = (make_baselines(config, seed=seed)[2].encode(lonlat) for seed in (0, 1))
+    np.testing.assert_array_equal(found, again)
+    assert not np.isclose(found, other).any(axis=1).all()
+
+
+def test_an_encoder_is_a_model_with_a_name(lonlat):
+    """make_encoder wraps a model; a model in training mode is refused when it is used."""
+    model = LocationEncoder(LocationEncoderConfig(num_degrees=4, hidden_dim=16)).eval()
+    encoder = make_encoder("ours", model)
+    assert encoder.name == "ours" and encoder.encode(lonlat).shape == (1500, 256)
+    model.train()
+    with pytest.raises(ValueError, match="training mode"):
+        encoder.encode(lonlat)
+
+
+def test_stand_in_labels_are_named_in_the_table(caplog):
+    """Where labels are a stand-in, the table's source column and the log say so."""
+    with caplog.at_level(logging.WARNING):
+        result = run_benchmark(
+            [UNIT_VECTORS],
+            ["population_density"],
+            protocols=["random"],
+            probes=["knn"],
+            num_points=200,
+        )
+    assert "stand-in" in result.scores.source[0] and "towns only" in caplog.text

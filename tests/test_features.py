@@ -1,0 +1,111 @@
+"""Cached features: what the encoder says, said once, and never mistaken for another's."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from satclip_lib.data.patches import get_lonlat, load_images, make_blue_marble_patches
+from satclip_lib.image_encoder import RandomConvolutionalFeatures
+from satclip_lib.training.features import FeatureStore, cache_features
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    """A few patches of the Blue Marble, in memory."""
+    return make_blue_marble_patches(num_patches=50, size_px=4, val_fraction=0.3)
+
+
+@pytest.fixture
+def encoder(dataset):
+    """A small encoder that counts the images it is shown, in ``num_seen``."""
+    encoder = RandomConvolutionalFeatures.fit(load_images(dataset), num_random_features=8)
+    encoder.num_seen = 0
+
+    def count(encoder, images):
+        encoder.num_seen += len(images[0])
+
+    encoder.register_forward_pre_hook(count)
+    return encoder
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 50, 1024])
+def test_features_are_what_the_encoder_says(dataset, encoder, workspace, batch_size):
+    """Whatever the batch size, row i holds the encoder's features of patch i, and its place."""
+    store = cache_features(dataset, encoder, folder=workspace, batch_size=batch_size)
+    assert store.features.dtype == np.float32 and store.features.shape == (50, 14)
+    np.testing.assert_allclose(store.features, encoder(load_images(dataset)), atol=1e-5)
+    np.testing.assert_array_equal(store.lonlat, get_lonlat(dataset))
+    np.testing.assert_array_equal(store.is_val, dataset.split == "val")
+    assert 0 < store.is_val.sum() < 50
+
+
+def test_features_are_read_where_touched(dataset, encoder, workspace):
+    """Features are memory-mapped and cannot be written to by accident."""
+    store = cache_features(dataset, encoder, folder=workspace)
+    assert isinstance(store.features, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        store.features[0] = 0
+
+
+def test_features_are_computed_once(dataset, encoder, workspace):
+    """The same patches and encoder are found again; the encoder is not run."""
+    first = cache_features(dataset, encoder, folder=workspace)
+    assert encoder.num_seen == 50
+    again = cache_features(dataset, encoder, folder=workspace, batch_size=3)
+    assert encoder.num_seen == 50
+    assert again.folder == first.folder and again.key == first.key
+    assert first.folder.name == first.key[:16]
+
+
+def test_other_patches_have_other_features(dataset, encoder, workspace):
+    """Patches that differ in one pixel are encoded anew."""
+    other = make_blue_marble_patches(num_patches=50, size_px=4, seed=1)
+    first = cache_features(dataset, encoder, folder=workspace)
+    second = cache_features(other, encoder, folder=workspace)
+    assert encoder.num_seen == 100 and first.key != second.key
+    np.testing.assert_allclose(second.features, encoder(load_images(other)), atol=1e-5)
+
+
+def test_another_encoder_has_other_features(dataset, encoder, workspace):
+    """A change of one weight, or of the encoder's configuration, is a change of encoder."""
+    keys = {cache_features(dataset, encoder, folder=workspace).key}
+    encoder.weight[0, 0, 0, 0] += 1e-3
+    keys.add(cache_features(dataset, encoder, folder=workspace).key)
+    encoder.config = encoder.config | {"note": 1}
+    keys.add(cache_features(dataset, encoder, folder=workspace).key)
+    assert len(keys) == 3 and encoder.num_seen == 150
+
+
+def test_a_part_of_the_patches_is_not_the_whole(dataset, encoder, workspace):
+    """Rows selected from a dataset get features of their own, one for each."""
+    cache_features(dataset, encoder, folder=workspace)
+    part = cache_features(dataset.isel(patch=slice(10, 30)), encoder, folder=workspace)
+    assert len(part.features) == len(part.lonlat) == 20
+    np.testing.assert_array_equal(part.lonlat, get_lonlat(dataset)[10:30])
+
+
+def test_an_interrupted_run_leaves_nothing(dataset, encoder, workspace):
+    """After an error half-way there is no store, and the next run makes a whole one."""
+
+    def fail(encoder, images):
+        if encoder.num_seen > 20:
+            raise RuntimeError("interrupted")
+
+    hook = encoder.register_forward_pre_hook(fail)
+    with pytest.raises(RuntimeError, match="interrupted"):
+        cache_features(dataset, encoder, folder=workspace / "features", batch_size=10)
+    assert list((workspace / "features").iterdir()) == []
+    hook.remove()
+    store = cache_features(dataset, encoder, folder=workspace / "features", batch_size=10)
+    np.testing.assert_allclose(store.features, encoder(load_images(dataset)), atol=1e-5)
+
+
+def test_a_store_can_be_opened_by_its_folder(dataset, encoder, workspace):
+    """A folder is all that is needed to read features again."""
+    made = cache_features(dataset, encoder, folder=workspace)
+    opened = FeatureStore(made.folder)
+    assert opened == made and opened.key == made.key
+    assert torch.equal(torch.tensor(opened.features[:]), torch.tensor(made.features[:]))
+    assert json.loads((made.folder / "features.json").read_text())["key"] == made.key

@@ -1,0 +1,80 @@
+"""Figures are saved whole, with what they show and where they came from."""
+
+import json
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from satclip_lib.checkpoint import hash_checkpoint, save_pretrained
+from satclip_lib.data.patches import make_blue_marble_patches, save_patches
+from satclip_lib.files import Workspace
+from satclip_lib.image_encoder import RandomConvolutionalFeatures
+from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
+from satclip_lib.model import SatCLIP
+from satclip_lib.plotting.figures import FIGURES, save_figure, save_reference
+
+
+@pytest.fixture
+def made():
+    """A workspace with patches and one checkpoint."""
+    made = Workspace("smoke")
+    save_patches(make_blue_marble_patches(num_patches=20), made.patches)
+    config = LocationEncoderConfig(num_degrees=2, hidden_dim=4, embed_dim=4)
+    encoder = RandomConvolutionalFeatures.fit(torch.rand(8, 3, 8, 8), num_random_features=4)
+    save_pretrained(SatCLIP(encoder, LocationEncoder(config)), made.checkpoints / "tiny")
+    return made
+
+
+@pytest.fixture
+def fig():
+    """A figure of 2 by 1 inches."""
+    fig = plt.figure(figsize=(2, 1))
+    fig.add_subplot().plot([0, 1])
+    yield fig
+    plt.close(fig)
+
+
+def test_saves_picture_data_and_provenance(made, fig):
+    """PNG at 300 dpi, PDF, CSV of what is drawn, and a sidecar that names its inputs."""
+    save_figure(fig, "biome_umap", workspace=made, seed=3, data=pd.DataFrame({"a": [1.5]}))
+    with Image.open(made.figures / "biome_umap.png") as image:
+        assert image.size == (600, 300)
+    assert (made.figures / "biome_umap.pdf").read_bytes().startswith(b"%PDF")
+    assert (made.figures / "biome_umap.csv").read_text() == "a\n1.5\n"
+    sidecar = json.loads((made.figures / "biome_umap.json").read_text())
+    assert sidecar["checkpoints"] == {"tiny": hash_checkpoint(made.checkpoints / "tiny")}
+    assert (sidecar["profile"], sidecar["seed"]) == ("smoke", 3)
+    assert sidecar["notebook"] == FIGURES["biome_umap"].notebook
+
+
+def test_same_figure_same_bytes(made, fig):
+    """Nothing that is saved holds the time of day."""
+    contents = []
+    for _ in range(2):
+        save_figure(fig, "biome_umap", workspace=made, seed=0)
+        contents.append([path.read_bytes() for path in sorted(made.figures.iterdir())])
+    assert contents[0] == contents[1]
+
+
+def test_unknown_figure_is_refused(made, fig):
+    """A figure that is not in the table is not written."""
+    with pytest.raises(ValueError, match="unknown figure 'biom_umap'"):
+        save_figure(fig, "biom_umap", workspace=made, seed=0)
+    assert not made.figures.exists()
+
+
+def test_reference_copies_are_small(made, fig):
+    """The tracked copies have half the pixels and the sidecar of the original."""
+    for figure_id in FIGURES:
+        save_figure(fig, figure_id, workspace=made, seed=0)
+    save_reference(made)
+    for figure_id in FIGURES:
+        with Image.open(made.figures / "reference" / f"{figure_id}.png") as image:
+            assert image.size == (300, 150)
+            assert np.asarray(image.convert("L")).std() > 5
+        copy = made.figures / "reference" / f"{figure_id}.json"
+        assert copy.read_bytes() == (made.figures / f"{figure_id}.json").read_bytes()

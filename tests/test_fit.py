@@ -1,0 +1,309 @@
+"""Pretraining on real imagery: it learns, repeats itself, survives a kill, and knows when done."""
+
+import json
+import multiprocessing
+import os
+import pickletools
+import signal
+from dataclasses import asdict, replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from satclip_lib.checkpoint import hash_checkpoint, load_config, load_satclip
+from satclip_lib.data.patches import load_images, make_blue_marble_patches
+from satclip_lib.image_encoder import RandomConvolutionalFeatures
+from satclip_lib.location_encoder import LocationEncoderConfig
+from satclip_lib.loss import contrastive_loss
+from satclip_lib.training import fit
+from satclip_lib.training.features import FeatureStore, cache_features
+from satclip_lib.training.fit import CURVE_NAME, PretrainingConfig, make_model, pretrain
+from satclip_lib.training.module import SatCLIPModule, rank_of_match
+
+CONFIG = PretrainingConfig(
+    location_encoder=LocationEncoderConfig(num_degrees=8, embed_dim=32, hidden_dim=64, dropout=0.1),
+    batch_size=64,
+    num_epochs=6,
+    learning_rate=3e-3,
+)
+# More degrees and no dropout: the held-out loss is lowest early and rises while places are learnt.
+MEMORISING = replace(
+    CONFIG,
+    location_encoder=LocationEncoderConfig(
+        num_degrees=15, embed_dim=32, hidden_dim=64, dropout=0.0
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """Features of a few hundred Blue Marble patches, and the encoder that made them."""
+    dataset = make_blue_marble_patches(num_patches=400, size_px=8, val_fraction=0.2)
+    encoder = RandomConvolutionalFeatures.fit(load_images(dataset), num_random_features=32)
+    folder = tmp_path_factory.mktemp("features")
+    return cache_features(dataset, encoder, folder=folder), encoder
+
+
+@pytest.fixture(scope="module")
+def finished(inputs, tmp_path_factory):
+    """The checkpoint of an uninterrupted run."""
+    store, encoder = inputs
+    return pretrain(
+        CONFIG, store, image_encoder=encoder, folder=tmp_path_factory.mktemp("run") / "model"
+    )
+
+
+def _curve(folder):
+    """The training curve without the one column that cannot be repeated."""
+    return pd.read_csv(folder / CURVE_NAME).drop(columns="seconds")
+
+
+def _embed_pairs(model, store, rows):
+    with torch.no_grad():
+        images = model.image_projection(torch.from_numpy(store.features[rows]))
+        return images, model.encode_locations(torch.from_numpy(store.lonlat[rows]))
+
+
+def test_training_lowers_the_loss(inputs, finished):
+    """The loss falls from epoch to epoch, and on the held-out blocks ends below the start."""
+    store, encoder = inputs
+    curve = _curve(finished)
+    assert curve.epoch.tolist() == list(range(6))
+    assert curve.train_loss.iloc[-1] < curve.train_loss.iloc[0] - 0.2
+    untrained = make_model(CONFIG, encoder).eval()
+    rows = np.flatnonzero(store.is_val)[:64]
+    start = contrastive_loss(*_embed_pairs(untrained, store, rows), logit_scale=torch.tensor(0.0))
+    trained = load_satclip(finished, image_encoder=True)
+    end = contrastive_loss(*_embed_pairs(trained, store, rows), logit_scale=torch.tensor(0.0))
+    assert end < start
+
+
+def test_training_patches_find_their_place(inputs, finished):
+    """The ten best locations hold the right one far more often than by chance, in training."""
+    store, _ = inputs
+    model = load_satclip(finished, image_encoder=True)
+    rows = np.flatnonzero(~store.is_val)
+    ranks = rank_of_match(*_embed_pairs(model, store, rows))
+    chance = 10 / len(rows)
+    assert (ranks < 10).float().mean() > 3 * chance
+
+
+def test_the_checkpoint_is_that_of_the_best_epoch(inputs, workspace):
+    """The model kept has the lowest held-out loss of the curve, not that of the last epoch."""
+    store, encoder = inputs
+    folder = pretrain(MEMORISING, store, image_encoder=encoder, folder=workspace / "model")
+    curve = _curve(folder)
+    assert curve.val_loss.idxmin() < len(curve) - 1
+    model = load_satclip(folder, image_encoder=True)
+    rows = np.flatnonzero(store.is_val)
+    batches = np.split(rows, range(64, len(rows), 64))
+    losses = [
+        contrastive_loss(
+            *_embed_pairs(model, store, batch), logit_scale=model.logit_scale.detach()
+        ).item()
+        for batch in batches
+    ]
+    expected = np.average(losses, weights=[len(batch) for batch in batches])
+    assert curve.val_loss.min() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_checkpoint_is_complete_and_no_pickle(inputs, finished):
+    """It holds weights, configuration with provenance, and the curve, and none is a pickle."""
+    names = sorted(path.name for path in finished.iterdir())
+    assert names == ["config.json", "model.safetensors", CURVE_NAME]
+    for path in finished.iterdir():
+        with pytest.raises(ValueError):
+            list(pickletools.genops(path.read_bytes()))
+    provenance = load_config(finished)["provenance"]
+    assert provenance["pretraining"] == json.loads(json.dumps(asdict(CONFIG)))
+    assert provenance["features"] == inputs[0].key
+    assert load_satclip(finished)(torch.tensor([[2.35, 48.86]])).shape == (1, 32)
+    assert not list(finished.parent.glob(".*"))  # the state of the run is gone
+
+
+def test_the_image_encoder_is_as_it_was(inputs, finished):
+    """Training leaves the frozen encoder's tensors alone."""
+    trained = load_satclip(finished, image_encoder=True).image_encoder.state_dict()
+    for name, tensor in inputs[1].state_dict().items():
+        assert torch.equal(trained[name], tensor), name
+
+
+def test_the_curve_tells_the_run(finished):
+    """One row per epoch with losses, retrieval, temperature and seconds, all finite."""
+    curve = pd.read_csv(finished / CURVE_NAME)
+    expected = {"epoch", "train_loss", "val_loss", "logit_scale", "seconds"}
+    expected |= {"val_top1_accuracy", "val_top10_accuracy"}
+    assert set(curve) == expected
+    assert np.isfinite(curve).all(axis=None) and (curve.seconds > 0).all()
+    assert (curve.val_top1_accuracy <= curve.val_top10_accuracy).all()
+
+
+def test_the_same_seed_gives_the_same_model(inputs, finished, workspace):
+    """A second run ends with the same weights and curve, to the last bit, whatever was drawn."""
+    store, encoder = inputs
+    torch.manual_seed(12345)
+    again = pretrain(CONFIG, store, image_encoder=encoder, folder=workspace / "again")
+    assert hash_checkpoint(again) == hash_checkpoint(finished)
+    pd.testing.assert_frame_equal(_curve(again), _curve(finished), check_exact=True)
+
+
+def test_another_seed_gives_another_model(inputs):
+    """Seeds decide the initial weights; 0 is a seed like any other."""
+    models = [make_model(replace(CONFIG, seed=seed), inputs[1]) for seed in (0, 0, 1)]
+    first, again, other = (model.image_projection.weight for model in models)
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_making_a_model_leaves_the_global_generator_alone(inputs):
+    """make_model draws from a generator of its own."""
+    state = torch.get_rng_state()
+    make_model(CONFIG, inputs[1])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def _pretrain_until_killed(store_folder, encoder, folder, epoch):
+    """Run in a process of its own, which dies in the middle of an epoch."""
+    take_step = SatCLIPModule.training_step
+
+    def training_step(self, batch, batch_index):
+        if (self.current_epoch, batch_index) == (epoch, 2):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return take_step(self, batch, batch_index)
+
+    SatCLIPModule.training_step = training_step
+    pretrain(CONFIG, FeatureStore(store_folder), image_encoder=encoder, folder=folder)
+
+
+def _interrupt(config, store, encoder, folder, *, epoch):
+    """Start a run that an error ends when ``epoch`` begins."""
+    start_epoch = SatCLIPModule.on_train_epoch_start
+
+    def fail(self):
+        if self.current_epoch == epoch:
+            raise RuntimeError("interrupted")
+        start_epoch(self)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(SatCLIPModule, "on_train_epoch_start", fail)
+        with pytest.raises(RuntimeError, match="interrupted"):
+            pretrain(config, store, image_encoder=encoder, folder=folder)
+    assert not folder.exists()
+
+
+def _spy_on_epochs(monkeypatch):
+    """A list to which every epoch that is begun is added."""
+    epochs = []
+    start_epoch = SatCLIPModule.on_train_epoch_start
+
+    def on_train_epoch_start(self):
+        epochs.append(self.current_epoch)
+        start_epoch(self)
+
+    monkeypatch.setattr(SatCLIPModule, "on_train_epoch_start", on_train_epoch_start)
+    return epochs
+
+
+def test_a_killed_run_continues(inputs, finished, workspace, monkeypatch):
+    """After SIGKILL in epoch 3 a rerun starts there and ends as the uninterrupted run did."""
+    store, encoder = inputs
+    folder = workspace / "killed"
+    process = multiprocessing.get_context("spawn").Process(
+        target=_pretrain_until_killed, args=(store.folder, encoder, folder, 3)
+    )
+    process.start()
+    process.join(timeout=120)
+    assert process.exitcode == -signal.SIGKILL
+    assert not folder.exists()
+
+    epochs = _spy_on_epochs(monkeypatch)
+    pretrain(CONFIG, store, image_encoder=encoder, folder=folder)
+    assert epochs == [3, 4, 5]
+    assert hash_checkpoint(folder) == hash_checkpoint(finished)
+    pd.testing.assert_frame_equal(_curve(folder), _curve(finished), check_exact=True)
+    assert not list(folder.parent.glob(".*"))
+
+
+def test_an_interrupted_schedule_continues(inputs, workspace):
+    """With a learning rate that changes over the run, a rerun ends as the uninterrupted run did."""
+    store, encoder = inputs
+    config = replace(CONFIG, num_epochs=3, schedule="cosine")
+    whole = pretrain(config, store, image_encoder=encoder, folder=workspace / "whole")
+    _interrupt(config, store, encoder, workspace / "parts", epoch=2)
+    parts = pretrain(config, store, image_encoder=encoder, folder=workspace / "parts")
+    assert hash_checkpoint(parts) == hash_checkpoint(whole)
+    pd.testing.assert_frame_equal(_curve(parts), _curve(whole), check_exact=True)
+
+
+def test_continuing_says_nothing(inputs, workspace):
+    """A run interrupted by an error continues without a warning."""
+    store, encoder = inputs
+    short = replace(CONFIG, num_epochs=2)
+    _interrupt(short, store, encoder, workspace / "model", epoch=1)
+    pretrain(short, store, image_encoder=encoder, folder=workspace / "model")
+    assert _curve(workspace / "model").epoch.tolist() == [0, 1]
+
+
+def test_no_whole_epoch_is_repeated(inputs, workspace, monkeypatch):
+    """A rerun starts after the last whole epoch, also if an earlier one was the best."""
+    store, encoder = inputs
+    folder = workspace / "model"
+    _interrupt(MEMORISING, store, encoder, folder, epoch=5)
+    epochs = _spy_on_epochs(monkeypatch)
+    pretrain(MEMORISING, store, image_encoder=encoder, folder=folder)
+    curve = _curve(folder)
+    assert curve.epoch.tolist() == list(range(6)) and curve.val_loss.idxmin() < 4
+    assert epochs == [5]
+
+
+def test_a_finished_run_is_not_repeated(inputs, finished, monkeypatch):
+    """The same configuration and features train nothing."""
+    store, encoder = inputs
+    monkeypatch.setattr(fit, "SatCLIPModule", None)
+    before = (finished / CURVE_NAME).stat().st_mtime_ns
+    assert pretrain(CONFIG, store, image_encoder=encoder, folder=finished) == finished
+    assert (finished / CURVE_NAME).stat().st_mtime_ns == before
+
+
+def test_a_changed_configuration_trains_again(inputs, workspace):
+    """Another setting, or other features, replace the checkpoint by that of a new run."""
+    store, encoder = inputs
+    short = replace(CONFIG, num_epochs=1)
+    folder = pretrain(short, store, image_encoder=encoder, folder=workspace / "model")
+    first = hash_checkpoint(folder)
+    pretrain(replace(short, jitter_m=0.0), store, image_encoder=encoder, folder=folder)
+    assert hash_checkpoint(folder) != first
+    assert load_config(folder)["provenance"]["pretraining"]["jitter_m"] == 0.0
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_damaged_checkpoint_is_trained_again(inputs, workspace, name):
+    """A finished run whose files are no longer whole is repeated, not taken for up to date."""
+    store, encoder = inputs
+    short = replace(CONFIG, num_epochs=1)
+    folder = pretrain(short, store, image_encoder=encoder, folder=workspace / "model")
+    first = hash_checkpoint(folder)
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[: len(content) // 2])
+    pretrain(short, store, image_encoder=encoder, folder=folder)
+    assert hash_checkpoint(folder) == first
+    assert load_satclip(folder)(torch.zeros(1, 2)).isfinite().all()
+
+
+def test_the_defaults_are_the_papers():
+    """Without arguments the configuration is the paper's recipe."""
+    config = PretrainingConfig()
+    assert (config.batch_size, config.num_epochs, config.seed) == (8192, 500, 0)
+    assert (config.learning_rate, config.weight_decay) == (1e-4, 0.01)
+    assert config.location_encoder == LocationEncoderConfig()
+    with pytest.raises(TypeError, match="lr"):
+        PretrainingConfig(lr=0.1)
+
+
+def test_features_of_another_encoder_are_refused(inputs, workspace):
+    """An encoder that cannot have made the features is an error before anything is trained."""
+    store, _ = inputs
+    other = RandomConvolutionalFeatures.fit(torch.rand(8, 3, 8, 8), num_random_features=4)
+    with pytest.raises(ValueError, match="holds 38 features per patch, image_encoder makes 10"):
+        pretrain(CONFIG, store, image_encoder=other, folder=workspace / "model")

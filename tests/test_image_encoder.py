@@ -1,0 +1,408 @@
+"""Image encoders: what they compute, that they stay frozen, and how weights come in."""
+
+import json
+from pathlib import Path
+from pickle import UnpicklingError
+
+import huggingface_hub
+import numpy as np
+import pytest
+import torch
+from parity.timm_reference import (
+    FIXTURE,
+    NUM_BANDS,
+    SIZES_PX,
+    compute_reference_outputs,
+    describe_state_dict,
+    make_formula_noise,
+)
+from torch import nn
+
+from satclip_lib.files import sha256_of_file
+from satclip_lib.image_encoder import (
+    IMAGE_ENCODERS,
+    MOCO_WEIGHTS,
+    RandomConvolutionalFeatures,
+    ResNet,
+    VisionTransformer,
+    fetch_moco_weights,
+    freeze,
+    load_backbone_weights,
+    make_image_encoder,
+    make_moco_encoder,
+    random_features,
+)
+from satclip_lib.image_encoder.moco import MocoWeights
+
+
+def make_images(num_images: int, *, num_bands: int = 3, size_px: int = 8) -> torch.Tensor:
+    """Images in [0, 1] that are smooth and coloured, as real ones are."""
+    noise = make_formula_noise((num_images, num_bands, size_px, size_px), index=num_images)
+    smooth = noise.cumsum(dim=1).cumsum(dim=2).cumsum(dim=3)
+    return (smooth - smooth.min()) / (smooth.max() - smooth.min())
+
+
+@pytest.fixture(scope="module")
+def rcf() -> RandomConvolutionalFeatures:
+    """Small random convolutional features for three bands."""
+    return RandomConvolutionalFeatures.fit(make_images(50), num_random_features=16)
+
+
+@pytest.fixture(scope="module", params=list(IMAGE_ENCODERS))
+def encoder_and_images(request):
+    """Every encoder with random weights, and four images it takes."""
+    torch.manual_seed(0)
+    if request.param == "rcf":
+        return RandomConvolutionalFeatures.fit(make_images(50)), make_images(4)
+    images = make_images(4, num_bands=NUM_BANDS, size_px=SIZES_PX[request.param])
+    return make_image_encoder(request.param), images
+
+
+# All encoders
+
+
+def test_features_have_the_announced_shape(encoder_and_images):
+    """Any batch, also of one or no image, becomes ``(batch, num_features)``."""
+    encoder, images = encoder_and_images
+    for count in (4, 1, 0):
+        assert encoder(images[:count]).shape == (count, encoder.num_features)
+
+
+def test_images_do_not_influence_each_other(encoder_and_images):
+    """Permuting the batch permutes the features, and an image alone gives the same."""
+    encoder, images = encoder_and_images
+    order = torch.tensor([2, 0, 3, 1])
+    features = encoder(images)
+    tolerance = {"rtol": 1e-4, "atol": 1e-4}
+    torch.testing.assert_close(encoder(images[order]), features[order], **tolerance)
+    torch.testing.assert_close(encoder(images[:1]), features[:1], **tolerance)
+    assert (features[0] - features[1]).abs().max() > 1e-3
+
+
+def test_constant_images_give_finite_features(encoder_and_images):
+    """A patch of one colour, even all zero, gives no NaN."""
+    encoder, images = encoder_and_images
+    for value in (0.0, 0.3, 1.0):
+        assert encoder(torch.full_like(images, value)).isfinite().all()
+
+
+def test_features_have_the_dtype_of_the_weights(encoder_and_images):
+    """float64 images are taken, and give float32 features."""
+    encoder, images = encoder_and_images
+    features = encoder(images.double())
+    assert features.dtype == torch.float32
+    torch.testing.assert_close(features, encoder(images))
+
+
+def test_frozen_encoder_does_not_train(encoder_and_images):
+    """Under a training parent it stays in eval mode, without gradients, and nothing moves."""
+    encoder, images = encoder_and_images
+    before = {key: value.clone() for key, value in encoder.state_dict().items()}
+    parent = nn.Sequential(encoder, nn.Linear(encoder.num_features, 2)).train()
+    assert parent.training
+    assert not any(child.training for child in encoder.modules())
+    parent(images).sum().backward()
+    assert not any(parameter.requires_grad for parameter in encoder.parameters())
+    assert all(parameter.grad is None for parameter in encoder.parameters())
+    for key, value in encoder.state_dict().items():
+        assert torch.equal(value, before[key])
+
+
+def test_only_frozen_encoders_refuse_to_train():
+    """An encoder straight from its class follows its parent, until it is frozen."""
+    encoder = ResNet(18)
+    assert nn.Sequential(encoder).train()[0].training
+    assert freeze(encoder) is encoder
+    assert not nn.Sequential(encoder).train()[0].training
+
+
+def test_config_makes_the_same_encoder_again(encoder_and_images):
+    """Configuration through JSON and the state dict are all a checkpoint needs."""
+    encoder, images = encoder_and_images
+    twin = make_image_encoder(**json.loads(json.dumps(encoder.config)))
+    twin.load_state_dict(encoder.state_dict())
+    assert type(twin) is type(encoder)
+    assert twin.config == encoder.config
+    assert torch.equal(twin(images), encoder(images))
+
+
+def test_unknown_name_lists_the_known_ones():
+    """A wrong name is answered with all right ones, a wrong argument with its name."""
+    with pytest.raises(ValueError, match=r"rcf, resnet18, resnet50, vit_small.*got 'resnet34'"):
+        make_image_encoder("resnet34")
+    with pytest.raises(TypeError, match="num_channels"):
+        make_image_encoder("resnet18", num_channels=3)
+    with pytest.raises(ValueError, match="18 or 50, got 34"):
+        ResNet(34)
+
+
+def test_wrong_images_are_refused(encoder_and_images, shape_checks_off):
+    """Wrong bands, dimensions or dtype: the error says what came and what was expected."""
+    encoder, images = encoder_and_images
+    bands = encoder.num_bands
+    with pytest.raises(ValueError, match=rf"\(batch, {bands}, .*got \(4, {bands - 1}, "):
+        encoder(images[:, 1:])
+    with pytest.raises(ValueError, match=rf"\(batch, {bands}, .*got \({bands}, "):
+        encoder(images[0])
+    with pytest.raises(ValueError, match=r"floating point.*got torch.uint8.*255"):
+        encoder(images.byte())
+
+
+def test_vision_transformer_takes_one_size():
+    """Its position embedding is for 224 x 224 pixels; anything else is refused."""
+    with pytest.raises(ValueError, match="224 x 224 pixels, got 224 x 256; crop or resize"):
+        VisionTransformer()(torch.rand(1, NUM_BANDS, 224, 256))
+
+
+# Random convolutional features
+
+
+def test_rcf_features_match_a_loop(rcf):
+    """Filter by filter and place by place, the features are what the docstring says."""
+    image = make_images(60)[7]
+    places = [image[:, y : y + 3, x : x + 3] for y in range(6) for x in range(6)]
+    positive, negative = [], []
+    for weight, bias in zip(rcf.weight, rcf.bias, strict=True):
+        responses = torch.stack([(weight * place).sum() + bias for place in places])
+        positive.append((responses - 0.5).clamp(min=0).mean())
+        negative.append((-responses - 0.5).clamp(min=0).mean())
+    bands = [*image.mean(dim=(1, 2)), *image.std(dim=(1, 2), correction=0)]
+    expected = (torch.stack([*positive, *negative, *bands]) - rcf.feature_mean) / rcf.feature_std
+    torch.testing.assert_close(rcf(image[None])[0], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_rcf_filters_whiten_what_they_see():
+    """Filters are the published recipe: unit-length whitened patches, applied to whitened input.
+
+    The oracle whitens all patches of the images with NumPy. A filter answers to whitened patch z
+    with f . z, so over all patches its response has mean 0 and variance about 1.
+    """
+    images = make_images(400)
+    encoder = RandomConvolutionalFeatures.fit(images, num_random_features=64)
+    patches = np.lib.stride_tricks.sliding_window_view(images.double().numpy(), (3, 3), axis=(2, 3))
+    patches = patches.transpose(0, 2, 3, 1, 4, 5).reshape(-1, 27)  # places, bands * 3 * 3
+    variances, axes = np.linalg.eigh(np.cov(patches.T))
+    dewhitening = axes * np.sqrt(variances + 0.01 * variances.mean()) @ axes.T
+    weight = encoder.weight.double().flatten(1).numpy()
+    responses = patches @ weight.T + encoder.bias.double().numpy()
+    assert patches.var(axis=0).max() < 0.1 < 0.5 < responses.var(axis=0).min()
+    assert responses.var(axis=0).max() < 1.2
+    assert abs(responses.mean(axis=0)).max() < 0.1
+    np.testing.assert_allclose(np.linalg.norm(weight @ dewhitening, axis=1), 1, atol=0.02)
+
+
+def test_rcf_features_are_standardised_over_the_fitting_images():
+    """Over the images it was fitted on, every feature has mean 0 and standard deviation 1."""
+    images = make_images(300)
+    encoder = RandomConvolutionalFeatures.fit(images)
+    features = encoder(images).double()
+    assert features.shape == (300, 512 + 2 * 3)
+    torch.testing.assert_close(features.mean(dim=0), torch.zeros(518).double(), rtol=0, atol=1e-4)
+    torch.testing.assert_close(
+        features.std(dim=0, correction=0), torch.ones(518).double(), rtol=0, atol=1e-3
+    )
+
+
+def test_rcf_takes_large_images_of_many_bands():
+    """Twelve bands of 256 x 256 pixels work like three of 8 x 8, and with other filter sizes."""
+    images = make_images(2, num_bands=12, size_px=256)
+    encoder = RandomConvolutionalFeatures.fit(images, num_random_features=10, kernel_size=5)
+    assert encoder.weight.shape == (5, 12, 5, 5)
+    assert encoder(images).shape == (2, 10 + 2 * 12)
+    assert encoder(images[:, :, :5, :9]).isfinite().all()
+
+
+def test_rcf_depends_on_the_seed_only():
+    """The same seed gives the same encoder whatever torch's state; 0 is a seed, 1 another."""
+    images = make_images(20)
+    weights = []
+    for state, seed in ((7, 0), (8, 0), (7, 1)):
+        torch.manual_seed(state)
+        encoder = RandomConvolutionalFeatures.fit(images, num_random_features=8, seed=seed)
+        weights.append(torch.cat([value.flatten() for value in encoder.state_dict().values()]))
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_rcf_leaves_images_and_global_state_alone():
+    """Neither the images nor torch's random state change."""
+    images = make_images(20)
+    copy, state = images.clone(), torch.random.get_rng_state()
+    encoder = RandomConvolutionalFeatures.fit(images, num_random_features=8)
+    encoder(images)
+    assert torch.equal(images, copy)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_rcf_in_chunks_is_rcf_at_once(rcf, monkeypatch):
+    """How many images are worked on at once changes nothing."""
+    images = make_images(9)
+    at_once = rcf(images)
+    monkeypatch.setattr(random_features, "MAX_RESPONSES", 2 * 8 * 8 * len(rcf.weight))
+    torch.testing.assert_close(rcf(images), at_once, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.4])
+def test_rcf_fitted_on_constant_images_is_finite(value):
+    """Images without any contrast can be fitted, and what is fitted can be used."""
+    encoder = RandomConvolutionalFeatures.fit(torch.full((3, 3, 8, 8), value))
+    assert all(buffer.isfinite().all() for buffer in encoder.buffers())
+    assert encoder(make_images(4)).isfinite().all()
+    assert encoder(make_images(4)).abs().max() < 10
+
+
+def test_rcf_must_be_fitted_or_loaded(rcf):
+    """Sizes alone give no features; a state dict does."""
+    encoder = RandomConvolutionalFeatures(3, num_random_features=16)
+    with pytest.raises(RuntimeError, match=r"RandomConvolutionalFeatures.fit\(images\)"):
+        encoder(make_images(2))
+    encoder.load_state_dict(rcf.state_dict())
+    assert torch.equal(encoder(make_images(2)), rcf(make_images(2)))
+
+
+def test_rcf_refuses_what_it_cannot_use(rcf, shape_checks_off):
+    """Wrong sizes and fitting images are named in the error."""
+    fit, images = RandomConvolutionalFeatures.fit, make_images(4)
+    with pytest.raises(ValueError, match="num_random_features even, got 3, 7, 3"):
+        fit(images, num_random_features=7)
+    with pytest.raises(ValueError, match=r"must be positive.* got 3, 512, 0"):
+        fit(images, kernel_size=0)
+    with pytest.raises(ValueError, match=r"at least one image, got \(0, 3, 8, 8\)"):
+        fit(images[:0])
+    with pytest.raises(ValueError, match=r"at least one image, got \(3, 8, 8\)"):
+        fit(images[0])
+    with pytest.raises(ValueError, match=r"got torch.uint8"):
+        fit(images.byte())
+    with pytest.raises(ValueError, match="must be finite"):
+        fit(images / 0)
+    with pytest.raises(ValueError, match=r"kernel_size = 9 .* got 8 x 8"):
+        fit(images, kernel_size=9)
+    with pytest.raises(ValueError, match=r"kernel_size = 3 .* got 8 x 2"):
+        rcf(images[:, :, :, :2])
+
+
+# ResNet and vision transformer
+
+
+@pytest.mark.parametrize("name", SIZES_PX)
+def test_networks_are_timms(name):
+    """Names, order and shapes of the state dict are timm's, and so are the features."""
+    expected = json.loads(FIXTURE.read_text())["models"][name]
+    encoder = make_image_encoder(name, num_bands=NUM_BANDS)
+    assert describe_state_dict(encoder) == expected["state_dict"]
+    outputs = compute_reference_outputs(encoder, size_px=SIZES_PX[name])
+    torch.testing.assert_close(outputs, torch.tensor(expected["outputs"]), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "num_features"),
+    [("resnet18", 512), ("resnet50", 2048), ("vit_small_patch16_224", 384)],
+)
+def test_networks_have_13_bands_unless_told(name, num_features):
+    """By default they take the 13 bands of the Sentinel-2 weights."""
+    assert make_image_encoder(name).num_bands == 13
+    assert make_image_encoder(name, num_bands=3).num_bands == 3
+    assert make_image_encoder(name).num_features == num_features
+
+
+# Published weights
+
+
+@pytest.mark.parametrize("name", MOCO_WEIGHTS)
+@pytest.mark.parametrize("classifier", ["fc", "head"])
+def test_backbone_weights_load_without_classifier(name, classifier):
+    """All backbone weights arrive; a classifier or projection is left out."""
+    torch.manual_seed(0)
+    source, target = make_image_encoder(name), make_image_encoder(name)
+    whole = {**source.state_dict(), f"{classifier}.weight": torch.ones(2, 2)}
+    assert load_backbone_weights(target, whole) is target
+    for key, value in source.state_dict().items():
+        assert torch.equal(target.state_dict()[key], value)
+    assert f"{classifier}.weight" in whole
+
+
+def test_backbone_weights_that_do_not_fit_are_named():
+    """Missing, unexpected and wrongly shaped entries are all named, and nothing is loaded."""
+    encoder = make_image_encoder("resnet18")
+    before = {key: value.clone() for key, value in encoder.state_dict().items()}
+    wrong = {key: value + 1 for key, value in before.items() if key != "bn1.bias"}
+    wrong["conv1.weight"] = torch.zeros(64, 3, 7, 7)
+    wrong["backbone.conv1.weight"] = torch.zeros(1)
+    with pytest.raises(ValueError, match="does not fit resnet18 with 13 bands") as error:
+        load_backbone_weights(encoder, wrong)
+    assert "missing: bn1.bias;" in str(error.value)
+    assert "unexpected: backbone.conv1.weight;" in str(error.value)
+    assert "conv1.weight (64, 3, 7, 7) instead of (64, 13, 7, 7)" in str(error.value)
+    for key, value in encoder.state_dict().items():
+        assert torch.equal(value, before[key])
+
+
+def test_moco_weights_are_pinned_for_all_networks():
+    """Each network has weights, with a whole commit hash and the file's own hash prefix."""
+    assert set(MOCO_WEIGHTS) == set(IMAGE_ENCODERS) - {"rcf"}
+    for name, weights in MOCO_WEIGHTS.items():
+        assert weights.repo_id == f"torchgeo/{name}_sentinel2_all_moco"
+        assert len(weights.revision) == 40
+        assert weights.file_name == f"{name}_sentinel2_all_moco-{weights.sha256_prefix}.pth"
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """A stand-in for the Hugging Face: returns a function that publishes a file as resnet18's.
+
+    The function gives the list of the calls made to the hub, filled as they come.
+    """
+
+    def publish(content: object, *, sha256_prefix: str | None = None) -> list[dict]:
+        path, calls = tmp_path / "published.pth", []
+        torch.save(content, path)
+        prefix = sha256_of_file(path)[:8] if sha256_prefix is None else sha256_prefix
+        weights = MocoWeights("some/repo", "0" * 40, "published.pth", prefix)
+        monkeypatch.setitem(MOCO_WEIGHTS, "resnet18", weights)
+
+        def hf_hub_download(repo_id, filename, **options):
+            calls.append({"repo_id": repo_id, "filename": filename, **options})
+            return str(path)
+
+        monkeypatch.setattr(huggingface_hub, "hf_hub_download", hf_hub_download)
+        return calls
+
+    return publish
+
+
+@pytest.mark.parametrize("is_offline", [True, False])
+def test_moco_encoder_has_the_published_weights(published, monkeypatch, is_offline):
+    """The file is asked for at its pinned revision and becomes a frozen encoder."""
+    monkeypatch.setenv("SATCLIP_OFFLINE", "1" if is_offline else "0")
+    source = make_image_encoder("resnet18")
+    calls = published(source.state_dict())
+    encoder = make_moco_encoder("resnet18")
+    images = make_images(2, num_bands=NUM_BANDS, size_px=64)
+    assert torch.equal(encoder(images), source(images))
+    assert encoder.is_frozen
+    expected = {"repo_id": "some/repo", "filename": "published.pth", "revision": "0" * 40}
+    assert calls == [{**expected, "local_files_only": is_offline}]
+
+
+def test_moco_file_with_another_hash_is_refused(published):
+    """A file that is not the published one is not used, and the error says where it lies."""
+    published({}, sha256_prefix="not-a-hash")
+    with pytest.raises(RuntimeError, match=r"published.pth has SHA-256 .*begin with not-a-hash"):
+        fetch_moco_weights("resnet18")
+
+
+def test_moco_file_cannot_run_code(published):
+    """Only tensors are unpickled; any other object in the file is an error."""
+    published({"conv1.weight": Path("any object")})
+    with pytest.raises(UnpicklingError, match="Weights only load failed"):
+        make_moco_encoder("resnet18")
+
+
+def test_moco_weights_offline_and_not_cached(tmp_path, monkeypatch):
+    """Offline, weights that are not in the cache are an error that says why; none is unknown."""
+    monkeypatch.setenv("SATCLIP_OFFLINE", "1")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(RuntimeError, match=r"resnet50.*not in the .* cache and SATCLIP_OFFLINE=1"):
+        fetch_moco_weights("resnet50")
+    with pytest.raises(ValueError, match=r"one of resnet18, resnet50, vit_small.*got 'rcf'"):
+        fetch_moco_weights("rcf")

@@ -1,0 +1,244 @@
+"""The location encoder: the paper's sizes, SIREN's start, checked input, public weights."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from satclip_lib.embedding import embed
+from satclip_lib.location_encoder import (
+    LocationEncoder,
+    LocationEncoderConfig,
+    Siren,
+    check_lonlat,
+)
+
+FIXTURES = Path(__file__).parent / "fixtures"
+PARIS_TOKYO = [[2.35, 48.86], [139.69, 35.69]]
+
+
+def _make_encoder(*, seed=0, **config):
+    torch.manual_seed(seed)
+    small = {"num_degrees": 5, "hidden_dim": 32, "embed_dim": 16}
+    return LocationEncoder(LocationEncoderConfig(**small | config))
+
+
+def _random_lonlat(num_points, *, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(0)
+    uniform = torch.rand(num_points, 2, generator=generator, dtype=dtype)
+    return (2 * uniform - 1) * torch.tensor([180.0, 90.0], dtype=dtype)
+
+
+@pytest.mark.parametrize(("num_degrees", "count"), [(10, 445_696), (40, 1_213_696)])
+def test_sizes_are_the_papers(num_degrees, count):
+    """With default settings the encoder has as many parameters as the published ones."""
+    encoder = LocationEncoder(LocationEncoderConfig(num_degrees=num_degrees))
+    assert sum(parameter.numel() for parameter in encoder.parameters()) == count
+    assert encoder.eval()(torch.tensor(PARIS_TOKYO)).shape == (2, 256)
+
+
+def test_initial_weights_fill_their_range():
+    """Weights and biases start uniform in +-1/n in the first layer and +-sqrt(6/n) later."""
+    torch.manual_seed(0)
+    siren = Siren(
+        100, 64, hidden_dim=256, num_hidden_layers=3, first_omega=30.0, dropout=0.0
+    )  # 100 -> 256 -> 256 -> 256 -> 64
+    bounds = [1 / 100] + [(6 / 256) ** 0.5] * 3
+    for layer, bound in zip([*siren.layers, siren.last_layer], bounds, strict=True):
+        for parameter in (layer.weight, layer.bias):
+            assert 0.9 * bound < parameter.detach().abs().max() <= bound
+        assert layer.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.05)
+        assert abs(layer.weight.mean().item()) < 0.05 * bound
+
+
+def test_output_is_sines_between_linear_layers():
+    """The output is W2 sin(W1 sin(30 (W0 y + b0)) + b1) + b2 of the harmonics y."""
+    encoder = _make_encoder().double().eval()
+    lonlat = _random_lonlat(7)
+    weight = {name: x.numpy() for name, x in encoder.network.state_dict().items()}
+    x = encoder.compute_harmonics(lonlat).numpy()
+    x = np.sin(30 * (x @ weight["layers.0.weight"].T + weight["layers.0.bias"]))
+    x = np.sin(x @ weight["layers.1.weight"].T + weight["layers.1.bias"])
+    x = x @ weight["last_layer.weight"].T + weight["last_layer.bias"]
+    np.testing.assert_allclose(encoder(lonlat).detach(), x, atol=1e-13)
+
+
+def test_dropout_is_for_training_only():
+    """Two passes differ in train mode and are equal in eval mode."""
+    encoder = _make_encoder(dropout=0.5)
+    lonlat = _random_lonlat(4)
+    assert not torch.equal(encoder(lonlat), encoder(lonlat))
+    encoder.eval()
+    assert torch.equal(encoder(lonlat), encoder(lonlat))
+
+
+def test_dropout_silences_hidden_units_before_the_sine():
+    """A dropped pre-activation of zero gives sin(0) = 0, for the configured share of units."""
+    encoder = _make_encoder(hidden_dim=512, dropout=0.3)
+    inputs = []
+    for layer in (encoder.network.layers[1], encoder.network.last_layer):
+        layer.register_forward_pre_hook(lambda layer, args: inputs.append(args[0]))
+    encoder(_random_lonlat(200))
+    assert len(inputs) == 2
+    for x in inputs:
+        assert (x == 0).float().mean() == pytest.approx(0.3, abs=0.01)
+
+
+def test_rows_follow_their_locations():
+    """Permuting locations permutes embeddings; an empty batch and a batch of one work."""
+    encoder = _make_encoder().double().eval()
+    lonlat = _random_lonlat(50)
+    order = torch.randperm(50, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(encoder(lonlat[order]), encoder(lonlat)[order], rtol=0, atol=1e-12)
+    assert encoder(lonlat[:0]).shape == (0, 16)
+    torch.testing.assert_close(encoder(lonlat[:1]), encoder(lonlat)[:1], rtol=0, atol=1e-12)
+
+
+def test_the_seed_decides_the_weights():
+    """The same seed gives the same weights, another seed others; 0 is a seed like any other."""
+    first, again, other = (_make_encoder(seed=seed).state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not any(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_embeddings_have_the_dtype_of_the_weights():
+    """Weights decide the output's dtype; float64 locations keep their digits until the network."""
+    encoder = _make_encoder().eval()
+    lonlat = _random_lonlat(6)
+    single = encoder(lonlat)
+    assert single.dtype == torch.float32
+    double = encoder.double()(lonlat)
+    assert double.dtype == torch.float64
+    assert encoder(lonlat.float()).dtype == torch.float64
+    torch.testing.assert_close(single.double(), double, rtol=0, atol=1e-4)
+
+
+def test_configuration_survives_json():
+    """config_dict() holds plain values that build the same configuration again."""
+    config = LocationEncoderConfig(num_degrees=7, dropout=0.1, convention="satclip-analytic")
+    assert LocationEncoderConfig(**LocationEncoder(config).config_dict()) == config
+    assert LocationEncoder().config == LocationEncoderConfig()
+
+
+@pytest.mark.parametrize("name", ["num_degrees", "embed_dim", "hidden_dim", "num_hidden_layers"])
+def test_sizes_must_be_positive(name):
+    """A size of zero is an error that names it."""
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+        LocationEncoderConfig(**{name: 0})
+
+
+@pytest.mark.parametrize("dropout", [-0.1, 1.0])
+def test_dropout_must_leave_something(dropout):
+    """Dropout outside [0, 1) is an error."""
+    with pytest.raises(ValueError, match=r"dropout must be in \[0, 1\), got"):
+        LocationEncoderConfig(dropout=dropout)
+
+
+def test_unknown_settings_are_errors():
+    """A misspelt setting is not passed over."""
+    with pytest.raises(TypeError, match="legendre_polys"):
+        LocationEncoderConfig(legendre_polys=10)
+
+
+@pytest.mark.parametrize(
+    ("lonlat", "message"),
+    [
+        (torch.zeros(2), r"lonlat must have shape \(batch, 2\).*longitude.*got \(2,\)"),
+        (torch.zeros(2, 3), r"lonlat must have shape \(batch, 2\).*got \(2, 3\)"),
+        (torch.zeros(1, 2, dtype=torch.int64), "float32 or float64 degrees, got torch.int64"),
+        (torch.tensor([[0.0, 0.0], [torch.nan, 0.0]]), "1 of 2 rows hold NaN or inf"),
+        (torch.tensor([[0.0, torch.inf], [torch.nan, 0.0]]), "2 of 2 rows hold NaN or inf"),
+        (torch.tensor([[48.86, 139.69]]), r"up to 139.69; the columns look swapped.*\[1, 0\]"),
+        (torch.tensor([[120.0, 100.0]]), r"latitude \(column 1\).*got \|lat\| up to 100$"),
+        (torch.tensor([[0.0, -90.5]]), r"latitude \(column 1\).*got \|lat\| up to 90.5"),
+        (torch.tensor([[200.0, 10.0]]), r"longitude \(column 0\).*up to 200; wrap it"),
+    ],
+)
+def test_what_is_not_a_location_is_refused(shape_checks_off, lonlat, message):
+    """Wrong shape, dtype, range, order and NaN are errors that say what came and what to do."""
+    with pytest.raises(ValueError, match=message):
+        check_lonlat(lonlat)
+    with pytest.raises(ValueError, match=message):
+        _make_encoder().eval()(lonlat)
+
+
+def test_every_location_is_accepted():
+    """Poles, both sides of the date line and no location at all are fine."""
+    check_lonlat(torch.tensor([[180.0, 90.0], [-180.0, -90.0], [0.0, 0.0]]))
+    check_lonlat(torch.empty(0, 2))
+
+
+def test_the_advice_for_longitudes_works():
+    """Longitudes wrapped as the message says are accepted, and are the same place."""
+    lon = torch.tensor([200.0, 359.0, -190.0], dtype=torch.float64)
+    wrapped = torch.stack([(lon + 180) % 360 - 180, torch.zeros_like(lon)], dim=1)
+    check_lonlat(wrapped)
+    assert wrapped[:, 0].tolist() == [-160.0, -1.0, 170.0]
+
+
+@pytest.mark.parametrize("prefix", ["model.nnet.", "model.location.nnet."])
+def test_public_weights_give_the_public_embeddings(prefix):
+    """With the weights of a public L = 10 checkpoint the embeddings agree to 1e-8."""
+    checkpoint = torch.load(FIXTURES / "official_l10.ckpt", weights_only=True)
+    settings = checkpoint["hyper_parameters"]
+    encoder = LocationEncoder(
+        LocationEncoderConfig(
+            num_degrees=settings["legendre_polys"],
+            embed_dim=settings["embed_dim"],
+            hidden_dim=settings["capacity"],
+            num_hidden_layers=settings["num_hidden_layers"],
+            convention="satclip-analytic",
+        )
+    ).double()
+    weights = checkpoint["state_dict"]
+    encoder.network.load_state_dict(
+        {name.removeprefix(prefix): x for name, x in weights.items() if name.startswith(prefix)}
+    )
+    with np.load(FIXTURES / "official_l10.npz") as reference:
+        found = embed(reference["lonlat"], encoder.eval())
+        np.testing.assert_allclose(found, reference["embedding"], rtol=0, atol=1e-8)
+
+
+def test_embed_does_not_depend_on_the_batch_size():
+    """embed() gives the model's output row by row, whatever the batch size, without gradients."""
+    encoder = _make_encoder().eval()
+    lonlat = _random_lonlat(10)
+    expected = encoder(lonlat).detach().numpy()
+    for batch_size in (1, 3, 10, 8192):
+        found = embed(lonlat.numpy(), encoder, batch_size=batch_size)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert embed(np.empty((0, 2)), encoder).shape == (0, 16)
+
+
+def test_embed_takes_columns_of_a_table():
+    """Arrays that lie column by column in memory, as pandas hands out, give the same numbers."""
+    encoder = _make_encoder().eval()
+    lonlat = _random_lonlat(5).numpy()
+    expected = embed(lonlat, encoder)
+    np.testing.assert_array_equal(embed(np.asfortranarray(lonlat), encoder), expected)
+
+
+def test_embed_takes_read_only_arrays():
+    """Memory-mapped and other read-only arrays are accepted without a warning."""
+    encoder = _make_encoder().eval()
+    lonlat = _random_lonlat(5).numpy()
+    lonlat.setflags(write=False)
+    torch.set_warn_always(True)  # torch says such things once per process
+    try:
+        assert embed(lonlat, encoder).shape == (5, 16)
+    finally:
+        torch.set_warn_always(False)
+
+
+def test_embed_refuses_a_model_in_training_mode():
+    """Dropout would make embeddings random, so the error says to call eval()."""
+    with pytest.raises(ValueError, match=r"call model.eval\(\)"):
+        embed(np.zeros((1, 2)), _make_encoder().train())
+
+
+def test_embed_refuses_swapped_columns():
+    """A latitude beyond 90 degrees is an error in embed() too."""
+    with pytest.raises(ValueError, match="swapped"):
+        embed(np.array([[35.69, 139.69]]), _make_encoder().eval())

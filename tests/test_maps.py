@@ -1,0 +1,258 @@
+"""Maps: what is drawn where, in which colour, and without the network."""
+
+import socket
+
+import cartopy
+import cartopy.crs as ccrs
+import cartopy.feature
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from cartopy.mpl.feature_artist import FeatureArtist
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import CenteredNorm, to_rgb
+from matplotlib.figure import Figure
+
+from satclip_lib.data.natural_earth import natural_earth_folder
+from satclip_lib.plotting import maps
+from satclip_lib.plotting.maps import add_map, plot_classes, plot_points, use_natural_earth
+
+
+@pytest.fixture(autouse=True)
+def no_network(tmp_path, monkeypatch):
+    """A cartopy as freshly installed: no layer read so far, and any connection is an error."""
+
+    def refuse(*args):
+        raise AssertionError(f"a connection was opened: {args}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setitem(cartopy.config, "pre_existing_data_dir", tmp_path / "nothing")
+    monkeypatch.setitem(cartopy.config, "data_dir", tmp_path / "nothing")
+    monkeypatch.setattr(cartopy.feature, "_NATURAL_EARTH_GEOM_CACHE", {})
+
+
+def render(fig: Figure) -> np.ndarray:
+    """The drawn figure as (height, width, 3) in 0..1."""
+    canvas = FigureCanvasAgg(fig)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[:, :, :3] / 255
+
+
+def color_at(ax, lon: float, lat: float) -> np.ndarray:
+    """Colour (3,) of the drawn figure at a place."""
+    picture = render(ax.figure)
+    place = ax.projection.transform_point(lon, lat, ccrs.PlateCarree())
+    column, row = ax.transData.transform(place)
+    return picture[picture.shape[0] - 1 - int(row), int(column)]
+
+
+def scales_of(ax) -> dict[str, str]:
+    """Name and scale of the layers of a map."""
+    features = [child._feature for child in ax.get_children() if isinstance(child, FeatureArtist)]
+    return {feature.name: feature.scale for feature in features}
+
+
+@pytest.fixture
+def fig() -> Figure:
+    """A figure as wide as the printed page."""
+    return Figure(figsize=(6.9, 3.6), dpi=150)
+
+
+@pytest.mark.parametrize("projection", ["equal_earth", "robinson", "orthographic"])
+def test_land_is_drawn_where_it_is_and_nothing_is_downloaded(fig, projection):
+    """The Sahara is land-coloured, the Gulf of Guinea is white; no connection is opened."""
+    ax = add_map(fig, projection=projection, borders=True)
+    land = to_rgb(maps.LAND_COLOR)
+    assert color_at(ax, 20.0, 26.0) == pytest.approx(land, abs=0.02)
+    assert color_at(ax, -5.0, 0.0) == pytest.approx((1, 1, 1), abs=0.02)
+
+
+def test_without_our_layers_cartopy_would_connect():
+    """The network guard of these tests works: cartopy left to itself tries to download."""
+    feature = cartopy.feature.NaturalEarthFeature("physical", "land", "110m")
+    with pytest.raises(Exception, match="connection was opened"), pytest.warns(Warning):
+        next(feature.geometries())
+
+
+def test_use_natural_earth_points_cartopy_at_the_repository():
+    """After it, cartopy's own features read data/natural_earth."""
+    use_natural_earth()
+    assert cartopy.config["pre_existing_data_dir"] == natural_earth_folder()
+    assert len(list(cartopy.feature.BORDERS.with_scale("110m").geometries())) > 100
+
+
+@pytest.mark.parametrize(
+    ("projection", "central_lonlat"),
+    [("equal_earth", (150.0, 0.0)), ("robinson", (180.0, 0.0)), ("orthographic", (180.0, 60.0))],
+)
+def test_the_date_line_leaves_no_trace(fig, projection, central_lonlat):
+    """On maps of the Pacific, Chukotka is one colour, with no line at 180."""
+    ax = add_map(fig, projection=projection, central_lonlat=central_lonlat)
+    for lon in (178.5, 179.5, 180.0, -179.9, -179.5, -178.5):
+        assert color_at(ax, lon, 67.2) == pytest.approx(to_rgb(maps.LAND_COLOR), abs=0.05)
+
+
+def test_positions_are_those_of_matplotlib(fig):
+    """Both a (rows, columns, index) and a grid cell are places for a map."""
+    left = add_map(fig, (1, 2, 1))
+    right = add_map(fig, fig.add_gridspec(1, 2)[0, 1])
+    assert left.get_position().x1 < right.get_position().x0
+
+
+def test_extent_limits_the_map_and_chooses_the_scale(fig):
+    """A map of a region shows that region, with 50m shores; the world has 110m shores."""
+    region = add_map(fig, (1, 2, 1), extent=(-12.0, 35.0, 35.0, 62.0), borders=True)
+    world = add_map(fig, (1, 2, 2))
+    west, east, south, north = region.get_extent(ccrs.PlateCarree())
+    assert west < -11 and east > 34 and east - west < 90
+    assert 30 < south < 36 and 61 < north < 66
+    assert scales_of(region) == {
+        "land": "50m", "coastline": "50m", "admin_0_boundary_lines_land": "110m",
+    }  # fmt: skip
+    assert scales_of(world) == {"land": "110m", "coastline": "110m"}
+    render(fig)
+
+
+def test_equal_earth_is_the_default_and_keeps_areas(fig):
+    """Boxes of the same area on the sphere cover the same area of the default map."""
+
+    def drawn_area(ax, south, north):
+        lon = np.concatenate([np.linspace(10, 20, 50), np.linspace(20, 10, 50)])
+        lat = np.repeat([south, north], 50)
+        x, y, _ = ax.projection.transform_points(ccrs.PlateCarree(), lon, lat).T
+        return 0.5 * abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1)))
+
+    ax = add_map(fig)
+    low, high = (
+        drawn_area(ax, south, np.degrees(np.arcsin(np.sin(np.radians(south)) + 0.05)))
+        for south in (0.0, 60.0)
+    )
+    assert high == pytest.approx(low, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"projection": "mercator"}, "equal_earth.*got 'mercator'"),
+        ({"central_lonlat": (0.0, 40.0)}, 'latitude 0 or projection="orthographic"'),
+        ({"extent": (10.0, -10.0, 0.0, 5.0)}, "west, east, south, north"),
+    ],
+)
+def test_impossible_maps_are_refused(fig, arguments, message):
+    """Unknown projections, tilted flat maps and empty extents are errors that say so."""
+    with pytest.raises(ValueError, match=message):
+        add_map(fig, **arguments)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_points_have_the_colour_of_their_value_in_any_order(fig, seed):
+    """Whatever the drawing order, low is the first colour and high the last, at their places."""
+    lonlat = np.array([[-150.0, 0], [-30, -30], [80, -20], [-170, 30], [70, -40]])
+    values = np.array([0.0, 1, 0, 1, 1])
+    ax = add_map(fig)
+    plot_points(ax, lonlat, values, cmap="coolwarm", size=8.0, seed=seed)
+    for (lon, lat), value in zip(lonlat, values, strict=True):
+        assert color_at(ax, lon, lat) == pytest.approx(
+            mpl.colormaps["coolwarm"](value)[:3], abs=0.01
+        )
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_classes_have_their_colour_in_any_order(fig, seed):
+    """A class has the colour it was given, whatever the drawing order or the other classes."""
+    lonlat = np.array([[-150.0, 0], [-30, -30], [80, -20]])
+    colors = {"steppe": "#E69F00", "mangrove": "#0072B2", "tundra": "#009E73"}
+    classes = pd.Series(["mangrove", "steppe", "mangrove"])
+    ax = add_map(fig)
+    plot_classes(ax, lonlat, classes, colors=colors, size=8.0, seed=seed)
+    for (lon, lat), name in zip(lonlat, classes, strict=True):
+        assert color_at(ax, lon, lat) == pytest.approx(to_rgb(colors[name]), abs=0.01)
+
+
+def test_drawing_order_is_shuffled_by_the_seed(fig):
+    """The same seed draws in the same order, another in another; each point keeps its value."""
+    rng = np.random.default_rng(0)
+    lonlat = np.column_stack([rng.uniform(-180, 180, 200), rng.uniform(-90, 90, 200)])
+    values, before = np.arange(200.0), lonlat.copy()
+    ax = add_map(fig)
+    orders = [plot_points(ax, lonlat, values, seed=seed).get_array() for seed in (0, 0, 1)]
+    drawn = plot_points(ax, lonlat, values)
+    assert np.array_equal(orders[0], orders[1]) and not np.array_equal(orders[0], orders[2])
+    assert not np.array_equal(orders[0], values) and np.array_equal(np.sort(orders[0]), values)
+    assert np.array_equal(drawn.get_offsets(), lonlat[drawn.get_array().astype(int)])
+    assert np.array_equal(lonlat, before)
+
+
+def test_points_are_rasterised_between_land_and_shores(fig):
+    """A PDF stays small and shores stay visible: points are pixels under the coastline."""
+    ax = add_map(fig)
+    points = plot_points(ax, np.zeros((1, 2)), np.zeros(1), size=3.0)
+    zorders = {
+        child._feature.name: child.get_zorder()
+        for child in ax.get_children()
+        if isinstance(child, FeatureArtist)
+    }
+    assert points.get_rasterized()
+    assert zorders["land"] < points.get_zorder() < zorders["coastline"]
+    assert points.get_sizes() == pytest.approx([9.0])  # matplotlib counts points squared
+
+
+def test_values_that_are_not_finite_are_left_out(fig):
+    """NaN is no value: its point is not drawn, and the colour range is that of the others."""
+    lonlat = np.array([[0.0, 0], [10, 0], [20, 0]])
+    points = plot_points(add_map(fig), lonlat, np.array([1.0, np.nan, 3.0]))
+    assert sorted(points.get_array()) == [1, 3] and points.get_clim() == (1, 3)
+
+
+def test_limits_and_norm_reach_the_colours(fig):
+    """Given vmin and vmax set the range; a norm replaces them; both at once are an error."""
+    ax, lonlat, values = add_map(fig), np.zeros((2, 2)), np.array([-1.0, 3.0])
+    assert plot_points(ax, lonlat, values, vmin=0.0, vmax=10.0).get_clim() == (0, 10)
+    assert plot_points(ax, lonlat, values, norm=CenteredNorm()).get_clim() == (-3, 3)
+    with pytest.raises(ValueError, match="norm"):
+        plot_points(ax, lonlat, values, norm=CenteredNorm(), vmin=0.0)
+
+
+def test_label_adds_a_colour_bar(fig):
+    """A label puts a colour bar with that label below the map; without one there is none."""
+    ax = add_map(fig)
+    plot_points(ax, np.zeros((2, 2)), np.arange(2.0))
+    assert fig.axes == [ax]
+    plot_points(ax, np.zeros((2, 2)), np.arange(2.0), label="elevation (m)")
+    bar = fig.axes[1]
+    assert bar.get_xlabel() == "elevation (m)"
+    assert bar.get_position().y1 < ax.get_position().y0
+
+
+def test_legend_names_every_class_in_the_given_order(fig):
+    """The legend follows the order of colors, whatever occurs in the data; 0 columns mean none."""
+    colors = {"b": "C1", "a": "C0", "c": "C2"}
+    ax = add_map(fig)
+    plot_classes(ax, np.zeros((2, 2)), ["a", "b"], colors=colors)
+    assert ax.get_legend() is None
+    plot_classes(ax, np.zeros((2, 2)), ["a", "b"], colors=colors, legend_columns=3)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["b", "a", "c"]
+
+
+def test_the_far_side_of_the_globe_is_not_drawn(fig):
+    """On a globe, points behind it leave no mark and no warning; no points at all is fine too."""
+    ax = add_map(fig, projection="orthographic", central_lonlat=(0.0, 0.0))
+    before = render(fig)
+    plot_points(ax, np.array([[180.0, 0.0], [170, 10]]), np.array([0.0, 1.0]), size=8.0)
+    plot_classes(ax, np.empty((0, 2)), [], colors={})
+    assert np.array_equal(render(fig), before)
+
+
+def test_mismatched_points_are_refused(fig, shape_checks_off):
+    """Wrong shapes and classes without a colour are errors that name the argument."""
+    ax, lonlat = add_map(fig), np.zeros((3, 2))
+    with pytest.raises(ValueError, match=r"lonlat must have shape \(num_points, 2\), got \(2, 3\)"):
+        plot_points(ax, lonlat.T, np.zeros(2))
+    with pytest.raises(ValueError, match=r"values must have one entry for each of the 3 points"):
+        plot_points(ax, lonlat, np.zeros(2))
+    with pytest.raises(ValueError, match=r"classes must have one entry for each of the 3 points"):
+        plot_classes(ax, lonlat, ["a", "b"], colors={"a": "C0", "b": "C1"})
+    with pytest.raises(ValueError, match=r"colors lacks the classes \['b', 'nan'\]"):
+        plot_classes(ax, lonlat, ["a", "b", np.nan], colors={"a": "C0"})

@@ -1,0 +1,301 @@
+"""Natural Earth layers, country lookup and the recipe behind them."""
+
+import importlib.util
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pytest
+import shapely
+
+from satclip_lib.data import natural_earth
+from satclip_lib.data.natural_earth import load_countries, lookup_regions, natural_earth_folder
+
+CONTINENTS = {
+    "Africa", "Antarctica", "Asia", "Europe", "North America", "Oceania", "South America",
+}  # fmt: skip
+PHYSICAL = [
+    f"physical/ne_{scale}_{name}" for scale in ("110m", "50m") for name in ("land", "coastline")
+]
+CULTURAL = ["cultural/ne_110m_admin_0_countries", "cultural/ne_110m_admin_0_boundary_lines_land"]
+
+
+def read_layer(name: str) -> geopandas.GeoDataFrame:
+    """A layer by folder and name."""
+    return geopandas.read_file(natural_earth_folder() / f"shapefiles/natural_earth/{name}.shp")
+
+
+def segments_of(lines) -> np.ndarray:
+    """(num_segments, 2 ends, 2) of lines."""
+    coordinates = [shapely.get_coordinates(line) for line in shapely.get_parts(lines)]
+    return np.concatenate([np.stack([line[:-1], line[1:]], axis=1) for line in coordinates])
+
+
+def area_km2(geometries) -> float:
+    """Area on the sphere, through the equal-area cylinder (lon, sin lat)."""
+
+    def to_cylinder(lonlat):
+        lon, lat = np.radians(lonlat).T
+        return np.column_stack([lon, np.sin(lat)]) * natural_earth.EARTH_RADIUS_KM
+
+    return shapely.area(shapely.transform(geometries, to_cylinder)).sum()
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    """The recipe as a module; it is a script beside the data, not part of the package."""
+    spec = importlib.util.spec_from_file_location(
+        "make_natural_earth", natural_earth_folder() / "make_natural_earth.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", PHYSICAL + CULTURAL)
+def test_every_layer_is_valid_and_inside_the_world(name):
+    """All geometries are valid, not empty, in degrees, and between 180 W and 180 E."""
+    layer = read_layer(name)
+    west, south, east, north = layer.total_bounds
+    assert layer.is_valid.all() and not layer.is_empty.any()
+    assert layer.crs.to_epsg() == 4326
+    assert -180 <= west < east <= 180 and -90 <= south < north <= 90
+
+
+@pytest.mark.parametrize("name", [name for name in PHYSICAL + CULTURAL if "line" in name])
+def test_lines_have_no_trace_of_the_cut(name):
+    """No line runs along 180 degrees, along the south pole or right across the map."""
+    ends = segments_of(read_layer(name).geometry.values)
+    assert not (np.abs(ends[:, :, 0]) > 179.999).all(axis=1).any()
+    assert not (ends[:, :, 1] < -89).any()
+    assert np.abs(np.diff(ends[:, :, 0], axis=1)).max() < 20
+
+
+@pytest.mark.parametrize("name", ["physical/ne_110m_land", "physical/ne_50m_land"])
+def test_land_covers_the_known_share_of_the_earth(name):
+    """Land is 149 million km2 (29.2 %) of the sphere; outlines this coarse are within 2 %."""
+    assert area_km2(read_layer(name).geometry.values) == pytest.approx(149e6, rel=0.02)
+
+
+def test_coastline_is_the_outline_of_the_land():
+    """Land outlines are the coastline plus what lies on the frame of the map."""
+    outlines = shapely.boundary(read_layer("physical/ne_110m_land").geometry.values)
+    frame = shapely.box(-180, -90, 180, 90).boundary
+    on_frame = shapely.intersection(outlines, frame)
+    shores = shapely.length(read_layer("physical/ne_110m_coastline").geometry.values).sum()
+    assert shapely.length(on_frame).sum() > 360  # Antarctica's southern edge, at least
+    assert shores == pytest.approx(shapely.length(outlines).sum() - shapely.length(on_frame).sum())
+
+
+def test_countries_tile_the_land():
+    """Countries do not overlap, and together they are the land of the same scale."""
+    countries = load_countries().geometry.values
+    together = shapely.union_all(countries)
+    land = shapely.union_all(read_layer("physical/ne_110m_land").geometry.values)
+    assert area_km2(countries) == pytest.approx(area_km2(together), rel=1e-5)
+    assert area_km2(shapely.symmetric_difference(together, land)) < 0.001 * area_km2(land)
+
+
+def test_borders_lie_between_two_countries():
+    """The middle of every border segment touches the outlines of exactly two countries."""
+    middles = shapely.points(segments_of(read_layer(CULTURAL[1]).geometry.values).mean(axis=1))
+    outlines = shapely.boundary(load_countries().geometry.values)
+    near, _ = shapely.STRtree(outlines).query(middles, predicate="dwithin", distance=0.002)
+    assert (np.bincount(near, minlength=len(middles)) == 2).mean() > 0.99
+    assert np.bincount(near, minlength=len(middles)).min() == 2
+
+
+def test_no_country_spans_the_map_by_accident():
+    """Only Antarctica has a part wider than 180 degrees: all others are cut where they cross."""
+    countries = load_countries()
+    parts = countries.explode(index_parts=False)
+    width = parts.bounds["maxx"] - parts.bounds["minx"]
+    assert set(parts.country[width > 180]) == {"Antarctica"}
+
+
+def test_countries_have_names_codes_and_continents():
+    """177 different names, seven continents in full, and codes for all but three countries."""
+    countries = load_countries().set_index("country")
+    assert len(countries) == 177 and countries.index.is_unique
+    assert set(countries.continent) == CONTINENTS
+    assert set(countries.index[countries.iso_a3.isna()]) == {"Kosovo", "N. Cyprus", "Somaliland"}
+    assert tuple(countries.loc["Côte d'Ivoire", ["iso_a3", "iso_n3"]]) == ("CIV", "384")
+    assert tuple(countries.loc["Afghanistan", ["iso_a3", "iso_n3"]]) == ("AFG", "004")
+    assert countries.continent["Russia"] == "Europe"
+
+
+def test_countries_agree_with_the_original(label_files):
+    """Shapes overlap Natural Earth's own by 99 %; continents are the same but for open ocean."""
+    ours = load_countries().set_index("country")
+    theirs = geopandas.read_file(label_files / "ne_110m_admin_0_countries.json")
+    theirs = theirs.set_index("NAME").rename(index={"Swaziland": "eSwatini"}).loc[ours.index]
+    shapes = shapely.make_valid(theirs.geometry.values)
+    both = area_km2(shapely.intersection(ours.geometry.values, shapes))
+    assert both > 0.998 * area_km2(shapely.union(ours.geometry.values, shapes))
+    overlap = shapely.area(shapely.intersection(ours.geometry.values, shapes)) / shapely.area(
+        shapely.union(ours.geometry.values, shapes)
+    )
+    assert overlap.min() > 0.99
+    different = ours.index[ours.continent != theirs.CONTINENT]
+    assert list(different) == ["Fr. S. Antarctic Lands"]
+
+
+def test_a_callers_copy_of_the_countries_is_their_own():
+    """Changing what load_countries returned changes nothing for the next caller."""
+    load_countries()["continent"] = "Atlantis"
+    assert set(load_countries().continent) == CONTINENTS
+
+
+@pytest.mark.parametrize(
+    ("lon", "lat", "country", "continent"),
+    [
+        (2.35, 48.86, "France", "Europe"),  # Paris
+        (36.82, -1.29, "Kenya", "Africa"),  # Nairobi
+        (-77.04, -12.05, "Peru", "South America"),  # Lima
+        (178.0, -17.8, "Fiji", "Oceania"),  # Viti Levu
+        (-179.95, -16.3, "Fiji", "Oceania"),  # Taveuni, beyond the date line
+        (179.0, 67.0, "Russia", "Europe"),  # Chukotka, west of 180
+        (-175.0, 66.5, "Russia", "Europe"),  # Chukotka, east of 180
+        (180.0, 67.0, "Russia", "Europe"),
+        (-180.0, 67.0, "Russia", "Europe"),
+        (0.0, -90.0, "Antarctica", "Antarctica"),
+        (103.82, 1.35, "Malaysia", "Asia"),  # Singapore is not drawn: the nearest is
+        (-30.0, 0.0, None, None),  # Atlantic
+        (0.0, 90.0, None, None),
+    ],
+)
+def test_known_places(lon, lat, country, continent):
+    """Known places lie in the country and continent they are known to lie in."""
+    found = lookup_regions(np.array([[lon, lat]])).iloc[0]
+    if country is None:
+        assert found.isna().all()
+    else:
+        assert tuple(found) == (country, continent)
+
+
+def test_longitude_may_run_beyond_180():
+    """185 E is 175 W and -190 is 170 E."""
+    lonlat = np.array([[-175.0, 66.5], [170.0, 67.0], [2.35, 48.86]])
+    turned = lonlat + np.array([[360.0, 0], [-360, 0], [720, 0]])
+    assert lookup_regions(turned).equals(lookup_regions(lonlat))
+
+
+def test_nearest_country_agrees_with_every_distance():
+    """Off the shore, the answer is that of the haversine distance to every outline vertex."""
+    rng = np.random.default_rng(0)
+    anywhere = np.column_stack([rng.uniform(-180, 180, 60), rng.uniform(-80, 84, 60)])
+    date_line = np.column_stack([rng.uniform(179, 181, 20), rng.uniform(60, 75, 20)])
+    points = np.concatenate([anywhere, date_line])
+    points = points[lookup_regions(points, max_distance_km=0.0).country.isna()]
+
+    countries = load_countries()
+    outlines = shapely.segmentize(shapely.boundary(countries.geometry.values), 0.05)
+    vertices, country = shapely.get_coordinates(outlines, return_index=True)
+    nearest, distance_km = [], []
+    for lon, lat in np.radians(points):
+        lon_v, lat_v = np.radians(vertices).T
+        half = np.sin((lat_v - lat) / 2) ** 2
+        half += np.cos(lat) * np.cos(lat_v) * np.sin((lon_v - lon) / 2) ** 2
+        distances = 2 * natural_earth.EARTH_RADIUS_KM * np.arcsin(np.sqrt(half))
+        nearest.append(countries.country[country[distances.argmin()]])
+        distance_km.append(distances.min())
+
+    distance_km = np.array(distance_km)
+    for limit_km in (100.0, 500.0, 3000.0):
+        found = lookup_regions(points, max_distance_km=limit_km).country
+        within = distance_km < limit_km
+        assert 0 < within.sum() and found[within].tolist() == np.array(nearest)[within].tolist()
+        assert found[~within].isna().all()
+
+
+@pytest.mark.parametrize("lat", [-84.0, 0.0, 84.0])
+def test_distance_is_measured_in_km_and_not_in_degrees(lat, monkeypatch):
+    """111 km east of a shore is one degree at the equator and nearly ten at 84 degrees."""
+    island = shapely.box(179.9, lat - 0.1, 180, lat + 0.1)
+    frame = geopandas.GeoDataFrame({"country": ["Islet"], "continent": ["Sea"]}, geometry=[island])
+    natural_earth._outline_tree.cache_clear()
+    monkeypatch.setattr(natural_earth, "_load_countries", lambda: frame)
+    try:
+        degrees = np.array([90, 130]) / (111.2 * np.cos(np.radians(lat)))
+        found = lookup_regions(np.column_stack([-180 + degrees, [lat, lat]]), max_distance_km=110.0)
+    finally:
+        natural_earth._outline_tree.cache_clear()
+    assert found.country.isna().tolist() == [False, True]
+
+
+def test_rows_follow_the_points():
+    """Shuffled points give shuffled rows, numbered from 0, and the input stays as it was."""
+    rng = np.random.default_rng(1)
+    lonlat = np.column_stack([rng.uniform(-180, 180, 500), rng.uniform(-90, 90, 500)])
+    before, order = lonlat.copy(), rng.permutation(500)
+    expected = lookup_regions(lonlat).iloc[order].reset_index(drop=True)
+    assert lookup_regions(lonlat[order]).equals(expected)
+    assert np.array_equal(lonlat, before)
+    assert 0.2 < expected.country.isna().mean() < 0.8
+
+
+def test_single_precision_and_no_points():
+    """float32 points are welcome, and no points give an empty table with the same columns."""
+    lonlat = np.array([[2.35, 48.86]], dtype=np.float32)
+    assert lookup_regions(lonlat).country.tolist() == ["France"]
+    empty = lookup_regions(np.empty((0, 2)))
+    assert empty.shape == (0, 2) and list(empty.columns) == ["country", "continent"]
+
+
+@pytest.mark.parametrize(
+    ("lonlat", "message"),
+    [
+        (np.zeros(2), r"shape \(num_points, 2\), got \(2,\)"),
+        (np.zeros((4, 3)), r"got \(4, 3\)"),
+        (np.array([[0.0, np.nan]]), "not finite"),
+        (np.array([[48.86, 135.0]]), r"columns are \(longitude, latitude\)"),
+    ],
+)
+def test_unusable_points_are_refused(shape_checks_off, lonlat, message):
+    """Wrong shapes, NaN and latitudes beyond a pole are errors that say so."""
+    with pytest.raises(ValueError, match=message):
+        lookup_regions(lonlat)
+
+
+def test_negative_distance_is_refused():
+    """A negative distance names its argument."""
+    with pytest.raises(ValueError, match="max_distance_km must be 0 or more, got -1"):
+        lookup_regions(np.zeros((1, 2)), max_distance_km=-1.0)
+
+
+def test_a_package_without_its_checkout_says_so(tmp_path, monkeypatch):
+    """Without data/natural_earth beside the package, the error names the folder and the cure."""
+    module = tmp_path / "satclip_lib" / "data" / "natural_earth.py"
+    monkeypatch.setattr(natural_earth, "__file__", str(module))
+    with pytest.raises(FileNotFoundError, match="from a checkout"):
+        natural_earth_folder()
+
+
+def test_the_folder_does_not_follow_satclip_home(workspace):
+    """The layers belong to the repository; SATCLIP_HOME, a scratch folder here, is not asked."""
+    assert workspace not in natural_earth_folder().parents
+
+
+def test_recipe_cuts_a_ring_at_the_antimeridian(recipe):
+    """A ring from 170 E to 160 W becomes two boxes that meet at 180."""
+    ring = np.array([[170.0, 0], [-160, 0], [-160, 10], [170, 10], [170, 0]])
+    expected = shapely.MultiPolygon([shapely.box(170, 0, 180, 10), shapely.box(-180, 0, -160, 10)])
+    assert recipe.fill_ring(ring).equals(expected)
+
+
+def test_recipe_closes_a_ring_at_the_pole(recipe):
+    """A ring round the south pole becomes the band below it, without a shore along its cuts."""
+    lon = np.array([-90.0, 0, 90, 180, -90])
+    ring = np.column_stack([lon, np.full(5, -80.0)])
+    band = recipe.fill_ring(ring)
+    shore = recipe.make_coastline(np.array([band]))
+    assert band.equals(shapely.box(-180, -90, 180, -80))
+    assert shapely.union_all(shore).equals(shapely.LineString([(-180, -80), (180, -80)]))
+
+
+def test_recipe_refuses_another_archive(recipe, tmp_path):
+    """An archive that is not world-atlas 2.0.2 is refused before anything is written."""
+    archive = Path(tmp_path / "other.tgz")
+    archive.write_bytes(b"something else")
+    with pytest.raises(ValueError, match=r"is not world-atlas 2\.0\.2"):
+        recipe.main(archive)

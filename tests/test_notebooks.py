@@ -1,0 +1,183 @@
+"""Every notebook is built alike, and runs."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+import yaml
+
+from satclip_lib import notebooks
+from satclip_lib.files import Workspace
+from satclip_lib.notebooks import list_parameters, list_profiles, load_profile, run_notebook
+from satclip_lib.plotting.figures import FIGURES
+
+ROOT = Path(__file__).parents[1]
+STEMS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture(params=STEMS)
+def notebook(request):
+    """Each notebook in turn."""
+    return nbformat.read(ROOT / "notebooks" / f"{request.param}.ipynb", as_version=4)
+
+
+def _sources(notebook, cell_type: str) -> list[str]:
+    return [cell.source for cell in notebook.cells if cell.cell_type == cell_type]
+
+
+def _find_figures(notebook) -> list[str]:
+    return re.findall(r'save_figure\(\s*\w+, "(\w+)"', "\n".join(_sources(notebook, "code")))
+
+
+def test_committed_without_outputs(notebook):
+    """Notebooks hold no outputs and no execution counts; executed copies are built."""
+    for cell in notebook.cells:
+        assert not cell.get("outputs") and cell.get("execution_count") is None
+
+
+def test_overview_lists_the_sections(notebook):
+    """The numbered list of the overview is the numbered headings, in their order."""
+    prose = "\n".join(_sources(notebook, "markdown"))
+    overview = prose.split("## Overview")[1].split("\n## ")[0]
+    listed = re.findall(r"^(\d+\. .+)$", overview, flags=re.M)
+    assert listed == re.findall(r"^## (\d+\. .+)$", prose, flags=re.M)
+    assert len(listed) >= 3
+
+
+def test_has_all_parts(notebook):
+    """Title, overview with time, files and figures, prerequisites, summary, exercises and so on."""
+    prose = "\n".join(_sources(notebook, "markdown"))
+    assert re.match(r"# \d\d \w+", prose)
+    for heading in (
+        "Overview",
+        "Prerequisites",
+        "Summary",
+        "Exercises",
+        "What's next",
+        "References",
+    ):
+        assert f"## {heading}\n" in prose, heading
+    for word in ("**Time**", "**Needs**", "**Makes**"):
+        assert word in prose
+    exercises = prose.split("## Exercises")[1].split("\n## ")[0]
+    assert 3 <= len(re.findall(r"^\d\. ", exercises, flags=re.M)) <= 5
+
+
+def test_imports_are_in_one_cell(notebook):
+    """One cell imports, and no code cell does anything a script could not."""
+    cells = _sources(notebook, "code")
+    importing = [cell for cell in cells if re.search(r"^(import|from) ", cell, flags=re.M)]
+    assert importing == cells[:1]
+    assert not re.search(r"^[!%]|sys\.path|filterwarnings", "\n".join(cells), flags=re.M)
+
+
+def test_parameters_are_few_literals_with_reasons(notebook):
+    """One parameters cell with at most eight literals, each with a comment."""
+    (cell,) = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+    lines = cell.source.splitlines()
+    assert 1 <= len(lines) <= 8
+    for line in lines:
+        ast.literal_eval(line.split("=", 1)[1].split("#")[0].strip())
+        assert "  # " in line
+    assert lines[0].startswith('profile = "demo"')
+
+
+def test_figure_table_notebooks_and_makefile_agree():
+    """Each figure of the table is saved once, by the notebook it names, and is a make target."""
+    makefile = (ROOT / "Makefile").read_text()
+    for figure_id, entry in FIGURES.items():
+        assert re.search(
+            rf"^[^\n]*\$\(FIGURES\)/{figure_id}\.png[^\n]*: \$\(BUILD\)/{entry.notebook}\.ipynb$",
+            makefile,
+            flags=re.M,
+        )
+    saved = {
+        stem: _find_figures(nbformat.read(ROOT / "notebooks" / f"{stem}.ipynb", as_version=4))
+        for stem in STEMS
+    }
+    by_table = {s: [i for i, entry in FIGURES.items() if entry.notebook == s] for s in STEMS}
+    assert saved == by_table
+    listed = makefile.split("ALL_FIGURES := ")[1].split("\n\n")[0]
+    assert set(re.findall(r"[a-z]+_[a-z_]+", listed)) == set(FIGURES)
+
+
+@pytest.mark.parametrize("profile", ["smoke", "demo", "paper"])
+def test_profiles_fit_the_notebooks(profile):
+    """Every key of a profile is a parameter of the notebook it is for."""
+    assert profile in list_profiles()
+    load_profile(profile)
+
+
+def test_unknown_names_are_errors(tmp_path, monkeypatch):
+    """An unknown profile, notebook or parameter is refused, and the message names the known."""
+    with pytest.raises(ValueError, match=r"unknown profile 'dmeo'.*demo"):
+        load_profile("dmeo")
+    with pytest.raises(ValueError, match=r"unknown notebook '99_nothing'.*01_dataset_construction"):
+        run_notebook("99_nothing", profile="smoke")
+    _write_notebook(tmp_path, "seed = 0", profile={"note": {"sede": 1}})
+    monkeypatch.setattr(notebooks, "NOTEBOOKS_FOLDER", tmp_path)
+    with pytest.raises(ValueError, match=r"sets \['sede'\] for note, whose parameters are"):
+        load_profile("test")
+
+
+def _write_notebook(folder: Path, code: str, *, profile: dict) -> None:
+    (folder / "profiles").mkdir()
+    (folder / "profiles" / "test.yaml").write_text(yaml.safe_dump(profile))
+    note = nbformat.v4.new_notebook()
+    note.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "x"}
+    parameters = nbformat.v4.new_code_cell('profile = "demo"\nvalue = 1')
+    parameters.metadata["tags"] = ["parameters"]
+    note.cells = [parameters, nbformat.v4.new_code_cell(code)]
+    nbformat.write(note, folder / "note.ipynb")
+
+
+def test_parameters_reach_the_notebook(tmp_path, monkeypatch):
+    """A run has the profile's values, and is written where the workspace says."""
+    _write_notebook(
+        tmp_path, "assert (profile, value) == ('test', 2)", profile={"note": {"value": 2}}
+    )
+    monkeypatch.setattr(notebooks, "NOTEBOOKS_FOLDER", tmp_path)
+    assert list_parameters("note") == {"profile": '"demo"', "value": "1"}
+    path = run_notebook("note", profile="test")
+    assert path == Workspace("test").build / "note.ipynb" and path.is_file()
+
+
+def test_failed_run_is_not_taken_for_done(tmp_path, monkeypatch):
+    """A notebook that raises leaves no target but a copy to look at; a good run removes that."""
+    _write_notebook(tmp_path, "print('before')\n1 / value", profile={"note": {"value": 0}})
+    monkeypatch.setattr(notebooks, "NOTEBOOKS_FOLDER", tmp_path)
+    with pytest.raises(papermill.PapermillExecutionError, match="ZeroDivisionError"):
+        run_notebook("note", profile="test")
+    build = Workspace("test").build
+    assert [path.name for path in build.iterdir()] == ["note.failed.ipynb"]
+    (tmp_path / "profiles" / "test.yaml").write_text("note: {value: 1}")
+    run_notebook("note", profile="test")
+    assert [path.name for path in build.iterdir()] == ["note.ipynb"]
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("notebooks")
+def test_all_notebooks_run_without_network_or_label_files(workspace, monkeypatch):
+    """The smoke profile runs end to end offline: figures are made, absent tasks say why."""
+    monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
+    for stem in sorted(STEMS, key=lambda stem: (stem.startswith("00"), stem)):  # 00 needs 02
+        subprocess.run(
+            [sys.executable, "-m", "satclip_lib.notebooks", stem, "--profile", "smoke"],
+            check=True,
+            capture_output=True,
+        )
+    figures = Workspace("smoke").figures
+    for figure_id in FIGURES:
+        assert (figures / f"{figure_id}.png").stat().st_size > 10_000
+        assert (figures / f"{figure_id}.pdf").stat().st_size > 10_000
+    table = (figures / "downstream_table.csv").read_text()
+    assert "climate_zone" in table and "population_density" in table
+    assert "air_temperature" not in table
+    executed = (Workspace("smoke").build / "04_downstream_tasks.ipynb").read_text()
+    assert "SATCLIP_OFFLINE forbids" in executed
+    assert not list(workspace.rglob(".partial-*"))

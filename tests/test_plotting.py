@@ -1,0 +1,155 @@
+"""Colours, tables and planes show what they are given."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex, to_rgb
+
+from satclip_lib.data.patches import make_blue_marble_patches
+from satclip_lib.plotting.embeddings import compute_umap, plot_umap_and_map
+from satclip_lib.plotting.style import BIOME_COLORS, CLIMATE_COLORS, shorten_biome
+from satclip_lib.plotting.tables import make_table, plot_prediction_map, plot_table
+from satclip_lib.plotting.training import plot_sample_map, plot_training_curves
+
+# Linear RGB as seen with protanopia and deuteranopia: Machado et al. (2009), severity 1,
+# doi:10.1109/TVCG.2009.113
+SIGHT = {
+    "normal": np.eye(3),
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+}
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    """Leave no figure open."""
+    yield
+    plt.close("all")
+
+
+def _to_cielab(colors: list[str], sight: str) -> np.ndarray:
+    rgb = np.array([to_rgb(color) for color in colors])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ np.transpose(SIGHT[sight]), 0, 1)
+    to_xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    xyz = seen @ np.transpose(to_xyz) / [0.9505, 1.0, 1.089]
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.stack(
+        [116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1
+    )
+
+
+@pytest.mark.parametrize("sight", SIGHT)
+@pytest.mark.parametrize("colors", [BIOME_COLORS, CLIMATE_COLORS], ids=["biome", "climate"])
+def test_class_colours_can_be_told_apart(colors, sight):
+    """Any two classes differ by 14 units of CIELAB, for colour-blind readers too."""
+    lab = _to_cielab(list(colors.values()), sight)
+    distance = np.linalg.norm(lab[:, None] - lab[None], axis=-1)
+    assert distance[np.triu_indices(len(lab), 1)].min() >= 14
+
+
+def test_short_biome_names_are_short_and_distinct():
+    """Legend names stay distinct and fit a third of a page, 31 letters."""
+    short = [shorten_biome(name) for name in BIOME_COLORS]
+    assert len(set(short)) == len(BIOME_COLORS)
+    assert max(map(len, short)) <= 31
+
+
+def _make_scores() -> pd.DataFrame:
+    rows = [
+        ("linear", "elevation", "R2", "random", "a", 0, 0.25),
+        ("linear", "elevation", "R2", "random", "a", 1, 0.75),
+        ("linear", "elevation", "R2", "random", "b", 0, 0.6),
+        ("linear", "elevation", "R2", "Africa", "a", 0, -40.0),
+        ("linear", "elevation", "R2", "Africa", "b", 0, 0.1),
+        ("linear", "country", "accuracy", "random", "a", 0, 0.9),
+        ("linear", "country", "accuracy", "random", "b", 0, 0.8),
+    ]
+    columns = ["probe", "task", "metric", "protocol", "encoder", "seed", "score"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_table_is_the_mean_over_seeds_in_given_order():
+    """Rows keep the order of the scores, not that of the alphabet, and average the seeds."""
+    table = make_table(_make_scores())
+    assert list(table.task) == ["elevation", "elevation", "country"]
+    assert list(table.protocol) == ["random", "Africa", "random"]
+    assert list(table.a) == [0.5, -40.0, 0.9]
+
+
+def test_printed_table_marks_the_best_and_names_the_absent():
+    """The best encoder of each row is bold, hopeless scores are cut off, absences are named."""
+    absent = pd.DataFrame([("air_temperature", "no file")], columns=["task", "reason"])
+    fig = plot_table(make_table(_make_scores()), absent=absent)
+    texts = {text.get_text(): text.get_weight() for text in fig.axes[0].texts}
+    assert texts["0.60"] == "bold" and texts["0.50"] == "normal"
+    assert texts["<-10"] == "normal" and texts["0.10"] == "bold"
+    assert "no class in common" in texts  # countries in Africa
+    assert "labels not at hand: air temperature" in texts
+
+
+def test_umap_depends_on_the_seed_alone():
+    """One seed twice gives the same plane to the last bit."""
+    x = np.random.default_rng(0).normal(size=(80, 5))
+    planes = [compute_umap(x, num_neighbors=5, seed=seed) for seed in (0, 0, 1)]
+    assert np.array_equal(planes[0], planes[1]) and not np.array_equal(planes[0], planes[2])
+
+
+def test_umap_and_map_share_colours():
+    """A class has one colour in every panel and in the legend; absent classes have none."""
+    lonlat = np.array([[10.0, 50.0], [20.0, 10.0], [30.0, 0.0]])
+    plane = np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 0.0]], dtype=np.float32)
+    colors = {"x": "#ff0000", "y": "#0000ff", "z": "#00ff00"}
+    fig = plot_umap_and_map(
+        {"one": plane}, lonlat, ["x", "y", "x"], colors=colors, subtitle="", seed=1
+    )
+    (points,) = fig.axes[0].collections
+    drawn = dict(zip(map(tuple, points.get_offsets().data), points.get_facecolors(), strict=True))
+    assert to_hex(drawn[(1.0, 1.0)]) == "#0000ff" and to_hex(drawn[(2.0, 0.0)]) == "#ff0000"
+    assert [text.get_text() for text in fig.legends[0].texts] == ["x", "y"]
+
+
+def test_prediction_map_shows_the_error_around_zero():
+    """The error's colours are centred on zero, and both value maps share one scale."""
+    rng = np.random.default_rng(0)
+    lonlat = np.stack([rng.uniform(-180, 180, 50), rng.uniform(-60, 80, 50)], axis=1)
+    target = rng.normal(size=50)
+    fig = plot_prediction_map(lonlat, target, target + 1.0, label="x", title="t")
+    fig.draw_without_rendering()
+    titles = ("measured", "t", "predicted minus measured")
+    measured, predicted, error = (_find_points(fig, title) for title in titles)
+    assert measured.get_clim() == predicted.get_clim()
+    assert error.norm.vmin == -error.norm.vmax and np.allclose(error.get_array(), 1.0)
+
+
+def _find_points(fig, title: str):
+    ax = next(ax for ax in fig.axes if ax.get_title(loc="left") == title)
+    return next(c for c in ax.collections if np.size(c.get_array()) == 50)
+
+
+def test_training_figures_draw_their_data():
+    """The kept epoch is the one with the lowest held-out loss; the map shows every patch."""
+    curve = pd.DataFrame(
+        {
+            "epoch": [0, 1, 2],
+            "train_loss": [3.0, 2.0, 1.0],
+            "val_loss": [3.0, 2.5, 2.7],
+            "val_top1_accuracy": [0.1, 0.2, 0.3],
+            "val_top10_accuracy": [0.3, 0.4, 0.5],
+        }
+    )
+    fig = plot_training_curves(curve, num_candidates=100)
+    kept = next(line for line in fig.axes[0].lines if line.get_label() == "kept")
+    assert (kept.get_xdata()[0], kept.get_ydata()[0]) == (2, 2.5)
+    fig = plot_sample_map(make_blue_marble_patches(num_patches=60), num_examples=3)
+    assert len(fig.axes[0].collections[-1].get_offsets()) == 60
+    assert [ax.get_title() for ax in fig.axes[1:]] == ["a", "b", "c"]

@@ -1,0 +1,254 @@
+"""Registered files: the rows, where copies are looked for, and what a download leaves behind."""
+
+import hashlib
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from satclip_lib.data import registry
+from satclip_lib.data.registry import (
+    FileUnavailableError,
+    HashMismatchError,
+    RegisteredFile,
+    fetch_file,
+    load_registry,
+)
+
+CONTENT = b"longitude,latitude\n" * 20_000
+NAME = "folder/table.csv"
+
+
+def _register(monkeypatch, url: str = "http://127.0.0.1:9/table.csv") -> RegisteredFile:
+    file = RegisteredFile(
+        name=NAME, url=url, sha256=hashlib.sha256(CONTENT).hexdigest(), num_bytes=len(CONTENT),
+        licence="none", citation="nobody", units=None, content="a table",
+    )  # fmt: skip
+    monkeypatch.setattr(registry, "load_registry", lambda: {NAME: file})
+    return file
+
+
+def _write(folder: Path, content: bytes = CONTENT) -> Path:
+    path = folder / NAME
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch) -> dict[str, Path]:
+    """The three places a copy is looked for, in order; only the mirror folder exists."""
+    monkeypatch.setenv("SATCLIP_HOME", str(tmp_path / "project"))
+    monkeypatch.setenv("SATCLIP_DATA_MIRROR", str(tmp_path / "mirror"))
+    (tmp_path / "mirror").mkdir()
+    return {
+        "mirror": tmp_path / "mirror",
+        "raw": tmp_path / "project/data/raw",
+        "shared": tmp_path / "shared/data",
+    }
+
+
+class _Server(ThreadingHTTPServer):
+    """Serves CONTENT at /whole; other paths misbehave as their names say."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.requests: list[str] = []
+        self.half_sent, self.go_on = threading.Event(), threading.Event()
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.server_port}/{path}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.requests.append(self.path)
+        if self.path == "/missing":
+            self.send_error(404)
+            return
+        content = CONTENT[::-1] if self.path == "/wrong" else CONTENT
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        half = len(content) // 2
+        self.wfile.write(content[:half])
+        self.server.half_sent.set()
+        if self.path == "/slow":
+            self.server.go_on.wait(30)
+        if self.path in ("/whole", "/wrong"):
+            self.wfile.write(content[half:])
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A local server, with the network allowed and no copy on disk."""
+    monkeypatch.delenv("SATCLIP_OFFLINE", raising=False)
+    monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with _Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.go_on.set()
+        server.shutdown()
+        thread.join()
+
+
+def test_rows_are_complete():
+    """Every row names a relative path, an address pinned to a commit, a hash, size and terms."""
+    files = load_registry()
+    assert len(files) > 40
+    for name, file in files.items():
+        assert file.name == name and not name.startswith(("/", "."))
+        assert re.match(r"https://raw\.githubusercontent\.com/[^/]+/[^/]+/[0-9a-f]{40}/", file.url)
+        assert re.fullmatch(r"[0-9a-f]{64}", file.sha256)
+        assert file.num_bytes > 0
+        assert file.licence and file.citation and file.content
+
+
+def test_rows_describe_the_files_at_hand(label_files, monkeypatch):
+    """Files on this machine have the registered size and hash."""
+    monkeypatch.setenv("SATCLIP_DATA_MIRROR", str(label_files))
+    at_hand = [file for file in load_registry().values() if (label_files / file.name).is_file()]
+    assert at_hand
+    for file in at_hand:
+        assert fetch_file(file.name) == label_files / file.name
+        assert (label_files / file.name).stat().st_size == file.num_bytes
+
+
+def test_copies_are_looked_for_in_order(folders, monkeypatch):
+    """The folder of SATCLIP_DATA_MIRROR comes first, then data/raw, then ../shared/data."""
+    _register(monkeypatch)
+    for name in ("shared", "raw", "mirror"):  # each new copy takes precedence
+        path = _write(folders[name])
+        assert fetch_file(NAME) == path
+
+
+def test_a_wrong_copy_is_not_skipped(folders, monkeypatch):
+    """A wrong file in the mirror is an error even if data/raw has a good one."""
+    file = _register(monkeypatch)
+    _write(folders["raw"])
+    path = _write(folders["mirror"], CONTENT[:-1] + b"?")
+    with pytest.raises(HashMismatchError) as caught:
+        fetch_file(NAME)
+    actual = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert all(text in str(caught.value) for text in (file.sha256, actual, str(path), "Delete"))
+
+
+def test_a_truncated_copy_is_a_mismatch(folders, monkeypatch):
+    """A copy that lost its end is reported with both sizes."""
+    _register(monkeypatch)
+    _write(folders["raw"], CONTENT[:1000])
+    with pytest.raises(HashMismatchError, match=rf"1000 bytes.*{len(CONTENT)} bytes"):
+        fetch_file(NAME)
+
+
+def test_a_copy_is_hashed_once_and_again_when_it_changes(folders, monkeypatch):
+    """Repeated calls do not hash again; a file changed in place is noticed."""
+    _register(monkeypatch)
+    path = _write(folders["raw"])
+    hashed = []
+    sha256_of_file = registry.sha256_of_file
+    monkeypatch.setattr(registry, "sha256_of_file", lambda p: hashed.append(p) or sha256_of_file(p))
+    fetch_file(NAME)
+    fetch_file(NAME)
+    assert hashed == [path]
+    path.write_bytes(CONTENT[::-1])
+    with pytest.raises(HashMismatchError):
+        fetch_file(NAME)
+
+
+def test_offline_says_where_it_looked_and_how_to_get_the_file(folders, server, monkeypatch):
+    """SATCLIP_OFFLINE=1 opens no connection; the error names folders, address and variables."""
+    file = _register(monkeypatch, server.url("whole"))
+    monkeypatch.setenv("SATCLIP_OFFLINE", "1")
+    with pytest.raises(FileUnavailableError) as caught:
+        fetch_file(NAME)
+    hints = [str(folders["raw"]), str(folders["shared"]), file.url]
+    for text in [*hints, "SATCLIP_OFFLINE", "SATCLIP_DATA_MIRROR"]:
+        assert text in str(caught.value)
+    assert server.requests == []
+
+
+def test_unknown_names_are_answered_with_near_ones():
+    """A misspelt name is a ValueError that suggests the registered one."""
+    with pytest.raises(ValueError, match=r"'etopo2\.cdf'.*etopo20\.cdf"):
+        fetch_file("etopo2.cdf")
+
+
+def test_a_mirror_that_does_not_exist_is_an_error(folders, monkeypatch):
+    """A misspelt SATCLIP_DATA_MIRROR is reported, not passed over."""
+    _register(monkeypatch)
+    _write(folders["raw"])
+    monkeypatch.setenv("SATCLIP_DATA_MIRROR", str(folders["mirror"] / "nowhere"))
+    with pytest.raises(NotADirectoryError, match=r"SATCLIP_DATA_MIRROR.*nowhere"):
+        fetch_file(NAME)
+
+
+def test_a_download_goes_to_data_raw_once(server, workspace, monkeypatch):
+    """What is nowhere on disk is downloaded whole; the next call finds it there."""
+    _register(monkeypatch, server.url("whole"))
+    path = fetch_file(NAME)
+    assert path == workspace / "data/raw" / NAME
+    assert path.read_bytes() == CONTENT
+    assert fetch_file(NAME) == path
+    assert server.requests == ["/whole"]
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "reason"),
+    [
+        ("wrong", HashMismatchError, "sent"),
+        ("cut", FileUnavailableError, "download failed"),
+        ("missing", FileUnavailableError, "404"),
+    ],
+)
+def test_a_failed_download_leaves_nothing(server, workspace, monkeypatch, path, error, reason):
+    """Wrong content, a connection cut half-way and a 404 leave no file, not even a partial one."""
+    _register(monkeypatch, server.url(path))
+    with pytest.raises(error, match=reason):
+        fetch_file(NAME)
+    assert server.requests == [f"/{path}"]
+    assert [entry for entry in workspace.rglob("*") if entry.is_file()] == []
+
+
+def test_a_killed_download_is_cleaned_up_by_the_next(server, workspace, monkeypatch):
+    """After SIGKILL half-way no file has the final name; the next download sweeps the rest."""
+    file = _register(monkeypatch, server.url("slow"))
+    script = (
+        "from satclip_lib.data import registry\n"
+        f"file = registry.{file!r}\n"
+        "registry.load_registry = lambda: {file.name: file}\n"
+        "registry.fetch_file(file.name)\n"
+    )
+    root = Path(registry.__file__).parents[2]
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=root, stderr=subprocess.DEVNULL)
+    folder = (workspace / "data/raw" / NAME).parent
+    try:
+        assert server.half_sent.wait(30)
+        deadline = time.monotonic() + 30
+        while not (folder.is_dir() and any(p.stat().st_size for p in folder.iterdir())):
+            assert time.monotonic() < deadline, "the download never began to write"
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    (leftover,) = folder.iterdir()
+    assert leftover.name != Path(NAME).name
+
+    _register(monkeypatch, server.url("whole"))
+    path = fetch_file(NAME)
+    assert list(folder.iterdir()) == [path]
+    assert path.read_bytes() == CONTENT

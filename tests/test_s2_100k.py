@@ -1,0 +1,428 @@
+"""S2-100K: every layout gives the same store, every bad patch a reason, every kill a rerun."""
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+import huggingface_hub
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio
+from rasterio.errors import NotGeoreferencedWarning
+from rasterio.warp import transform
+
+from satclip_lib.data import patches, s2_100k
+from satclip_lib.data.locations import sample_land_lonlat
+from satclip_lib.data.patches import hash_patch, open_patches
+from satclip_lib.data.registry import FileUnavailableError
+from satclip_lib.data.report import REASONS, load_report
+from satclip_lib.data.s2_100k import (
+    IncompleteMirrorError,
+    check_s2_100k,
+    fetch_s2_100k,
+    list_patches,
+    make_s2_100k_store,
+    read_patch,
+)
+from satclip_lib.data.sentinel2 import BAND_NAMES
+
+NUM_PATCHES = 7
+LONLAT = sample_land_lonlat(NUM_PATCHES, seed=5)
+
+
+def _make_pixels(i, shape=(12, 256, 256)):
+    return np.random.default_rng(i).integers(1, 30, shape, dtype=np.uint16)
+
+
+def _write_tif(path, pixels, lonlat, *, band_names=None):
+    """A tif of 10 m pixels whose centre is at ``lonlat``, in its UTM zone; None: nowhere."""
+    about = {}
+    if lonlat is not None:
+        lon, lat = lonlat
+        crs = f"EPSG:{(32600 if lat >= 0 else 32700) + int((lon + 180) // 6) + 1}"
+        (x,), (y,) = transform("EPSG:4326", crs, [lon], [lat])
+        about = {"crs": crs, "transform": rasterio.Affine(10, 0, x - 1280, 0, -10, y + 1280)}
+    count, height, width = pixels.shape
+    about |= {"count": count, "height": height, "width": width, "dtype": pixels.dtype}
+    nowhere = pytest.warns(NotGeoreferencedWarning) if lonlat is None else nullcontext()
+    with nowhere, rasterio.open(path, "w", driver="GTiff", compress="lzw", **about) as tif:
+        tif.write(pixels)
+        if band_names:
+            tif.descriptions = band_names
+
+
+def _write_index(folder, rows):
+    with open(folder / "index.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@pytest.fixture(scope="session")
+def original(tmp_path_factory):
+    """A folder in the public layout, with what a rebuilt one says of its scenes."""
+    folder = tmp_path_factory.mktemp("data") / "s2"
+    (folder / "images").mkdir(parents=True)
+    rows = []
+    for i, (lon, lat) in enumerate(LONLAT.tolist()):
+        fn = f"patch_{10 * i}.tif"
+        _write_tif(folder / "images" / fn, _make_pixels(i), (lon, lat), band_names=BAND_NAMES)
+        about = {"datetime": "2022-05-01T10:20:30Z", "orbit": 30 + i, "cloud_cover": 0.5}
+        rows.append({"lat": lat, "lon": lon, "fn": fn, "url": "https://example.org"} | about)
+    _write_index(folder, rows[::-1])
+    return folder
+
+
+@pytest.fixture
+def folder(original, workspace):
+    """A copy that a test may spoil."""
+    return shutil.copytree(original, workspace / "s2")
+
+
+def _index(folder):
+    return pd.read_csv(folder / "index.csv")
+
+
+def _contents(path):
+    return {p.relative_to(path): p.read_bytes() for p in path.rglob("*") if p.is_file()}
+
+
+def test_a_store_holds_the_tifs_to_the_last_bit(original, workspace):
+    """Pixels, coordinates and provenance are those of the files, in the order of the index."""
+    store = make_s2_100k_store(original, workspace / "patches.zarr", val_fraction=0.3)
+    dataset, index = open_patches(store), _index(original)
+    expected = np.stack([_make_pixels(i) for i in reversed(range(NUM_PATCHES))])
+    np.testing.assert_array_equal(dataset.patches, expected)
+    assert dataset.patches.dtype == np.uint16 and dataset.band.values.tolist() == list(BAND_NAMES)
+    for name in ("lon", "lat", "fn", "orbit", "cloud_cover"):
+        assert dataset[name].values.tolist() == index[name].tolist()
+    assert (dataset.datetime.values == np.datetime64("2022-05-01T10:20:30")).all()
+    assert dataset.attrs["scale"] == 1e-4 and {"train", "val"} == set(dataset.split.values)
+    assert (load_report(store)["reason"] == "").all()
+
+
+def test_shards_are_read_where_they_are(folder, original, workspace):
+    """Tars with the same tifs give the same store; nothing is unpacked, nor are they changed."""
+    expected = make_s2_100k_store(original, workspace / "a.zarr")
+    names = sorted(path.name for path in (folder / "images").iterdir())
+    (folder / "data").mkdir()
+    for number, some in enumerate((names[:3], names[3:])):
+        with tarfile.open(folder / f"data/shard-{number:05}.tar", "w") as tar:
+            for name in some:
+                tar.add(folder / "images" / name, arcname=f"images/{name}")
+    shutil.rmtree(folder / "images")
+    before = _contents(folder)
+    store = make_s2_100k_store(folder, workspace / "b.zarr")
+    assert _contents(store) == _contents(expected) and _contents(folder) == before
+
+
+def test_real_patches_are_read(label_files, workspace):
+    """Of 23 real patches 20 have coordinates in the index, 3 in the file alone; 1 is at sea."""
+    sample = label_files / "s2-sample"
+    if not sample.is_dir():
+        pytest.skip("no real patches at hand")
+    store = make_s2_100k_store(sample, workspace / "patches.zarr")
+    report, dataset = load_report(store), open_patches(store)
+    assert report["coordinates"].value_counts().to_dict() == {"index": 20, "file": 3}
+    assert report["distance_km"].max() < 0.001
+    assert report.loc[report["reason"] != "", ["fn", "reason"]].values.tolist() == [
+        ["patch_752389.tif", "sea"]
+    ]
+    files = {file.fn: file for file in list_patches(sample)}
+    for i, fn in enumerate(dataset.fn.values.tolist()):
+        np.testing.assert_array_equal(dataset.patches[i], read_patch(files[fn]))
+    assert len(open_patches(
+        make_s2_100k_store(sample, workspace / "all.zarr", keep_sea=True)
+    ).fn) == 23  # fmt: skip
+
+
+def _spoil_pixels(change, **options):
+    def spoil(folder, path, row):
+        pixels = _make_pixels(0)
+        _write_tif(path, change(pixels), (row["lon"], row["lat"]), **options)
+
+    return spoil
+
+
+def _zero(pixels, share):
+    pixels[:, : round(256 * share)] = 0
+    return pixels
+
+
+def _flatten(pixels):
+    pixels[9] = 7
+    return pixels
+
+
+def _cut(folder, path, row):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _garble(folder, path, row):
+    path.write_bytes(b"<html>503 Service Unavailable</html>")
+
+
+def _lose_place(folder, path, row):
+    _write_tif(path, _make_pixels(0), None)
+    row["lon"] = ""
+
+
+def _move(degrees):
+    def move(folder, path, row):
+        row["lat"] += degrees
+
+    return move
+
+
+def _set_sail(folder, path, row):
+    row["lon"], row["lat"] = -30.0, 0.0
+    _write_tif(path, _make_pixels(0), (-30.0, 0.0))
+
+
+def _leave_earth(folder, path, row):
+    row["lat"] = 91.0
+
+
+def _copy_content(folder, path, row):
+    _write_tif(path, _make_pixels(1), (row["lon"], row["lat"]))
+
+
+def _copy_place(folder, path, row):
+    row["lon"], row["lat"] = LONLAT[1].tolist()
+    _write_tif(path, _make_pixels(0), LONLAT[1].tolist())
+
+
+FAULTS = {
+    "missing": (lambda folder, path, row: path.unlink(), ""),
+    "unreadable, short": (_cut, ""),
+    "unreadable, another file": (_garble, "not recognized"),
+    "wrong shape": (_spoil_pixels(lambda p: p[:, :200]), "(12, 200, 256)"),
+    "wrong shape, 13 bands": (_spoil_pixels(lambda p: np.r_[p, p[:1]]), "(13, 256, 256)"),
+    "wrong dtype": (_spoil_pixels(lambda p: p.astype(np.float32)), "float32"),
+    "wrong bands": (_spoil_pixels(lambda p: p, band_names=BAND_NAMES[::-1]), "B12 B11"),
+    "too many zeros": (_spoil_pixels(lambda p: _zero(p, 0.11)), "10.9%"),
+    "constant band": (_spoil_pixels(_flatten), "B09"),
+    "no coordinates": (_lose_place, ""),
+    "bad coordinates": (_leave_earth, "lat 91.0"),
+    "coordinates disagree": (_move(0.0101), "1.1 km"),
+    "sea": (_set_sail, "lon -30.0000"),
+    "duplicate content": (_copy_content, "of patch_10.tif"),
+    "duplicate coordinates": (_copy_place, "of patch_10.tif"),
+}
+HARMLESS = {
+    "few zeros": _spoil_pixels(lambda p: _zero(p, 0.09)),
+    "0.9 km off": _move(0.008),
+    "bands without names": _spoil_pixels(lambda p: p),
+    "no coordinates in the file": lambda folder, path, row: _write_tif(path, _make_pixels(0), None),
+    "no coordinates in the index": lambda folder, path, row: row.update(lon="", lat=""),
+}
+
+
+def _spoil_first(folder, spoil):
+    rows = _index(folder).to_dict("records")
+    spoil(folder, folder / "images/patch_0.tif", rows[-1])  # the first patch is the last row
+    _write_index(folder, rows)
+
+
+def test_every_reason_is_tried():
+    """There is a bad patch for each reason that the report knows."""
+    assert {name.split(",")[0] for name in FAULTS} == set(REASONS)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_bad_patch_is_in_quarantine_with_its_reason(folder, workspace, fault):
+    """It is left out of the store; the report says why; all others are kept; it stays on disk."""
+    spoil, detail = FAULTS[fault]
+    _spoil_first(folder, spoil)
+    before = _contents(folder)
+    store = make_s2_100k_store(folder, workspace / "a.zarr", allow_incomplete=True)
+    report = load_report(store).set_index("fn")
+    assert report["reason"].to_dict() == dict.fromkeys(report.index, "") | {
+        "patch_0.tif": fault.split(",")[0]
+    }
+    assert detail in report.loc["patch_0.tif", "detail"]
+    assert open_patches(store).fn.values.tolist() == report.index[:-1].tolist()
+    assert _contents(folder) == before
+
+
+@pytest.mark.parametrize("change", HARMLESS)
+def test_a_good_patch_is_kept(folder, change):
+    """What is within the rules, or has coordinates in one place only, is no fault."""
+    _spoil_first(folder, HARMLESS[change])
+    report = check_s2_100k(folder, num_threads=1)
+    assert (report["reason"] == "").all() and len(report) == NUM_PATCHES
+    np.testing.assert_allclose(report[["lon", "lat"]].iloc[-1], LONLAT[0], atol=0.0081)
+
+
+def test_an_incomplete_mirror_must_be_wanted(folder, workspace):
+    """The error counts what is missing; with allow_incomplete the rest is used."""
+    for i in (0, 30):
+        (folder / f"images/patch_{i}.tif").unlink()
+    with pytest.raises(IncompleteMirrorError, match=r"2 of the 7 patches .*allow_incomplete=True"):
+        make_s2_100k_store(folder, workspace / "a.zarr")
+    assert not (workspace / "a.zarr").exists()
+    store = make_s2_100k_store(folder, workspace / "a.zarr", allow_incomplete=True)
+    assert open_patches(store).sizes["patch"] == 5
+    assert load_report(store)["reason"].value_counts()["missing"] == 2
+    (folder / "index.csv").unlink()
+    with pytest.raises(IncompleteMirrorError, match=r"no index\.csv"):
+        make_s2_100k_store(folder, workspace / "b.zarr")
+
+
+def test_a_shard_cut_short_gives_what_it_has(folder, workspace, caplog):
+    """Patches before the damage are read, those behind it are missing, all are in the report."""
+    names = sorted(path.name for path in (folder / "images").iterdir())
+    with tarfile.open(folder / "shard-00000.tar", "w") as tar:
+        for name in names:
+            tar.add(folder / "images" / name, arcname=name)
+    shutil.rmtree(folder / "images")
+    with tarfile.open(folder / "shard-00000.tar") as tar:
+        cut = tar.getmember(names[4]).offset_data + 1000
+    with open(folder / "shard-00000.tar", "r+b") as file:
+        file.truncate(cut)
+    report = check_s2_100k(folder).set_index("fn")
+    assert "is damaged behind its first" in caplog.text
+    assert (report.loc[names[:4], "reason"] == "").all()
+    assert set(report.loc[names[4:], "reason"]) <= {"unreadable", "missing"}
+    with pytest.raises(IncompleteMirrorError):
+        make_s2_100k_store(folder, workspace / "a.zarr")
+
+
+KILLED = """
+import sys, time
+from satclip_lib.data import patches
+from satclip_lib.data.patch_io import PatchWriter
+from satclip_lib.data.s2_100k import make_s2_100k_store
+patches.SHARD_BYTES = 2 * 12 * 256 * 256 * 2
+add = PatchWriter.add
+PatchWriter.add = lambda *args: (add(*args), time.sleep(0.3))
+make_s2_100k_store(sys.argv[1], sys.argv[2], seed=3)
+"""
+
+
+def test_a_killed_run_ends_with_the_same_store(original, workspace, monkeypatch):
+    """Killed twice for good (SIGKILL) and run again: the same files as without."""
+    monkeypatch.setattr(patches, "SHARD_BYTES", 2 * 12 * 256 * 256 * 2)
+    expected = make_s2_100k_store(original, workspace / "whole.zarr", seed=3)
+    store = workspace / "killed.zarr"
+    for num_shards in (1, 2):
+        process = subprocess.Popen(
+            [sys.executable, "-c", KILLED, original, store],
+            env=os.environ | {"PYTHONPATH": str(Path(s2_100k.__file__).parents[2])},
+        )
+        deadline = time.monotonic() + 60
+        while len(list(workspace.glob(".building-*/rows-*.json"))) < num_shards:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not store.exists()
+    num_read = []
+    examine = s2_100k._examine
+    monkeypatch.setattr(s2_100k, "_examine", lambda file: num_read.append(1) or examine(file))
+    make_s2_100k_store(original, store, seed=3)
+    assert _contents(store) == _contents(expected)
+    assert load_report(store).equals(load_report(expected))
+    assert len(num_read) <= NUM_PATCHES - 4  # two shards of two were done
+    assert sorted(path.name for path in workspace.iterdir() if "killed" in path.name) == [
+        "killed.report.json",
+        "killed.zarr",
+    ]
+
+
+def test_a_finished_store_is_kept(folder, workspace, monkeypatch):
+    """The same files and settings read nothing again; other settings do."""
+    store = make_s2_100k_store(folder, workspace / "a.zarr", seed=0)
+    before = store.stat().st_mtime_ns
+
+    def fail(file):
+        raise RuntimeError("read")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(s2_100k, "_examine", fail)
+        make_s2_100k_store(folder, workspace / "a.zarr", seed=0)
+        moved = shutil.copytree(folder, workspace / "elsewhere")
+        make_s2_100k_store(moved, workspace / "a.zarr", seed=0)
+        assert store.stat().st_mtime_ns == before
+        with pytest.raises(RuntimeError, match="read"):
+            make_s2_100k_store(folder, workspace / "a.zarr", seed=1)
+
+
+def test_threads_do_not_show(original):
+    """One thread or four, the report is the same, row by row."""
+    assert check_s2_100k(original, num_threads=1).equals(check_s2_100k(original, num_threads=4))
+    pixels = read_patch(list_patches(original)[0])
+    assert check_s2_100k(original)["sha256"][0] == hash_patch(pixels)
+
+
+@pytest.mark.parametrize(
+    ("index", "complaint"),
+    [
+        ("lat,lon\n1,2\n", "no column fn"),
+        ("lat,lon,fn\n1,2,\n", "1 rows without a file name"),
+        ("lat,lon,fn\n1,2,a.tif\n3,4,a.tif\n", "1 patches more than once, such as a.tif"),
+    ],
+)
+def test_a_bad_index_is_an_error(folder, index, complaint):
+    """The error says what is wrong with index.csv."""
+    (folder / "index.csv").write_text(index)
+    with pytest.raises(ValueError, match=complaint):
+        list_patches(folder)
+
+
+def test_another_folder_is_an_error(workspace):
+    """A folder without index and patches is not taken for an empty data set."""
+    with pytest.raises(FileNotFoundError, match=r"no index\.csv"):
+        list_patches(workspace)
+
+
+def test_a_mirror_is_used_as_it_is(original, workspace, monkeypatch):
+    """A folder s2-100k in the mirror is taken without asking the network."""
+    shutil.copytree(original, workspace / "mirror" / "s2-100k")
+    monkeypatch.setenv("SATCLIP_DATA_MIRROR", str(workspace / "mirror"))
+    assert fetch_s2_100k() == workspace / "mirror" / "s2-100k"
+
+
+def test_offline_nothing_is_downloaded(monkeypatch):
+    """Without a copy, SATCLIP_OFFLINE ends in an error that says where to put one."""
+    monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", None)
+    with pytest.raises(
+        FileUnavailableError, match=r"SATCLIP_OFFLINE forbids .*SATCLIP_DATA_MIRROR"
+    ):
+        fetch_s2_100k()
+
+
+def test_an_interrupted_download_goes_on(original, workspace, monkeypatch):
+    """It continues in the same folder, and is not asked for again once it is complete."""
+    monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
+    monkeypatch.setenv("SATCLIP_OFFLINE", "0")
+    calls = []
+
+    def download(repo_id, *, repo_type, revision, local_dir, allow_patterns):
+        calls.append((repo_id, repo_type, revision, local_dir))
+        local_dir.mkdir(parents=True, exist_ok=True)
+        if len(calls) == 1:
+            (local_dir / "index.csv").write_text("part")
+            raise ConnectionError("connection reset")
+        if len(calls) == 2:
+            assert (local_dir / "index.csv").read_text() == "part"
+        shutil.copytree(original, local_dir, dirs_exist_ok=True)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    with pytest.raises(FileUnavailableError, match=r"connection reset.*run again to go on"):
+        fetch_s2_100k()
+    folder = fetch_s2_100k()
+    assert fetch_s2_100k() == folder == workspace / "data/raw/s2-100k"
+    assert calls == [("torchgeo/s2-100k", "dataset", None, folder)] * 2
+    assert len(list_patches(folder)) == NUM_PATCHES
+    fetch_s2_100k(revision="abc")
+    assert calls[-1][2] == "abc"

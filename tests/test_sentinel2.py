@@ -1,0 +1,151 @@
+"""Sentinel-2 input: thirteen bands in one order, from twelve in any, or an error naming them."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from satclip_lib.data.sentinel2 import BAND_NAMES, MODEL_BAND_NAMES, prepare_sentinel2
+
+# Every band has a value of its own, so that a band in the wrong place is seen.
+PATCH = (1000 * (1 + np.arange(12, dtype=np.uint16))[:, None, None]).repeat(4, 1).repeat(5, 2)
+
+
+def _as_data_array(names=BAND_NAMES, patch=PATCH, dims=("band", "y", "x")):
+    return xr.DataArray(patch, dims=dims, coords={"band": list(names)})
+
+
+def test_the_order_is_that_of_the_published_models():
+    """Twelve Level-2A bands, and B10 at index 10, between B09 and B11."""
+    assert " ".join(BAND_NAMES) == "B01 B02 B03 B04 B05 B06 B07 B08 B8A B09 B11 B12"
+    assert MODEL_BAND_NAMES[9:12] == ("B09", "B10", "B11") and len(MODEL_BAND_NAMES) == 13
+
+
+def test_digital_numbers_become_reflectance_with_an_empty_b10():
+    """Each band is divided by 10000 and stays in its place; B10 is zero."""
+    images = prepare_sentinel2(PATCH)
+    assert images.shape == (13, 4, 5) and images.dtype == torch.float32
+    expected = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 0.0, 1.1, 1.2]
+    torch.testing.assert_close(images[:, 0, 0], torch.tensor(expected))
+    assert (images == images[:, :1, :1]).all()
+
+
+def test_a_batch_stays_a_batch():
+    """A batch gives what its patches give one by one, also when it is empty."""
+    batch = np.stack([PATCH, PATCH + 7])
+    images = prepare_sentinel2(batch)
+    assert torch.equal(images, torch.stack([prepare_sentinel2(patch) for patch in batch]))
+    assert prepare_sentinel2(batch[:0]).shape == (0, 13, 4, 5)
+
+
+def test_the_largest_number_survives_and_the_patch_is_not_changed():
+    """65535 does not overflow, and the array handed in stays as it was."""
+    patch = np.full_like(PATCH, 65535)
+    assert prepare_sentinel2(patch).max() == pytest.approx(6.5535)
+    assert (patch == 65535).all() and patch.dtype == np.uint16
+
+
+def test_named_bands_are_put_in_order():
+    """A data array may have its bands in any order, and its dimensions too."""
+    shuffled = np.random.default_rng(0).permutation(12)
+    names = np.array(BAND_NAMES)[shuffled]
+    expected = prepare_sentinel2(PATCH)
+    assert torch.equal(prepare_sentinel2(_as_data_array(names, PATCH[shuffled])), expected)
+    last = _as_data_array(names, PATCH[shuffled].transpose(1, 2, 0), ("y", "x", "band"))
+    assert torch.equal(prepare_sentinel2(last), expected)
+    batch = _as_data_array(names, PATCH[None, shuffled], ("patch", "band", "y", "x"))
+    assert torch.equal(prepare_sentinel2(batch), expected[None])
+
+
+def test_more_bands_than_needed_are_refused_by_name():
+    """Bands that the model does not know are named, B10 of a Level-1C product among them."""
+    names = [*BAND_NAMES, "B10", "SCL"]
+    patch = np.concatenate([PATCH, PATCH[:2]])
+    with pytest.raises(ValueError, match=r"unknown: B10, SCL\)"):
+        prepare_sentinel2(_as_data_array(names, patch))
+
+
+def test_missing_bands_are_refused_by_name():
+    """Bands that are not there are named, and so are spellings that are not the product's."""
+    with pytest.raises(ValueError, match=r"\(missing: B8A, B12\)"):
+        prepare_sentinel2(_as_data_array().isel(band=[0, 1, 2, 3, 4, 5, 6, 7, 9, 10]))
+    with pytest.raises(ValueError, match=r"\(unknown: B1; missing: B01\)"):
+        prepare_sentinel2(_as_data_array(["B1", *BAND_NAMES[1:]]))
+    with pytest.raises(ValueError, match=r"\(missing: B01; doubled: B02\)"):
+        prepare_sentinel2(_as_data_array(["B02", *BAND_NAMES[1:]]))
+
+
+def test_unlabelled_data_arrays_are_refused():
+    """Without band names there is no telling the order; the error says how to give them."""
+    for patch in (
+        xr.DataArray(PATCH, dims=("band", "y", "x")),
+        xr.DataArray(PATCH, dims=("channel", "y", "x")),
+        _as_data_array().isel(y=0),
+    ):
+        with pytest.raises(ValueError, match=r"dimension 'band'.*assign_coords"):
+            prepare_sentinel2(patch)
+
+
+@pytest.mark.parametrize("shape", [(13, 4, 5), (4, 5, 12), (12, 4), (2, 3, 4, 5)])
+def test_other_shapes_are_refused(shape):
+    """An array that does not have twelve bands is refused, with the shape and the bands named."""
+    with pytest.raises(ValueError, match=r"\(12, height, width\).*B8A") as caught:
+        prepare_sentinel2(np.zeros(shape, np.uint16))
+    assert str(shape) in str(caught.value)
+
+
+def test_scaled_values_are_refused():
+    """Floating point values may be scaled already, so they are refused."""
+    with pytest.raises(ValueError, match=r"integer digital numbers.*got float32"):
+        prepare_sentinel2(PATCH.astype(np.float32))
+
+
+def _write_geotiff(path, patch, descriptions=()):
+    rasterio = pytest.importorskip("rasterio", reason="reading GeoTIFF needs rasterio")
+    _, height, width = patch.shape
+    with rasterio.open(
+        path, "w", driver="GTiff", count=len(patch), height=height, width=width, dtype="uint16",
+        crs="EPSG:32632", transform=rasterio.Affine(10, 0, 5e5, 0, -10, 5e6),
+    ) as file:  # fmt: skip
+        file.write(patch)
+        for index, name in enumerate(descriptions, start=1):
+            file.set_band_description(index, name)
+    return path
+
+
+def test_geotiffs_without_names_are_taken_in_order(tmp_path):
+    """S2-100K's files carry no band names, or meaningless ones: the order is that of the bands."""
+    expected = prepare_sentinel2(PATCH)
+    plain = _write_geotiff(tmp_path / "plain.tif", PATCH)
+    assert torch.equal(prepare_sentinel2(plain), expected)
+    other = _write_geotiff(tmp_path / "other.tif", PATCH, ["stack"] * 12)
+    assert torch.equal(prepare_sentinel2(str(other)), expected)
+
+
+def test_geotiffs_with_names_are_put_in_order(tmp_path):
+    """Band descriptions that are band names decide, and must be the twelve."""
+    path = _write_geotiff(tmp_path / "patch.tif", PATCH[::-1], BAND_NAMES[::-1])
+    assert torch.equal(prepare_sentinel2(path), prepare_sentinel2(PATCH))
+    path = _write_geotiff(tmp_path / "short.tif", PATCH[:3], BAND_NAMES[:3])
+    with pytest.raises(ValueError, match=r"short\.tif must have .*missing: B04, B05"):
+        prepare_sentinel2(path)
+
+
+def test_genuine_patches_look_like_reflectance(label_files):
+    """A patch of S2-100K gives 13 bands of order one, of which only B10 is empty."""
+    pytest.importorskip("rasterio", reason="reading GeoTIFF needs rasterio")
+    path = next((label_files / "s2-sample" / "images").glob("*.tif"))
+    images = prepare_sentinel2(path)
+    assert images.shape == (13, 256, 256)
+    assert 0.001 < images.median() < 1 and images.max() < 6.6
+    assert [i for i in range(13) if not images[i].any()] == [10]
+
+
+def test_without_rasterio_the_error_says_what_to_install(monkeypatch):
+    """Where rasterio is not installed, arrays still work and paths say what is missing."""
+    monkeypatch.setitem(sys.modules, "rasterio", None)
+    prepare_sentinel2(PATCH)
+    with pytest.raises(ImportError, match=r"patch\.tif needs rasterio: pip install rasterio"):
+        prepare_sentinel2("patch.tif")

@@ -1,0 +1,196 @@
+"""Spherical harmonics: agree with SciPy and with the public models, exact at poles and seam."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import sph_harm_y_all
+
+from satclip_lib.spherical_harmonics import SphericalHarmonics
+
+FIXTURES = Path(__file__).parent / "fixtures"
+
+
+def _lonlat(num_points, *, dtype=torch.float64, seed=0):
+    """Random locations, then both poles, the date line from both sides, and the origin."""
+    rng = np.random.default_rng(seed)
+    uniform = np.stack([rng.uniform(-180, 180, num_points), rng.uniform(-90, 90, num_points)], 1)
+    special = [[0, 90], [77, 90], [0, -90], [-123, -90], [180, 12], [-180, 12], [180, 90], [0, 0]]
+    return torch.tensor(np.concatenate([uniform, special]), dtype=dtype)
+
+
+def _by_scipy(lonlat, num_degrees, *, condon_shortley=False):
+    """Real harmonics from SciPy's complex ones, column l * l + l + m."""
+    lon, lat = np.radians(lonlat.double().numpy()).T
+    top = num_degrees - 1
+    complex_y = sph_harm_y_all(top, top, lat + np.pi / 2, lon + np.pi)  # [l, m], m < 0 from the end
+    columns = []
+    for degree in range(num_degrees):
+        for m in range(-degree, degree + 1):
+            y = complex_y[degree, abs(m)]
+            sign = 1 if condon_shortley else (-1) ** m
+            part = y.imag if m < 0 else y.real
+            columns.append(part if m == 0 else sign * np.sqrt(2) * part)
+    return np.stack(columns, axis=1)
+
+
+@pytest.mark.parametrize(("num_degrees", "bar"), [(10, 1e-12), (40, 1e-11), (100, 1e-10)])
+def test_agrees_with_scipy(num_degrees, bar):
+    """Every column agrees with SciPy in float64, also at the poles and the date line."""
+    lonlat = _lonlat(100)
+    found = SphericalHarmonics(num_degrees)(lonlat)
+    assert found.shape == (108, num_degrees**2) and found.dtype == torch.float64
+    np.testing.assert_allclose(found, _by_scipy(lonlat, num_degrees), rtol=0, atol=bar)
+
+
+def test_float32_keeps_its_digits_at_forty_degrees():
+    """In float32 the harmonics of L = 40 are good to 2e-5."""
+    lonlat = _lonlat(300, dtype=torch.float32)
+    found = SphericalHarmonics(40)(lonlat)
+    assert found.dtype == torch.float32
+    np.testing.assert_allclose(found, _by_scipy(lonlat, 40), rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "num_degrees", "bar"), [("official_l10", 10, 1e-10), ("official_l40_midlat", 40, 1e-4)]
+)
+def test_analytic_convention_agrees_with_the_public_code(name, num_degrees, bar):
+    """'satclip-analytic' gives the harmonics that the published models were trained with."""
+    with np.load(FIXTURES / f"{name}.npz") as reference:
+        lonlat, harmonics = reference["lonlat"], reference["harmonics"]
+    if num_degrees == 40:  # beyond, the public code's own polynomials have lost their digits
+        assert np.abs(lonlat[:, 1]).max() <= 40
+    found = SphericalHarmonics(num_degrees, convention="satclip-analytic")(torch.tensor(lonlat))
+    np.testing.assert_allclose(found, harmonics, rtol=0, atol=bar)
+
+
+def test_analytic_convention_multiplies_zonal_columns_by_pi():
+    """'satclip-analytic' differs from the orthonormal convention in the m = 0 columns alone."""
+    lonlat = _lonlat(20)
+    expected = SphericalHarmonics(12)(lonlat)
+    expected[:, [degree * degree + degree for degree in range(12)]] *= np.pi
+    found = SphericalHarmonics(12, convention="satclip-analytic")(lonlat)
+    torch.testing.assert_close(found, expected, rtol=1e-14, atol=1e-14)
+
+
+def test_closed_form_convention_has_the_condon_shortley_sign():
+    """'satclip-closed-form' flips the columns with odd m, as SciPy's phase does."""
+    lonlat = _lonlat(50)
+    found = SphericalHarmonics(15, convention="satclip-closed-form")(lonlat)
+    expected = _by_scipy(lonlat, 15, condon_shortley=True)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+
+
+def test_date_line_has_no_seam():
+    """-180 and 180 degrees give the same numbers, bit for bit, at every latitude."""
+    lat = torch.linspace(-90, 90, 19, dtype=torch.float64)
+    east, west = (torch.stack([torch.full_like(lat, lon), lat], dim=1) for lon in (180.0, -180.0))
+    harmonics = SphericalHarmonics(40)
+    assert torch.equal(harmonics(east), harmonics(west))
+
+
+@pytest.mark.parametrize("pole", [-90.0, 90.0])
+def test_a_pole_is_one_place(pole):
+    """At a pole every longitude gives the same numbers, zero wherever m is not zero."""
+    lon = torch.linspace(-180, 180, 37, dtype=torch.float64)
+    found = SphericalHarmonics(40)(torch.stack([lon, torch.full_like(lon, pole)], dim=1))
+    assert torch.equal(found, found[:1].expand_as(found))
+    degree = torch.arange(40, dtype=torch.float64)
+    zonal = found[0, (degree * degree + degree).long()]
+    assert torch.count_nonzero(found[0]) == 40
+    # P_l(1) = 1, P_l(-1) = (-1)^l; SatCLIP's theta = lat + 90 is zero at the south pole
+    sign = 1 if pole < 0 else (-1) ** degree
+    torch.testing.assert_close(zonal, sign * ((2 * degree + 1) / (4 * np.pi)).sqrt())
+
+
+def test_gradients_are_those_of_finite_differences():
+    """Gradients with respect to longitude and latitude pass gradcheck, near a pole too."""
+    lonlat = torch.tensor(
+        [[12.3, 45.6], [-100.0, -60.0], [170.0, 0.0], [5.0, 89.0]],
+        dtype=torch.float64,
+        requires_grad=True,
+    )
+    assert torch.autograd.gradcheck(SphericalHarmonics(6), (lonlat,), atol=1e-7)
+
+
+def test_columns_are_orthonormal_on_the_sphere():
+    """Products of columns, integrated exactly over the sphere, give the identity matrix."""
+    num_degrees = 20
+    sines, weights = np.polynomial.legendre.leggauss(num_degrees)
+    lon = np.arange(2 * num_degrees) * 360 / (2 * num_degrees) - 180
+    lat_grid, lon_grid = np.meshgrid(np.degrees(np.arcsin(sines)), lon, indexing="ij")
+    lonlat = torch.tensor(np.stack([lon_grid.ravel(), lat_grid.ravel()], axis=1))
+    y = SphericalHarmonics(num_degrees)(lonlat).numpy()
+    area = np.repeat(weights, len(lon)) * 2 * np.pi / len(lon)  # steradians, 4 pi in all
+    np.testing.assert_allclose(y.T @ (area[:, None] * y), np.eye(num_degrees**2), atol=1e-12)
+
+
+def test_addition_theorem_holds_everywhere():
+    """Squares of one degree's columns sum to (2l + 1) / 4 pi at every location, up to l = 99."""
+    squares = SphericalHarmonics(100)(_lonlat(50)).square()
+    for degree in range(100):
+        total = squares[:, degree**2 : (degree + 1) ** 2].sum(dim=1)
+        expected = torch.full_like(total, (2 * degree + 1) / (4 * np.pi))
+        torch.testing.assert_close(total, expected, rtol=1e-11, atol=0)
+
+
+def test_longitudes_beyond_the_map_wrap_around():
+    """A longitude and the same plus 360 degrees are one place."""
+    lonlat = _lonlat(20)
+    harmonics = SphericalHarmonics(20)
+    turned = harmonics(lonlat + torch.tensor([360.0, 0.0]))
+    torch.testing.assert_close(turned, harmonics(lonlat), rtol=0, atol=1e-11)
+
+
+def test_rows_are_independent():
+    """An empty batch gives no rows, and a batch of one gives the row of a larger batch."""
+    harmonics = SphericalHarmonics(10)
+    lonlat = _lonlat(5)
+    assert harmonics(lonlat[:0]).shape == (0, 100)
+    assert harmonics(lonlat[:1]).shape == (1, 100)
+    torch.testing.assert_close(harmonics(lonlat[:1]), harmonics(lonlat)[:1], rtol=0, atol=1e-15)
+
+
+def test_memory_layout_of_the_input_does_not_matter():
+    """Columns taken out of a larger table give the same numbers, and the input is unchanged."""
+    lonlat = _lonlat(10)
+    table = torch.cat([lonlat, lonlat], dim=1)[:, 1:3].flip(1)  # (lon, lat) of alternate columns
+    strided = table.T.contiguous().T
+    assert not strided.is_contiguous()
+    before = strided.clone()
+    harmonics = SphericalHarmonics(10)
+    assert torch.equal(harmonics(strided), harmonics(before.contiguous()))
+    assert torch.equal(strided, before)
+
+
+def test_there_is_nothing_to_train_or_save():
+    """The module has no parameters and no buffers, so old and new checkpoints fit."""
+    assert not list(SphericalHarmonics(5).parameters()) and not SphericalHarmonics(5).state_dict()
+
+
+@pytest.mark.parametrize("num_degrees", [0, -3])
+def test_at_least_one_degree_is_needed(num_degrees):
+    """No degrees are an error that says which argument to change."""
+    with pytest.raises(ValueError, match=f"num_degrees must be at least 1, got {num_degrees}"):
+        SphericalHarmonics(num_degrees)
+
+
+def test_unknown_conventions_are_answered_with_the_known(shape_checks_off):
+    """A misspelt convention is a ValueError that lists all conventions."""
+    with pytest.raises(ValueError, match=r"'analytic'.*orthonormal.*satclip-closed-form"):
+        SphericalHarmonics(5, convention="analytic")
+
+
+@pytest.mark.parametrize(
+    ("lonlat", "message"),
+    [
+        (torch.zeros(2), r"shape \(batch, 2\).*got \(2,\)"),
+        (torch.zeros(3, 3), r"shape \(batch, 2\).*got \(3, 3\)"),
+        (torch.zeros(3, 2, dtype=torch.int64), "float32 or float64 degrees, got torch.int64"),
+    ],
+)
+def test_other_shapes_and_whole_numbers_are_refused(shape_checks_off, lonlat, message):
+    """Degrees come as (batch, 2) floating point; whole numbers would cut the result to integers."""
+    with pytest.raises(ValueError, match=message):
+        SphericalHarmonics(3)(lonlat)

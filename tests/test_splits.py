@@ -1,0 +1,118 @@
+"""Splits: nobody is on both sides, neither a point nor its block nor its continent."""
+
+import numpy as np
+import pytest
+
+from satclip_lib.data.locations import compute_block_ids, sample_land_lonlat
+from satclip_lib.data.natural_earth import lookup_regions
+from satclip_lib.evaluation.splits import CONTINENTS, NUM_FOLDS, make_splits
+
+
+@pytest.fixture(scope="module")
+def lonlat():
+    """A few thousand places on land."""
+    return sample_land_lonlat(3000, seed=0)
+
+
+@pytest.mark.parametrize("protocol", ["random", "blocks", *CONTINENTS])
+def test_every_point_is_on_one_side(lonlat, protocol):
+    """Training and test points of a split are disjoint, and together all points."""
+    for split in make_splits(protocol, lonlat):
+        both = np.concatenate([split.train, split.test])
+        np.testing.assert_array_equal(np.sort(both), np.arange(len(lonlat)))
+        assert len(split.fold_ids) == len(split.train)
+
+
+@pytest.mark.parametrize("protocol", ["random", "blocks"])
+def test_every_point_is_tested_once(lonlat, protocol):
+    """The test points of five folds are all points, a fifth in each."""
+    splits = make_splits(protocol, lonlat)
+    assert len(splits) == NUM_FOLDS == 5
+    tested = np.concatenate([split.test for split in splits])
+    np.testing.assert_array_equal(np.sort(tested), np.arange(len(lonlat)))
+    sizes = [len(split.test) / len(lonlat) for split in splits]
+    assert max(sizes) - min(sizes) < (0.001 if protocol == "random" else 0.02)
+
+
+def test_a_random_test_point_has_neighbours_in_training(lonlat):
+    """A random split tears most blocks apart, which is why it flatters."""
+    blocks = compute_block_ids(lonlat)
+    for split in make_splits("random", lonlat):
+        assert np.isin(blocks[split.test], blocks[split.train]).mean() > 0.9
+
+
+def test_no_block_is_on_both_sides(lonlat):
+    """Test points of the blocks protocol share no 10-degree block with training points."""
+    blocks = compute_block_ids(lonlat)
+    for split in make_splits("blocks", lonlat):
+        assert not np.isin(blocks[split.test], blocks[split.train]).any()
+
+
+@pytest.mark.parametrize("continent", CONTINENTS)
+def test_a_continent_is_held_out_whole(lonlat, continent):
+    """All test points, and no training point, are on the continent."""
+    (split,) = make_splits(continent, lonlat)
+    found = lookup_regions(lonlat).continent
+    assert (found[split.test] == continent).all()
+    assert continent not in set(found[split.train].dropna())
+    assert 0.03 < len(split.test) / len(lonlat) < 0.45
+
+
+@pytest.mark.parametrize("protocol", ["random", "blocks"])
+def test_inner_folds_are_made_as_the_split_is(lonlat, protocol):
+    """Inner folds are the other folds: of one size, and of whole blocks unless random."""
+    blocks = compute_block_ids(lonlat)
+    for split in make_splits(protocol, lonlat):
+        _, sizes = np.unique(split.fold_ids, return_counts=True)
+        assert len(sizes) == NUM_FOLDS - 1 and np.ptp(sizes) < 0.03 * len(split.train)
+        folds_of_block = {}
+        for block, fold in zip(blocks[split.train], split.fold_ids, strict=True):
+            folds_of_block.setdefault(block, set()).add(fold)
+        torn = [block for block, folds in folds_of_block.items() if len(folds) > 1]
+        assert len(torn) > 100 if protocol == "random" else not torn
+
+
+def test_inner_folds_of_a_continent_are_the_others(lonlat):
+    """With Africa held out, hyper-parameters are chosen by holding out other continents."""
+    (split,) = make_splits("Africa", lonlat)
+    continent = lookup_regions(lonlat).continent.fillna("none").to_numpy()[split.train]
+    pairs = set(zip(split.fold_ids, continent, strict=True))
+    assert len(pairs) == len(set(split.fold_ids)) == len(set(continent)) >= 5
+
+
+@pytest.mark.parametrize("protocol", ["random", "blocks"])
+def test_the_seed_decides(lonlat, protocol):
+    """The same seed gives the same folds, another seed others; 0 is a seed like any other."""
+    first, again, other = (make_splits(protocol, lonlat, seed=seed)[0] for seed in (0, 0, 1))
+    for name in ("train", "test", "fold_ids"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
+    assert not np.array_equal(first.test, other.test)
+
+
+def test_points_far_from_land_are_never_tested_on_a_continent():
+    """A point in no country stays in training, whichever continent is held out."""
+    lonlat = np.array([(20.0, 0.0), (-30.0, 0.0), (100.0, 35.0)])  # Congo, mid-Atlantic, China
+    (split,) = make_splits("Africa", lonlat)
+    assert split.test.tolist() == [0] and split.train.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "lonlat"),
+    [
+        ("Africa", [(100.0, 35.0), (10.0, 50.0)]),
+        ("Asia", [(100.0, 35.0), (101.0, 35.0)]),
+        ("random", [(0.0, 0.0), (1.0, 1.0)]),
+        ("blocks", [(lon, 1.0) for lon in range(0, 10)]),
+    ],
+    ids=["no test points", "no training points", "fewer points than folds", "one block"],
+)
+def test_an_empty_side_is_an_error(protocol, lonlat):
+    """Too few points are an error that says how many are on each side."""
+    with pytest.raises(ValueError, match=rf"'{protocol}' on {len(lonlat)} points leaves \d+ for"):
+        make_splits(protocol, np.array(lonlat))
+
+
+def test_unknown_protocols_are_answered_with_the_known(lonlat):
+    """A misspelt protocol is a ValueError that lists all."""
+    with pytest.raises(ValueError, match=r"unknown protocol 'Atlantis'.*'random', 'blocks'.*Asia"):
+        make_splits("Atlantis", lonlat)

