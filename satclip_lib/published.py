@@ -102,7 +102,7 @@ def save_published(model: SatCLIP | LocationEncoder, path: Path | str) -> Path:
     The location encoder is stored as float64. The layout has no orthonormal harmonics; a model
     of that convention is written for "closed-form" harmonics instead, with the signs of the first
     layer's odd columns turned: :func:`load_satclip` reads it back with the same embeddings, to the
-    last bit.
+    last bit. Nor has it damping, which goes into the first layer's weights (and costs a rounding).
 
     Args:
         model: with an image encoder of 13 bands ("resnet18", "resnet50" or
@@ -118,10 +118,12 @@ def save_published(model: SatCLIP | LocationEncoder, path: Path | str) -> Path:
     config = location_encoder.config
     network = {name: x.double() for name, x in location_encoder.network.state_dict().items()}
     calculations = {convention: name for name, convention in CONVENTIONS.items()}
+    columns = torch.ones(config.num_degrees**2, dtype=torch.float64)
     if config.convention == "orthonormal":
-        network["layers.0.weight"] = network["layers.0.weight"].clone()
-        # column l * l + l + m is odd where m is
-        network["layers.0.weight"][:, 1::2] *= -1
+        columns[1::2] = -1.0  # column l * l + l + m is odd where m is
+    if config.damping_degree is not None:
+        columns *= location_encoder.damping.factors().detach().double()
+    network["layers.0.weight"] = network["layers.0.weight"] * columns
     hyper_parameters = {
         "embed_dim": config.embed_dim,
         "vision_layers": "moco_vit16",
