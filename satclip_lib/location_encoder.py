@@ -152,7 +152,9 @@ class SpectralDamping(nn.Module):
             self.log_factors = nn.Parameter(log_factors)
         else:
             self.register_buffer("log_factors", log_factors, persistent=False)
-        self.register_buffer("orders_per_degree", 2 * torch.arange(num_degrees) + 1, persistent=False)
+        self.register_buffer(
+            "orders_per_degree", 2 * torch.arange(num_degrees) + 1, persistent=False
+        )
 
     def factors(self) -> Float[Tensor, " num_features"]:
         """What each column is multiplied by, ``(num_degrees**2,)``."""
@@ -193,7 +195,7 @@ class Siren(nn.Module):
         )
         self.last_layer = nn.Linear(hidden_dim, out_features)
         self.omegas = [first_omega] + [1.0] * (num_hidden_layers - 1)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -209,6 +211,22 @@ class Siren(nn.Module):
         for omega, layer in zip(self.omegas, self.layers, strict=True):
             x = torch.sin(omega * self.dropout(layer(x)))
         return self.last_layer(x)
+
+
+class Dropout(nn.Dropout):
+    """``nn.Dropout`` with one random byte per number on a CPU, ten times as fast.
+
+    There the probability is rounded to a multiple of 1/256.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Zero a random share of ``x`` while training, and scale up the rest."""
+        if x.device.type != "cpu" or not self.training or self.p == 0 or x.numel() == 0:
+            return super().forward(x)
+        num_kept = max(1, round(256 * (1 - self.p)))
+        words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+        mask = words.view(torch.uint8)[: x.numel()].view(x.shape) < num_kept
+        return x * (mask.to(x.dtype) * (256 / num_kept))
 
 
 def check_lonlat(lonlat: Tensor) -> None:

@@ -1,8 +1,30 @@
 """The symmetric contrastive loss of CLIP, over images and locations."""
 
+from dataclasses import dataclass
+
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class SoftTargets:
+    r"""Lets images that look alike share their locations, instead of pushing them apart.
+
+    The target of pair i is no longer pair i alone but :math:`(1 - \alpha) I + \alpha S` with
+    :math:`S_{ij} = e^{\langle p_i, p_j\rangle / \tau} / \sum_k e^{\langle p_i, p_k\rangle / \tau}`
+    over the batch: two patches of the same desert are one answer, not a right and a wrong one.
+
+    Attributes:
+        looks: ``(batch, num_components)``, unit vectors :math:`p` that say what images look like.
+        weight: :math:`\alpha`, 0 for targets that are pairs alone, 1 for looks alone.
+        temperature: :math:`\tau`; the smaller, the more alike images must be to share.
+    """
+
+    looks: Float[Tensor, "batch num_components"]
+    weight: float
+    temperature: float
 
 
 def contrastive_loss(
@@ -10,6 +32,7 @@ def contrastive_loss(
     location_embeddings: Float[Tensor, "batch embed_dim"],
     *,
     logit_scale: Float[Tensor, ""],
+    soft_targets: SoftTargets | None = None,
 ) -> Float[Tensor, ""]:
     r"""Mean of the image-to-location and location-to-image cross-entropies.
 
@@ -20,10 +43,14 @@ def contrastive_loss(
             \log \frac{e^{s_{ii}}}{\sum_j e^{s_{ij}}} + \log \frac{e^{s_{ii}}}{\sum_j e^{s_{ji}}}
         \right].
 
+    This is the definition. Training uses :func:`satclip_lib.tiled_loss.tiled_contrastive_loss`,
+    which gives the same numbers faster, in bounded memory and over several processes.
+
     Args:
         image_embeddings: ``(batch, embed_dim)``, any length; normalised here.
         location_embeddings: row i belongs to image i; normalised here.
         logit_scale: the learned log of the inverse temperature, :math:`t`.
+        soft_targets: what to aim at instead of pair i alone.
 
     Returns:
         Scalar; ``log(batch)`` for embeddings that tell nothing.
@@ -34,15 +61,24 @@ def contrastive_loss(
     References:
         Radford et al. (2021), arXiv 2103.00020, figure 3; Klemmer et al. (2023), eq. 1.
     """
+    check_embeddings(image_embeddings, location_embeddings)
+    images = F.normalize(image_embeddings, dim=-1)
+    locations = F.normalize(location_embeddings, dim=-1)
+    logits_per_image = logit_scale.exp() * images @ locations.T  # (batch, batch)
+    targets = torch.eye(len(images), dtype=images.dtype, device=images.device)
+    if soft_targets is not None:
+        looks = soft_targets.looks.to(images.dtype)
+        alike = (looks @ looks.T / soft_targets.temperature).softmax(dim=1)  # (batch, batch)
+        targets = (1 - soft_targets.weight) * targets + soft_targets.weight * alike
+    to_locations = F.cross_entropy(logits_per_image, targets)
+    to_images = F.cross_entropy(logits_per_image.T, targets)
+    return (to_locations + to_images) / 2
+
+
+def check_embeddings(image_embeddings: Tensor, location_embeddings: Tensor) -> None:
+    """Raise ValueError unless these are two non-empty batches of the same shape."""
     if image_embeddings.shape != location_embeddings.shape or len(image_embeddings) == 0:
         raise ValueError(
             "image_embeddings and location_embeddings must be two non-empty batches of one shape, "
             f"got {tuple(image_embeddings.shape)} and {tuple(location_embeddings.shape)}"
         )
-    images = F.normalize(image_embeddings, dim=-1)
-    locations = F.normalize(location_embeddings, dim=-1)
-    logits_per_image = logit_scale.exp() * images @ locations.T  # (batch, batch)
-    matches = logits_per_image.diagonal()
-    to_locations = logits_per_image.logsumexp(dim=1) - matches
-    to_images = logits_per_image.logsumexp(dim=0) - matches
-    return (to_locations.mean() + to_images.mean()) / 2

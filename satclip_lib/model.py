@@ -40,9 +40,14 @@ class SatCLIP(PretrainedMixin, nn.Module):
         self, images: Float[Tensor, "batch bands height width"]
     ) -> Float[Tensor, "batch embed_dim"]:
         """Embed images, not normalised."""
+        return self.image_projection(self.compute_image_features(images))
+
+    def compute_image_features(
+        self, images: Float[Tensor, "batch bands height width"]
+    ) -> Float[Tensor, "batch num_features"]:
+        """What the frozen encoder says, without gradients; may be computed once and kept."""
         with torch.no_grad():
-            features = self.image_encoder(images)
-        return self.image_projection(features)
+            return self.image_encoder(images)
 
     def encode_locations(self, lonlat: Float[Tensor, "batch 2"]) -> Tensor:
         """Embed (longitude, latitude) in degrees as ``(batch, embed_dim)``, not normalised."""

@@ -14,7 +14,7 @@ ROWS = np.arange(0, 100, 2)  # this split's
 
 def _make(**changes):
     arguments = {"rows": ROWS, "batch_size": 8, "shuffle": True, "seed": 0}
-    return Batches(torch.from_numpy, LONLAT, **(arguments | changes))
+    return Batches(lambda rows, _: torch.from_numpy(rows), LONLAT, **(arguments | changes))
 
 
 def _rows(batches, epoch=0):
@@ -99,6 +99,47 @@ def test_jitter_is_new_each_epoch_and_repeatable():
     assert all(np.array_equal(first[row], again[row]) for row in first)
     assert not any(np.array_equal(first[row], next_epoch[row]) for row in first.keys() & next_epoch)
     np.testing.assert_array_equal(LONLAT, before)
+
+
+def test_processes_share_what_one_would_see():
+    """The parts of two and of three processes make up the batches of one, jitter and views too."""
+
+    def pairs(batches):
+        return [
+            {(int(row), int(view), *place) for (row, view), place in zip(x, lonlat.tolist())}
+            for x, lonlat in batches
+        ]
+
+    def make():
+        batches = _make(batch_size=7, jitter_m=500.0, num_views=3)
+        batches.load = lambda rows, views: torch.from_numpy(np.stack([rows, views], axis=1))
+        return batches
+
+    alone = pairs(make())
+    assert {view for batch in alone for _, view, *_ in batch} == {0, 1, 2}
+    for count in (2, 3):
+        parts = [make() for _ in range(count)]
+        for rank, part in enumerate(parts):
+            part.share(rank, count)
+        shared = [pairs(part) for part in parts]
+        assert [set.union(*batch) for batch in zip(*shared)] == alone
+        sizes = [len(batch[0]) for batch in shared]
+        assert sum(sizes) == 7 and max(sizes) - min(sizes) == 1
+
+
+def test_harmonics_take_the_place_of_degrees_that_stay():
+    """Kept harmonics are given out row by row, but not where locations are jittered."""
+    harmonics = torch.arange(400.0).view(100, 4)
+    for rows, given in _make(harmonics=harmonics):
+        assert torch.equal(given, harmonics[rows])
+    assert all(given.shape[1] == 2 for _, given in _make(harmonics=harmonics, jitter_m=9.0))
+
+
+def test_validation_sees_the_plain_view():
+    """Without shuffling nothing is augmented."""
+    batches = _make(shuffle=False, num_views=4)
+    batches.load = lambda rows, views: torch.from_numpy(views)
+    assert all((views == 0).all() for views, _ in batches)
 
 
 def test_a_batch_is_at_most_the_split():

@@ -1,10 +1,10 @@
-"""Shuffled batches of (features or images, lonlat): what the training step is fed."""
+"""Shuffled batches of (features or images, locations): what the training step is fed."""
 
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 EARTH_METRES_PER_DEG = 111_195.0
@@ -14,29 +14,34 @@ class Batches:
     """Iterates over locations and what was seen there, in a new order each epoch.
 
     The order of epoch e depends on ``(seed, e)`` alone, so a resumed run sees what an
-    uninterrupted one would have seen. Call :meth:`set_epoch` before each pass.
+    uninterrupted one would have seen. Call :meth:`set_epoch` before each pass. Several processes
+    that call :meth:`share` see the parts of the batches that one process would see.
 
     Args:
-        load: called with sorted row numbers, returns features ``(batch, num_features)`` or
-            images ``(batch, bands, height, width)``, in the order of the rows.
+        load: called with sorted row numbers and the view drawn for each, returns features
+            ``(batch, num_features)`` or images ``(batch, bands, height, width)`` in their order.
         lonlat: ``(num_patches, 2)`` degrees.
         rows: the rows of this split.
         batch_size: rows per batch; a last batch that is smaller is dropped when shuffling,
             because the loss depends on the number of negatives, and kept when not.
         shuffle: draw a new order each epoch, and jitter the locations.
         jitter_m: locations move by up to this many metres north-south and east-west.
-        seed: of order and jitter.
+        num_views: views are drawn from 0 .. num_views - 1 when shuffling, and are 0 when not.
+        harmonics: ``(num_patches, L**2)``, given out instead of degrees where nothing moves.
+        seed: of order, jitter and views.
     """
 
     def __init__(
         self,
-        load: Callable[[Int64[np.ndarray, " batch"]], Tensor],
+        load: Callable[[Int64[np.ndarray, " batch"], Int64[np.ndarray, " batch"]], Tensor],
         lonlat: Float64[np.ndarray, "num_patches 2"],
         *,
         rows: Int64[np.ndarray, " num_rows"],
         batch_size: int,
         shuffle: bool,
         jitter_m: float = 0.0,
+        num_views: int = 1,
+        harmonics: Float[Tensor, "num_patches num_features"] | None = None,
         seed: int = 0,
     ):
         if batch_size < 2:
@@ -47,12 +52,18 @@ class Batches:
             )
         self.load, self.lonlat, self.rows = load, lonlat, np.sort(rows)
         self.batch_size = min(batch_size, len(rows))
-        self.shuffle, self.jitter_m, self.seed = shuffle, jitter_m, seed
-        self.epoch = 0
+        self.shuffle, self.seed = shuffle, seed
+        self.jitter_m, self.num_views = (jitter_m, num_views) if shuffle else (0.0, 1)
+        self.harmonics = harmonics
+        self.epoch, self.part = 0, slice(None)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the next pass."""
         self.epoch = epoch
+
+    def share(self, rank: int, num_processes: int) -> None:
+        """Give out only one process's part of each batch; parts may differ by one in size."""
+        self.part = slice(rank, None, num_processes)
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.rows), self.batch_size)
@@ -63,10 +74,17 @@ class Batches:
         order = rng.permutation(self.rows) if self.shuffle else self.rows
         for index in range(len(self)):
             rows = np.sort(order[index * self.batch_size : (index + 1) * self.batch_size])
-            lonlat = self.lonlat[rows]
-            if self.shuffle and self.jitter_m:
+            lonlat, views = self.lonlat[rows], np.zeros(len(rows), dtype=np.int64)
+            if self.jitter_m:
                 lonlat = jitter_lonlat(lonlat, max_metres=self.jitter_m, rng=rng)
-            yield self.load(rows), torch.from_numpy(lonlat)
+            if self.num_views > 1:
+                views = rng.integers(self.num_views, size=len(rows))
+            rows = rows[self.part]
+            if self.harmonics is None or self.jitter_m:
+                locations = torch.from_numpy(lonlat[self.part])
+            else:
+                locations = self.harmonics[torch.from_numpy(rows).to(self.harmonics.device)]
+            yield self.load(rows, views[self.part]), locations
 
 
 def jitter_lonlat(

@@ -86,7 +86,7 @@ class PatchDataModule(lightning.LightningDataModule):
 
     def _make_loader(self, *, train: bool) -> "PatchLoader":
         batches = Batches(
-            lambda rows: torch.from_numpy(rows),
+            lambda rows, views: torch.from_numpy(rows),
             self.lonlat,
             rows=np.flatnonzero(self.is_val != train),
             batch_size=self.batch_size,

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float32, Float64
 from torch import nn
 
 from satclip_lib.data.patches import get_lonlat, load_images
+from satclip_lib.data.transforms import augment, center_crop
 from satclip_lib.files import write_atomically
 from satclip_lib.progress import progress_bar
 
@@ -26,9 +27,14 @@ class FeatureStore:
     folder: Path
 
     @cached_property
-    def features(self) -> Float32[np.ndarray, "num_patches num_features"]:
-        """``(num_patches, num_features)``, read from disk only where it is touched."""
+    def views(self) -> Float32[np.ndarray, "num_views num_patches num_features"]:
+        """All views of all patches, read from disk only where touched; view 0 is the plain one."""
         return np.load(self.folder / "features.npy", mmap_mode="r")
+
+    @property
+    def features(self) -> Float32[np.ndarray, "num_patches num_features"]:
+        """Those of the patches as they are, without augmentation."""
+        return self.views[0]
 
     @cached_property
     def lonlat(self) -> Float64[np.ndarray, "num_patches 2"]:
@@ -47,9 +53,20 @@ class FeatureStore:
 
 
 def cache_features(
-    dataset: xr.Dataset, image_encoder: nn.Module, *, folder: Path, batch_size: int | None = None
+    dataset: xr.Dataset,
+    image_encoder: nn.Module,
+    *,
+    folder: Path,
+    num_views: int = 1,
+    size_px: int | None = None,
+    seed: int = 0,
+    batch_size: int | None = None,
+    device: torch.device | str = "cpu",
 ) -> FeatureStore:
-    """Run a frozen image encoder over a patch store once, and keep what it says.
+    """Run a frozen image encoder over a patch store once per view, and keep what it says.
+
+    View 0 is the middle of the patch; the others are augmented (random crop, flips, blur), each
+    patch and view by a draw of its own. Training then draws among the views in every step.
 
     The features are found again, not recomputed, for as long as patches and encoder stay the
     same to the last bit. Memory use does not grow with the number of patches.
@@ -58,29 +75,45 @@ def cache_features(
         dataset: an open patch store.
         image_encoder: frozen, ``(batch, bands, height, width) -> (batch, num_features)``.
         folder: where feature stores are kept; this one becomes ``folder/<key>``.
+        num_views: per patch; 1 is no augmentation.
+        size_px: side of the images; None takes whole patches, and then views are not shifted.
+        seed: of the augmentation.
         batch_size: patches per run of the encoder; None takes as many as ``BATCH_BYTES`` hold,
             1,024 at the most.
+        device: on which the encoder runs.
     """
-    key = _hash_inputs(dataset, image_encoder)
-    path = Path(folder) / key[:16]
-    if path.is_dir():
-        return FeatureStore(path)
+    if num_views < 1:
+        raise ValueError(f"num_views must be at least 1, got {num_views}")
     num_patches = dataset.sizes["patch"]
+    size_px = size_px or dataset.sizes["x"]
     if batch_size is None:
         patch_bytes = 4 * int(np.prod(dataset.patches.shape[1:]))  # as float32
         batch_size = max(1, min(1024, BATCH_BYTES // patch_bytes))
+    drawn = (num_views, seed, batch_size) if num_views > 1 else ()
+    key = _hash_inputs(dataset, image_encoder, (size_px, *drawn))
+    path = Path(folder) / key[:16]
+    if path.is_dir():
+        return FeatureStore(path)
     with write_atomically(path) as scratch:
         scratch.mkdir()
         features = np.lib.format.open_memmap(
             scratch / "features.npy",
             mode="w+",
             dtype=np.float32,
-            shape=(num_patches, image_encoder.num_features),
+            shape=(num_views, num_patches, image_encoder.num_features),
         )
+        image_encoder = image_encoder.to(device)
         for start in progress_bar(range(0, num_patches, batch_size), desc="image features"):
             batch = slice(start, start + batch_size)
-            with torch.inference_mode():
-                features[batch] = image_encoder(load_images(dataset, batch)).numpy()
+            images = load_images(dataset, batch).to(device)
+            for view in range(num_views):
+                if view == 0:
+                    seen = center_crop(images, size_px=size_px)
+                else:
+                    draw = np.random.SeedSequence((seed, view, start)).generate_state(1)[0]
+                    seen = augment(images, size_px=size_px, seed=int(draw))
+                with torch.inference_mode():
+                    features[view, batch] = image_encoder(seen).cpu().numpy()
         features.flush()
         np.save(scratch / "lonlat.npy", get_lonlat(dataset))
         np.save(scratch / "is_val.npy", (dataset.split == "val").values)
@@ -88,8 +121,9 @@ def cache_features(
     return FeatureStore(path)
 
 
-def _hash_inputs(dataset: xr.Dataset, image_encoder: nn.Module) -> str:
+def _hash_inputs(dataset: xr.Dataset, image_encoder: nn.Module, settings: tuple[int, ...]) -> str:
     digest = hashlib.sha256(dataset.attrs["sha256"].encode())
+    digest.update(repr(settings).encode())
     digest.update(get_lonlat(dataset))  # a part of a store has the store's attributes
     digest.update(json.dumps(image_encoder.config, sort_keys=True).encode())
     for name, tensor in image_encoder.state_dict().items():

@@ -10,14 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import lightning
 import numpy as np
 import pandas as pd
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import nn
+from torch import Tensor, nn
 
 from satclip_lib.checkpoint import CheckpointError, load_config, load_satclip, save_pretrained
 from satclip_lib.files import write_atomically
@@ -27,11 +28,13 @@ from satclip_lib.progress import progress_bar
 from satclip_lib.training.batches import Batches
 from satclip_lib.training.checkpoint_io import SafetensorsCheckpointIO
 from satclip_lib.training.features import FeatureStore
+from satclip_lib.training.looks import ImageLooks
 from satclip_lib.training.module import SatCLIPModule, Schedule
 
 logger = logging.getLogger(__name__)
 
 CURVE_NAME = "training_curve.csv"
+MAX_HARMONICS_BYTES = 2**30  # of all locations, kept where they do not move
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,12 @@ class PretrainingConfig:
         schedule: of the learning rate, "constant" or "cosine", see :class:`SatCLIPModule`.
         weight_decay: of AdamW, on matrices only.
         jitter_m: training locations move by up to this many metres (1,112 m is 0.01 degree).
+        soft_target_weight: 0 aims at pairs alone, as the paper does; beyond that images that look
+            alike share their locations, see :class:`satclip_lib.loss.SoftTargets`.
+        soft_target_temperature: how alike they must be.
+        soft_target_components: numbers by which looks are compared, see :class:`ImageLooks`.
+        patience: epochs without a lower loss on the held-out blocks after which to stop; None
+            never does.
         seed: of initialisation, order, jitter and dropout.
     """
 
@@ -56,7 +65,21 @@ class PretrainingConfig:
     schedule: Schedule = "constant"
     weight_decay: float = 0.01
     jitter_m: float = 1112.0
+    soft_target_weight: float = 0.0
+    soft_target_temperature: float = 0.1
+    soft_target_components: int = 16
+    patience: int | None = None
     seed: int = 0
+
+    def __post_init__(self):
+        if not 0 <= self.soft_target_weight <= 1:
+            raise ValueError(
+                f"soft_target_weight must be from 0 to 1, got {self.soft_target_weight}"
+            )
+        if self.soft_target_temperature <= 0:
+            raise ValueError(
+                f"soft_target_temperature must be positive, got {self.soft_target_temperature}"
+            )
 
 
 def make_model(config: PretrainingConfig, image_encoder: nn.Module) -> SatCLIP:
@@ -67,7 +90,14 @@ def make_model(config: PretrainingConfig, image_encoder: nn.Module) -> SatCLIP:
 
 
 def pretrain(
-    config: PretrainingConfig, store: FeatureStore, *, image_encoder: nn.Module, folder: Path
+    config: PretrainingConfig,
+    store: FeatureStore,
+    *,
+    image_encoder: nn.Module,
+    folder: Path,
+    precision: Literal["32-true", "bf16-mixed"] = "32-true",
+    devices: int | str = "auto",
+    num_nodes: int = 1,
 ) -> Path:
     """Train the projection, the location encoder and the temperature.
 
@@ -80,12 +110,17 @@ def pretrain(
         store: features of the patches, with their training and validation split.
         image_encoder: the frozen encoder that made the features; it goes into the checkpoint.
         folder: becomes the checkpoint; the state of the run is kept beside it meanwhile.
+        precision: of the matrix products; "bf16-mixed" is for hardware that has bfloat16.
+        devices: processes, one per GPU; all of them contrast with each other, so a batch is
+            shared out and the result does not depend on their number, but for dropout.
+        num_nodes: machines, each started by ``torchrun`` or another launcher Lightning knows.
 
     Returns:
         ``folder``, with ``model.safetensors``, ``config.json`` and ``training_curve.csv``.
 
     Raises:
         ValueError: if ``store`` was not made with ``image_encoder``, or a split is too small.
+        FloatingPointError: if the run diverged; the state after its last good epoch is kept.
     """
     if store.features.shape[1] != image_encoder.num_features:
         raise ValueError(
@@ -99,12 +134,16 @@ def pretrain(
         return folder
     run_hash = hashlib.sha256(json.dumps(provenance, sort_keys=True).encode()).hexdigest()
     run_folder = folder.with_name(f".{folder.name}-{run_hash[:12]}")
+    model = make_model(config, image_encoder)
     module = SatCLIPModule(
-        make_model(config, image_encoder),
+        model,
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
         schedule=config.schedule,
         seed=config.seed,
+        looks=_fit_looks(config, store),
+        soft_target_weight=config.soft_target_weight,
+        soft_target_temperature=config.soft_target_temperature,
     )
     curve = TrainingCurve(run_folder / CURVE_NAME)
     best, last = run_folder / "best.safetensors", run_folder / "last.safetensors"
@@ -112,12 +151,16 @@ def pretrain(
     with _without_lightning_chatter():
         trainer = lightning.Trainer(
             max_epochs=config.num_epochs,
-            devices=1,
+            devices=devices if torch.cuda.is_available() or devices != "auto" else 1,
+            num_nodes=num_nodes,
+            precision=precision,
+            use_distributed_sampler=False,  # Batches shares itself out
             logger=TensorBoardLogger(folder.parent / "tensorboard", name=folder.name, version=""),
             callbacks=[
                 curve,
                 _keep_checkpoint(best, monitor="val_loss"),
                 _keep_checkpoint(last, monitor=None),  # after the best, of which it keeps note
+                *([EarlyStopping("val_loss", patience=config.patience)] if config.patience else []),
             ],
             plugins=[checkpoint_io],
             enable_progress_bar=False,  # TrainingCurve shows one, a line long
@@ -125,17 +168,21 @@ def pretrain(
             num_sanity_val_steps=0,
             log_every_n_steps=1,
         )
+        device = trainer.strategy.root_device
+        harmonics = _compute_harmonics(model.location_encoder, store, device)
         trainer.fit(
             module,
-            train_dataloaders=_make_batches(config, store, train=True),
-            val_dataloaders=_make_batches(config, store, train=False),
+            _make_batches(config, store, train=True, harmonics=harmonics, device=device),
+            _make_batches(config, store, train=False, harmonics=harmonics, device=device),
             ckpt_path=last if last.is_file() else None,
         )
-    module.load_state_dict(checkpoint_io.load_checkpoint(best)["state_dict"])
-    with write_atomically(folder) as scratch:
-        save_pretrained(module.model, scratch, provenance=provenance)
-        curve.save(scratch / CURVE_NAME)
-    shutil.rmtree(run_folder)
+    if trainer.is_global_zero:
+        module.load_state_dict(checkpoint_io.load_checkpoint(best)["state_dict"])
+        with write_atomically(folder) as scratch:
+            save_pretrained(module.model, scratch, provenance=provenance)
+            curve.save(scratch / CURVE_NAME)
+        shutil.rmtree(run_folder)
+    trainer.strategy.barrier()
     return folder
 
 
@@ -219,16 +266,51 @@ def _without_lightning_chatter() -> Iterator[None]:
         chatter.setLevel(level)
 
 
-def _make_batches(config: PretrainingConfig, store: FeatureStore, *, train: bool) -> Batches:
+def _make_batches(
+    config: PretrainingConfig,
+    store: FeatureStore,
+    *,
+    train: bool,
+    harmonics: Tensor | None,
+    device: torch.device,
+) -> Batches:
+    views = store.views
+    if device.type == "cuda":  # all of them, once: a batch is then a look-up in its memory
+        on_device = torch.from_numpy(np.array(views)).to(device)
+
+    def load(rows: np.ndarray, drawn: np.ndarray) -> Tensor:
+        if device.type == "cuda":
+            return on_device[torch.from_numpy(drawn).to(device), torch.from_numpy(rows).to(device)]
+        return torch.from_numpy(views[drawn, rows])
+
     return Batches(
-        lambda rows: torch.from_numpy(store.features[rows]),
+        load,
         store.lonlat,
         rows=np.flatnonzero(store.is_val != train),
         batch_size=config.batch_size,
         shuffle=train,
         jitter_m=config.jitter_m,
+        num_views=len(views),
+        harmonics=harmonics,
         seed=config.seed,
     )
+
+
+def _compute_harmonics(
+    encoder: LocationEncoder, store: FeatureStore, device: torch.device
+) -> Tensor | None:
+    """Of all locations, unless they take too much memory."""
+    if 4 * len(store.lonlat) * encoder.harmonics.num_features > MAX_HARMONICS_BYTES:
+        return None
+    batches = torch.from_numpy(store.lonlat).split(8192)
+    return torch.cat([encoder.compute_harmonics(batch.to(device)) for batch in batches])
+
+
+def _fit_looks(config: PretrainingConfig, store: FeatureStore) -> ImageLooks | None:
+    if config.soft_target_weight == 0:
+        return None
+    features = torch.from_numpy(store.features[~store.is_val])
+    return ImageLooks.fit(features, num_components=config.soft_target_components)
 
 
 def _is_finished(folder: Path, provenance: dict) -> bool:

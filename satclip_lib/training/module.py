@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from satclip_lib.loss import contrastive_loss
+from satclip_lib.loss import SoftTargets
 from satclip_lib.model import SatCLIP
+from satclip_lib.tiled_loss import tiled_contrastive_loss
+from satclip_lib.training.looks import ImageLooks
 
 TOP_K = (1, 10)
 WARMUP_STEPS = 50
@@ -18,9 +20,10 @@ Schedule = Literal["constant", "cosine"]
 
 
 class SatCLIPModule(lightning.LightningModule):
-    """Trains a :class:`SatCLIP` on batches of (cached features or images, lonlat).
+    """Trains a :class:`SatCLIP` on batches of (cached features or images, lonlat or harmonics).
 
-    Both kinds of batch give the same loss and gradients: features skip the frozen encoder.
+    Cached or not, the loss and the gradients are the same: features skip the frozen image
+    encoder, and harmonics the first half of the location encoder.
 
     Args:
         model: its image encoder must be frozen.
@@ -30,6 +33,12 @@ class SatCLIPModule(lightning.LightningModule):
             up in a straight line over the first ``WARMUP_STEPS``, then down to zero along half
             a cosine.
         seed: of dropout, renewed each epoch so that a resumed run continues the same curve.
+        looks: says what images look like, for soft targets; None aims at pairs alone.
+        soft_target_weight: see :class:`satclip_lib.loss.SoftTargets`.
+        soft_target_temperature: likewise.
+
+    Raises:
+        FloatingPointError: while training, when the loss or a parameter is not finite.
     """
 
     def __init__(
@@ -40,6 +49,9 @@ class SatCLIPModule(lightning.LightningModule):
         weight_decay: float,
         schedule: Schedule,
         seed: int,
+        looks: ImageLooks | None = None,
+        soft_target_weight: float = 0.0,
+        soft_target_temperature: float = 0.1,
     ):
         super().__init__()
         if schedule not in get_args(Schedule):
@@ -49,23 +61,50 @@ class SatCLIPModule(lightning.LightningModule):
         self.weight_decay = weight_decay
         self.schedule = schedule
         self.seed = seed
+        self.looks = looks
+        self.soft_target_weight = soft_target_weight
+        self.soft_target_temperature = soft_target_temperature
 
     def on_train_epoch_start(self) -> None:
-        """Make order and dropout of this epoch depend on (seed, epoch) alone."""
-        torch.manual_seed(hash((self.seed, self.current_epoch)))
-        self.trainer.train_dataloader.set_epoch(self.current_epoch)
+        """Make order and dropout of this epoch depend on (seed, epoch, process) alone."""
+        trainer, batches = self.trainer, self.trainer.train_dataloader
+        torch.manual_seed(hash((self.seed, self.current_epoch, trainer.global_rank)))
+        batches.set_epoch(self.current_epoch)
+        if trainer.world_size > 1:
+            batches.share(trainer.global_rank, trainer.world_size)
+
+    def on_train_epoch_end(self) -> None:
+        """Keep a broken state out of the checkpoints, which are written after this."""
+        for name, parameter in self.named_parameters():
+            if not parameter.isfinite().all():
+                raise self._diverged(name)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         """Loss of one batch, scalar."""
-        loss = contrastive_loss(*self._embed(batch), logit_scale=self.model.logit_scale)
+        features, images, locations = self._embed(batch)
+        soft_targets = None
+        if self.looks is not None:
+            soft_targets = SoftTargets(
+                self.looks(features), self.soft_target_weight, self.soft_target_temperature
+            )
+        loss = tiled_contrastive_loss(
+            images, locations, logit_scale=self.model.logit_scale, soft_targets=soft_targets
+        )
+        if not loss.isfinite():
+            raise self._diverged("the loss")
         self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True)
         self.log("logit_scale", self.model.logit_scale, on_step=False, on_epoch=True)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
-        """Log the loss and how often the right location is among the k most similar."""
-        images, locations = self._embed(batch)
-        loss = contrastive_loss(images, locations, logit_scale=self.model.logit_scale)
+        """Log the loss and how often the right location is among the k most similar.
+
+        Soft targets have no part in it, and every process sees all of the split.
+        """
+        _, images, locations = self._embed(batch)
+        loss = tiled_contrastive_loss(
+            images, locations, logit_scale=self.model.logit_scale, gather=False
+        )
         self.log("val_loss", loss, prog_bar=True, batch_size=len(images))
         ranks = rank_of_match(images, locations)
         for k in TOP_K:
@@ -98,13 +137,21 @@ class SatCLIPModule(lightning.LightningModule):
         warmup = min(1.0, (step + 1) / WARMUP_STEPS)
         return warmup * (1 + math.cos(math.pi * step / self.trainer.estimated_stepping_batches)) / 2
 
-    def _embed(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        seen, lonlat = batch  # (batch, num_features) or (batch, bands, height, width); (batch, 2)
-        is_features = seen.ndim == 2
-        images = (
-            self.model.image_projection(seen) if is_features else self.model.encode_images(seen)
+    def _embed(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Image features, image embeddings and location embeddings."""
+        seen, locations = batch
+        # (batch, num_features) or (batch, bands, height, width); (batch, 2) or (batch, L**2)
+        features = seen if seen.ndim == 2 else self.model.compute_image_features(seen)
+        encoder = self.model.location_encoder
+        embed = encoder if locations.shape[1] == 2 else encoder.embed_harmonics
+        return features, self.model.image_projection(features), embed(locations)
+
+    def _diverged(self, what: str) -> FloatingPointError:
+        return FloatingPointError(
+            f"{what} became NaN or infinite in epoch {self.current_epoch}: lower learning_rate "
+            f"(now {self.learning_rate:g}), or damp the harmonics (damping_degree). The state "
+            "after the last whole epoch is kept"
         )
-        return images, self.model.encode_locations(lonlat)
 
 
 def rank_of_match(images: Tensor, locations: Tensor) -> Tensor:

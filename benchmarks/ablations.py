@@ -1,0 +1,161 @@
+"""What each knob of pretraining is worth on tasks: ``python benchmarks/ablations.py``.
+
+Trains variants of the demo profile's encoder (``make data`` first) and scores each by linear
+probes on all tasks, under random folds, held-out blocks and every held-out continent. A variant
+differs from the paper's encoder, or from ours, in what its name says. Finished runs are kept in
+``benchmarks/results/ablations.json`` and not repeated; ``--seeds 0 1 2 --only ours`` runs some.
+"""
+
+import argparse
+import json
+import logging
+import os
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from satclip_lib.checkpoint import load_satclip
+from satclip_lib.data.patches import load_images, make_blue_marble_patches
+from satclip_lib.evaluation.baselines import make_encoder
+from satclip_lib.evaluation.benchmark import run_benchmark
+from satclip_lib.evaluation.splits import CONTINENTS
+from satclip_lib.files import write_atomically
+from satclip_lib.image_encoder import RandomConvolutionalFeatures
+from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
+from satclip_lib.training.features import cache_features
+from satclip_lib.training.fit import CURVE_NAME, PretrainingConfig, pretrain
+
+RESULT = Path(__file__).parent / "results" / "ablations.json"
+TASKS = (
+    "air_temperature", "precipitation", "elevation", "population_density",
+    "climate_zone", "biome", "country",
+)  # fmt: skip
+NUM_POINTS = 10_000
+
+paper = PretrainingConfig(
+    batch_size=2048, num_epochs=15, learning_rate=1e-3, schedule="cosine", jitter_m=0.0
+)
+fine = replace(paper, location_encoder=LocationEncoderConfig(num_degrees=40), num_epochs=20)
+damped = replace(fine, location_encoder=LocationEncoderConfig(num_degrees=40, damping_degree=6.0))
+ours = replace(damped, soft_target_weight=0.5)
+
+
+def encoder(config: PretrainingConfig, **changes) -> PretrainingConfig:
+    """The same run with another location encoder."""
+    return replace(config, location_encoder=replace(config.location_encoder, **changes))
+
+
+VARIANTS: dict[str, PretrainingConfig] = {
+    "paper L=10": paper,
+    "paper L=10, soft targets": replace(paper, soft_target_weight=0.5),
+    "paper L=10, damped": encoder(paper, damping_degree=6.0),
+    "paper L=40": fine,
+    "paper L=40, learning rate 2e-4": replace(fine, learning_rate=2e-4),
+    "damped L=40": damped,
+    "ours": ours,
+    "ours, damping degree 4": encoder(ours, damping_degree=4.0),
+    "ours, damping degree 8": encoder(ours, damping_degree=8.0),
+    "ours, damping power 2": encoder(ours, damping_power=2.0),
+    "ours, damping learned": encoder(ours, learned_damping=True),
+    "ours, soft targets 0.3": replace(ours, soft_target_weight=0.3),
+    "ours, soft targets 0.8": replace(ours, soft_target_weight=0.8),
+    "ours, temperature 0.05": replace(ours, soft_target_temperature=0.05),
+    "ours, temperature 0.2": replace(ours, soft_target_temperature=0.2),
+    "ours, first omega 10": encoder(ours, first_omega=10.0),
+    "ours, first omega 60": encoder(ours, first_omega=60.0),
+    "ours, dropout 0.2": encoder(ours, dropout=0.2),
+    "ours, dropout 0": encoder(ours, dropout=0.0),
+    "ours, learning rate 2e-3": replace(ours, learning_rate=2e-3),
+    "ours, learning rate 5e-4": replace(ours, learning_rate=5e-4),
+    "ours, batch 512": replace(ours, batch_size=512, num_epochs=10),
+    "ours, 40 epochs": replace(ours, num_epochs=40),
+}
+UNTRAINED = {"untrained L=10": paper, "untrained L=40, damped": damped}
+# Variants of the data: number of locations, side of a chip in pixels, augmented views.
+DATA = {"ours, 10,000 locations": (10_000, 8, 1), "ours, chips of 16 px": (40_000, 16, 1),
+        "ours, chips of 4 px": (40_000, 4, 1), "ours, 4 views": (40_000, 8, 4)}  # fmt: skip
+
+
+def train(name: str, *, seed: int, folder: Path) -> Path:
+    """One run, from imagery to checkpoint."""
+    num_patches, size_px, num_views = DATA.get(name, (40_000, 8, 1))
+    config = replace(VARIANTS.get(name, ours), seed=seed)
+    dataset = make_blue_marble_patches(num_patches=num_patches, size_px=size_px)
+    image_encoder = RandomConvolutionalFeatures.fit(
+        load_images(dataset, slice(0, 10_000)), seed=seed
+    )
+    cached = Path(tempfile.gettempdir()) / "satclip-ablations"
+    store = cache_features(dataset, image_encoder, folder=cached, num_views=num_views)
+    return pretrain(config, store, image_encoder=image_encoder, folder=folder)
+
+
+def score(model: torch.nn.Module, *, seed: int) -> list[dict]:
+    """Linear probes on all tasks and protocols."""
+    result = run_benchmark(
+        [make_encoder("encoder", model)], TASKS, protocols=("random", "blocks", *CONTINENTS),
+        probes=["linear"], num_points=NUM_POINTS, seeds=[seed],
+    )  # fmt: skip
+    return result.scores[["task", "protocol", "score"]].round(4).to_dict("records")
+
+
+def summarise(runs: list[dict]) -> pd.DataFrame:
+    """Mean over tasks and seeds: random folds, blocks, and the mean of held-out continents.
+
+    R2 below -1 counts as -1, so that one bad extrapolation does not decide a mean.
+    """
+    rows = pd.concat(
+        pd.DataFrame(run["scores"]).assign(variant=run["variant"], seed=run["seed"]) for run in runs
+    )
+    rows["score"] = rows.score.clip(lower=-1)
+    rows["protocol"] = np.where(rows.protocol.isin(CONTINENTS), "continents", rows.protocol)
+    table = rows.pivot_table(index="variant", columns="protocol", values="score", sort=False)
+    return table.assign(seeds=rows.groupby("variant").seed.nunique())
+
+
+def main() -> None:
+    """Run what is missing."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--only", nargs="+", default=[*UNTRAINED, *VARIANTS, *DATA])
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    os.environ["SATCLIP_PROGRESS"] = "0"
+    runs = json.loads(RESULT.read_text())["runs"] if RESULT.is_file() else []
+    for seed in arguments.seeds:
+        for name in arguments.only:
+            if any((run["variant"], run["seed"]) == (name, seed) for run in runs):
+                continue
+            start = time.perf_counter()
+            with tempfile.TemporaryDirectory() as folder:
+                if name in UNTRAINED:
+                    torch.manual_seed(seed)
+                    model, curve = LocationEncoder(UNTRAINED[name].location_encoder), {}
+                else:
+                    checkpoint = train(name, seed=seed, folder=Path(folder) / "model")
+                    model = load_satclip(checkpoint)
+                    table = pd.read_csv(checkpoint / CURVE_NAME)
+                    best = table.loc[table.val_loss.idxmin()]
+                    curve = best[["epoch", "val_loss", "val_top10_accuracy"]].round(4).to_dict()
+                scores = score(model.eval(), seed=seed)
+            seconds = round(time.perf_counter() - start, 1)
+            run = {"variant": name, "seed": seed, "seconds": seconds, **curve, "scores": scores}
+            runs.append(run)
+            save(runs)
+            logging.info("%s, seed %d, %.0f s\n%s", name, seed, seconds, summarise(runs).tail(1))
+
+
+def save(runs: list[dict]) -> None:
+    """Write all runs and their summary."""
+    summary = summarise(runs).round(4).reset_index().to_dict("records")
+    result = {"num_points": NUM_POINTS, "tasks": TASKS, "summary": summary, "runs": runs}
+    with write_atomically(RESULT) as scratch:
+        scratch.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
