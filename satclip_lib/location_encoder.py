@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from satclip_lib.hub import PretrainedMixin
 from satclip_lib.spherical_harmonics import Convention, SphericalHarmonics, check_shape
 
+ROWS_AT_ONCE = 1024  # through the network on a CPU: so many hidden units stay in its cache
+
 
 @dataclass(frozen=True)
 class LocationEncoderConfig:
@@ -208,6 +210,8 @@ class Siren(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch in_features"]) -> Float[Tensor, "batch out_features"]:
         """Map ``(batch, in_features)`` to ``(batch, out_features)``."""
+        if x.device.type == "cpu" and len(x) > ROWS_AT_ONCE:
+            return torch.cat([self(rows) for rows in x.split(ROWS_AT_ONCE)])
         for omega, layer in zip(self.omegas, self.layers, strict=True):
             x = torch.sin(omega * self.dropout(layer(x)))
         return self.last_layer(x)

@@ -36,6 +36,8 @@ IMAGE_ENCODERS = {
 NUM_BANDS = 13  # of every moco_* encoder, whatever in_channels says
 LOCATION_PREFIXES = ("model.nnet.", "model.location.nnet.")  # the same tensors twice
 VISUAL_PREFIX = "model.visual."
+# Settings that need no place in the layout: they go into the weights, or no longer matter.
+FOLDED = ("convention", "dropout", "damping_degree", "damping_power", "learned_damping")
 # What the public code must find but no weight depends on. It removes the last three again.
 OTHER_HYPER_PARAMETERS = {
     "image_resolution": 256,
@@ -250,7 +252,7 @@ def _rename_tensors(state_dict: Mapping[str, Tensor], path: Path | str) -> dict[
 def _check_expressible(config: LocationEncoderConfig, hyper_parameters: Mapping[str, Any]) -> None:
     kept = asdict(LocationEncoderConfig(**_to_config(hyper_parameters, "the new file")))
     for name, value in asdict(config).items():
-        if name not in ("convention", "dropout") and kept[name] != value:
+        if name not in FOLDED and kept[name] != value:
             raise ValueError(
                 f"the published layout has no place for {name}={value!r}: there it is always "
                 f"{kept[name]!r}; use save_pretrained"

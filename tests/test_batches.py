@@ -106,7 +106,10 @@ def test_processes_share_what_one_would_see():
 
     def pairs(batches):
         return [
-            {(int(row), int(view), *place) for (row, view), place in zip(x, lonlat.tolist())}
+            {
+                (int(row), int(view), *place)
+                for (row, view), place in zip(x, lonlat.tolist(), strict=True)
+            }
             for x, lonlat in batches
         ]
 
@@ -122,7 +125,7 @@ def test_processes_share_what_one_would_see():
         for rank, part in enumerate(parts):
             part.share(rank, count)
         shared = [pairs(part) for part in parts]
-        assert [set.union(*batch) for batch in zip(*shared)] == alone
+        assert [set.union(*batch) for batch in zip(*shared, strict=True)] == alone
         sizes = [len(batch[0]) for batch in shared]
         assert sum(sizes) == 7 and max(sizes) - min(sizes) == 1
 

@@ -109,3 +109,31 @@ def test_a_store_can_be_opened_by_its_folder(dataset, encoder, workspace):
     assert opened == made and opened.key == made.key
     assert torch.equal(torch.tensor(opened.features[:]), torch.tensor(made.features[:]))
     assert json.loads((made.folder / "features.json").read_text())["key"] == made.key
+
+
+def test_views_are_augmented_once_and_for_all(dataset, encoder, workspace):
+    """View 0 is the plain patch, the others differ from it and from each other, by seed."""
+    plain = cache_features(dataset, encoder, folder=workspace)
+    assert plain.views.shape == (1, 50, 14)
+    store = cache_features(dataset, encoder, folder=workspace, num_views=3)
+    assert store.views.shape == (3, 50, 14) and store.key != plain.key
+    np.testing.assert_array_equal(store.features, plain.features)
+    for first, second in ((0, 1), (0, 2), (1, 2)):
+        assert np.abs(store.views[first] - store.views[second]).max(axis=1).min() > 0
+    assert cache_features(dataset, encoder, folder=workspace, num_views=3).key == store.key
+    other = cache_features(dataset, encoder, folder=workspace, num_views=3, seed=1)
+    np.testing.assert_array_equal(other.features, plain.features)
+    assert np.abs(other.views[1] - store.views[1]).max() > 0
+
+
+def test_views_may_be_smaller_than_patches(dataset, encoder, workspace):
+    """With size_px the plain view is the middle of the patch."""
+    store = cache_features(dataset, encoder, folder=workspace, size_px=3)
+    expected = encoder(load_images(dataset)[..., :3, :3])
+    np.testing.assert_allclose(store.features, expected, atol=1e-5)
+
+
+def test_there_is_at_least_one_view(dataset, encoder, workspace):
+    """Zero is an error."""
+    with pytest.raises(ValueError, match="num_views must be at least 1, got 0"):
+        cache_features(dataset, encoder, folder=workspace, num_views=0)

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import pickletools
 import signal
+import socket
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -255,6 +256,104 @@ def test_no_whole_epoch_is_repeated(inputs, workspace, monkeypatch):
     curve = _curve(folder)
     assert curve.epoch.tolist() == list(range(6)) and curve.val_loss.idxmin() < 4
     assert epochs == [5]
+
+
+def test_a_run_that_diverges_stops_with_its_last_good_state(inputs, workspace, monkeypatch):
+    """A parameter that becomes NaN ends the run; what was good is on disk and can be read."""
+    store, encoder = inputs
+    step = SatCLIPModule.training_step
+
+    def training_step(self, batch, batch_index):
+        if self.current_epoch == 2:
+            self.model.image_projection.weight.data[0, 0] = torch.nan
+        return step(self, batch, batch_index)
+
+    monkeypatch.setattr(SatCLIPModule, "training_step", training_step)
+    with pytest.raises(FloatingPointError, match=r"NaN or infinite in epoch 2: lower"):
+        pretrain(CONFIG, store, image_encoder=encoder, folder=workspace / "model")
+    assert not (workspace / "model").exists()
+    (kept,) = workspace.glob(".model-*/last.safetensors")
+    state = fit.SafetensorsCheckpointIO().load_checkpoint(kept)
+    assert state["epoch"] == 1
+    assert all(tensor.isfinite().all() for tensor in state["state_dict"].values())
+
+
+def test_patience_ends_a_run_that_overfits(inputs, workspace):
+    """The run stops after so many epochs without a lower held-out loss; the best one is kept."""
+    store, encoder = inputs
+    config = replace(MEMORISING, num_epochs=50, patience=3)
+    curve = _curve(pretrain(config, store, image_encoder=encoder, folder=workspace / "model"))
+    assert len(curve) == curve.val_loss.idxmin() + 4 < 50
+
+
+def test_our_recipe_trains(inputs, workspace):
+    """Damped harmonics, soft targets and augmented views together lower the held-out loss."""
+    _, encoder = inputs
+    dataset = make_blue_marble_patches(num_patches=400, size_px=8, val_fraction=0.2)
+    store = cache_features(dataset, encoder, folder=workspace / "features", num_views=2)
+    config = replace(
+        CONFIG,
+        location_encoder=replace(CONFIG.location_encoder, num_degrees=20, damping_degree=6.0),
+        soft_target_weight=0.5,
+        jitter_m=0.0,
+    )
+    curve = _curve(pretrain(config, store, image_encoder=encoder, folder=workspace / "model"))
+    assert curve.val_loss.min() < curve.val_loss[0] - 0.05
+
+
+def test_settings_of_soft_targets_are_checked():
+    """Impossible ones are errors that name the setting."""
+    with pytest.raises(ValueError, match=r"soft_target_weight must be from 0 to 1, got 1\.5"):
+        replace(CONFIG, soft_target_weight=1.5)
+    with pytest.raises(ValueError, match="soft_target_temperature must be positive, got 0"):
+        replace(CONFIG, soft_target_temperature=0.0)
+
+
+def _pretrain_as_torchrun_does(rank, count, port, store_folder, encoder, folder):
+    """One of the processes of a run on ``count`` devices."""
+    os.environ |= {
+        "TORCHELASTIC_RUN_ID": "test",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "GROUP_RANK": "0",
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+    }
+    torch.set_num_threads(1)
+    store = FeatureStore(store_folder)
+    pretrain(UNEVEN, store, image_encoder=encoder, folder=folder, devices=count)
+
+
+# Dropout differs between processes; a batch of 63 does not divide by two.
+UNEVEN = replace(
+    CONFIG,
+    location_encoder=replace(CONFIG.location_encoder, dropout=0.0),
+    batch_size=63,
+    num_epochs=2,
+    soft_target_weight=0.5,
+)
+
+
+def test_two_processes_train_as_one(inputs, workspace):
+    """DDP on two processes gives the curve and the weights of one: all contrast with all."""
+    store, encoder = inputs
+    alone = pretrain(UNEVEN, store, image_encoder=encoder, folder=workspace / "alone")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(
+        _pretrain_as_torchrun_does,
+        (2, port, store.folder, encoder, workspace / "together"),
+        nprocs=2,
+    )
+    together = workspace / "together"
+    pd.testing.assert_frame_equal(_curve(together), _curve(alone), rtol=1e-4)
+    weights = [
+        load_satclip(folder, image_encoder=True).state_dict() for folder in (alone, together)
+    ]
+    torch.testing.assert_close(weights[1], weights[0], rtol=0, atol=1e-4)
 
 
 def test_a_finished_run_is_not_repeated(inputs, finished, monkeypatch):

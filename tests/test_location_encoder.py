@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from satclip_lib.checkpoint import load_satclip, save_pretrained
 from satclip_lib.embedding import embed
 from satclip_lib.location_encoder import (
+    Dropout,
     LocationEncoder,
     LocationEncoderConfig,
     Siren,
+    SpectralDamping,
     check_lonlat,
 )
 
@@ -242,3 +245,95 @@ def test_embed_refuses_swapped_columns():
     """A latitude beyond 90 degrees is an error in embed() too."""
     with pytest.raises(ValueError, match="swapped"):
         embed(np.array([[35.69, 139.69]]), _make_encoder().eval())
+
+
+# --- damping --------------------------------------------------------------------------------------
+
+
+def test_damping_halves_its_degree():
+    """Factors are 1 / (1 + (l / l0)^p), the same for all orders of a degree."""
+    factors = SpectralDamping(12, degree=6.0, power=4.0).factors()
+    assert factors.shape == (144,)
+    for degree in range(12):
+        of_degree = factors[degree**2 : (degree + 1) ** 2]
+        expected = torch.full_like(of_degree, 1 / (1 + (degree / 6) ** 4))
+        torch.testing.assert_close(of_degree, expected)
+
+
+def test_damping_acts_between_harmonics_and_network():
+    """A damped encoder is the undamped one on damped harmonics; both halves make the whole."""
+    plain = _make_encoder().eval()
+    damped = _make_encoder(damping_degree=2.0).eval()
+    lonlat = _random_lonlat(50, dtype=torch.float32)
+    harmonics = plain.compute_harmonics(lonlat)
+    torch.testing.assert_close(damped.compute_harmonics(lonlat), harmonics, rtol=0, atol=0)
+    expected = plain.network(harmonics * damped.damping.factors())
+    torch.testing.assert_close(damped(lonlat), expected, rtol=0, atol=0)
+    torch.testing.assert_close(damped.embed_harmonics(harmonics), expected, rtol=0, atol=0)
+    assert not torch.allclose(damped(lonlat), plain(lonlat))
+
+
+def test_a_damped_encoder_is_smoother():
+    """Half a degree further, the embedding has changed less than without damping."""
+    here = _random_lonlat(200) * 0.9
+    moved = here + torch.tensor([0.0, 0.5], dtype=torch.float64)
+
+    def change(**config):
+        encoder = _make_encoder(num_degrees=30, **config).eval()
+        a, b = encoder(here), encoder(moved)
+        return (a - b).norm(dim=1).mean() / (a - a.mean(dim=0)).norm(dim=1).mean()
+
+    assert change(damping_degree=4.0) < 0.5 * change()
+
+
+def test_learned_damping_is_trained_and_stored(tmp_path):
+    """Its factors are parameters that get gradients, stay positive, and come back from disk."""
+    encoder = _make_encoder(damping_degree=2.0, learned_damping=True)
+    fixed = _make_encoder(damping_degree=2.0)
+    assert "damping.log_factors" not in fixed.state_dict()
+    torch.testing.assert_close(encoder.damping.factors(), fixed.damping.factors())
+    encoder(_random_lonlat(20)).square().sum().backward()
+    gradient = encoder.damping.log_factors.grad
+    assert gradient.shape == (5,) and gradient.abs().min() > 0
+    with torch.no_grad():
+        encoder.damping.log_factors -= 100 * gradient.sign()
+    assert (encoder.damping.factors() >= 0).all()
+    loaded = load_satclip(save_pretrained(encoder, tmp_path / "model"))
+    assert loaded.config == encoder.config
+    assert torch.equal(loaded.damping.log_factors, encoder.damping.log_factors)
+
+
+def test_settings_of_damping_are_checked(shape_checks_off):
+    """Impossible ones are errors that name the setting."""
+    with pytest.raises(ValueError, match="damping_degree must be positive or None, got 0"):
+        LocationEncoderConfig(damping_degree=0.0)
+    with pytest.raises(ValueError, match="learned_damping needs a start: give damping_degree"):
+        LocationEncoderConfig(learned_damping=True)
+
+
+# --- dropout --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_dropout_drops_a_share_and_keeps_the_mean(p):
+    """About the share p becomes zero, independently, and the rest is scaled up alike."""
+    torch.manual_seed(0)
+    out = Dropout(p)(torch.ones(1001, 333))
+    assert (out == 0).double().mean().item() == pytest.approx(p, abs=0.004)
+    assert out.double().mean().item() == pytest.approx(1, abs=0.02)
+    assert len(out.unique()) == 2
+    rows = (out == 0).double()
+    assert torch.corrcoef(rows[:50]).fill_diagonal_(0).abs().max() < 0.3
+
+
+def test_dropout_follows_the_seed_and_the_mode():
+    """The same seed drops the same; in eval mode, or at probability 0, nothing is dropped."""
+    x = torch.randn(7, 5)
+    dropout = Dropout(0.5)
+    torch.manual_seed(3)
+    first = dropout(x)
+    torch.manual_seed(3)
+    assert torch.equal(dropout(x), first)
+    assert not torch.equal(dropout(x), first)
+    assert torch.equal(dropout.eval()(x), x) and torch.equal(Dropout(0.0)(x), x)
+    assert Dropout(0.5)(torch.empty(0, 4)).shape == (0, 4)

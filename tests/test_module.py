@@ -8,8 +8,9 @@ import torch
 
 from satclip_lib.image_encoder import RandomConvolutionalFeatures
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
-from satclip_lib.loss import contrastive_loss
+from satclip_lib.loss import SoftTargets, contrastive_loss
 from satclip_lib.model import SatCLIP
+from satclip_lib.training.looks import ImageLooks
 from satclip_lib.training.module import WARMUP_STEPS, SatCLIPModule, rank_of_match
 
 IMAGES = torch.rand(24, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -48,6 +49,43 @@ def test_features_and_images_train_alike(module):
     from_features = _gradients(module, (module.model.image_encoder(IMAGES), LONLAT))
     torch.testing.assert_close(from_features, from_images, rtol=0, atol=0)
     assert all(gradient.abs().max() > 0 for gradient in from_images[1].values())
+
+
+def test_harmonics_and_degrees_train_alike(module):
+    """A batch of kept harmonics gives the loss and gradients of the batch of its locations."""
+    harmonics = module.model.location_encoder.compute_harmonics(LONLAT)
+    from_harmonics = _gradients(module, (IMAGES, harmonics))
+    torch.testing.assert_close(from_harmonics, _gradients(module, (IMAGES, LONLAT)))
+
+
+def test_soft_targets_are_those_of_the_features(module):
+    """With looks the loss is that of soft targets made from the images' features."""
+    features = module.model.image_encoder(IMAGES)
+    plain = module.training_step((IMAGES, LONLAT), 0)
+    module.looks = ImageLooks.fit(features, num_components=4)
+    module.soft_target_weight, module.soft_target_temperature = 0.3, 0.2
+    loss = module.training_step((IMAGES, LONLAT), 0)
+    expected = contrastive_loss(
+        module.model.image_projection(features),
+        module.model.encode_locations(LONLAT),
+        logit_scale=module.model.logit_scale,
+        soft_targets=SoftTargets(module.looks(features), weight=0.3, temperature=0.2),
+    )
+    torch.testing.assert_close(loss, expected)
+    assert not torch.isclose(loss, plain)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(module):
+    """NaN is an error that says where, and what to change."""
+    module.trainer = SimpleNamespace(current_epoch=4)
+    lonlat = LONLAT.clone()
+    lonlat[0] = torch.nan
+    with pytest.raises(FloatingPointError, match=r"the loss became NaN.*epoch 4.*learning_rate"):
+        module.training_step((IMAGES, lonlat), 0)
+    with torch.no_grad():
+        module.model.image_projection.bias[0] = torch.inf
+    with pytest.raises(FloatingPointError, match=r"image_projection.bias became NaN"):
+        module.on_train_epoch_end()
 
 
 def test_the_loss_is_the_contrastive_loss(module):
@@ -163,7 +201,9 @@ def test_an_epoch_starts_from_seed_and_epoch_alone(module):
 
     def draw(epoch, seed=7):
         module.seed = seed
-        module.trainer = SimpleNamespace(current_epoch=epoch, train_dataloader=loader)
+        module.trainer = SimpleNamespace(
+            current_epoch=epoch, train_dataloader=loader, global_rank=0, world_size=1
+        )
         module.on_train_epoch_start()
         return torch.rand(3).tolist()
 

@@ -515,6 +515,15 @@ def test_ours_to_published_and_back_is_exact(tmp_path, convention):
     assert loaded.config == replace(saved.config, convention=written)
 
 
+@pytest.mark.parametrize("learned", [False, True])
+def test_damping_goes_into_the_weights(tmp_path, learned):
+    """A damped model is written for the undamped harmonics of the layout, and means the same."""
+    saved = _make_encoder(num_degrees=7, damping_degree=3.0, learned_damping=learned).double()
+    loaded = load_satclip(save_published(saved, tmp_path / "model.ckpt"), dtype=torch.float64)
+    torch.testing.assert_close(loaded(LONLAT), saved(LONLAT), rtol=1e-6, atol=1e-6)
+    assert loaded.config.damping_degree is None
+
+
 def test_what_is_written_is_what_the_public_code_expects(official, tmp_path):
     """Hyper-parameters, tensor names and dtypes are those of a file that the public code made."""
     written = torch.load(

@@ -60,7 +60,15 @@ def prepare_sentinel2(patch: Any) -> Float32[Tensor, "*batch 13 height width"]:
             f"patch must hold integer digital numbers (uint16, about 10000 for white), got "
             f"{numbers.dtype}; pass what the product holds, before any scaling"
         )
-    reflectance = torch.from_numpy(numbers.astype(np.float32)) / DIGITAL_NUMBERS_PER_REFLECTANCE
+    return insert_cirrus_band(
+        torch.from_numpy(numbers.astype(np.float32)) / DIGITAL_NUMBERS_PER_REFLECTANCE
+    )
+
+
+def insert_cirrus_band(
+    reflectance: Float32[Tensor, "*batch 12 height width"],
+) -> Float32[Tensor, "*batch 13 height width"]:
+    """Put a band of zeros where B10 belongs: Level-2A has none, and 13-band encoders expect it."""
     cirrus = torch.zeros_like(reflectance[..., :1, :, :])
     return torch.cat([reflectance[..., :10, :, :], cirrus, reflectance[..., 10:, :, :]], dim=-3)
 

@@ -21,7 +21,8 @@ def plot_sample_map(dataset: xr.Dataset, *, num_examples: int = 12, seed: int = 
     """Map of the patches by split, over a row of example patches whose letters are on the map.
 
     Args:
-        dataset: a patch store; its first three bands are shown as red, green, blue.
+        dataset: a patch store; shown are its first three bands, or red, green and blue of
+            Sentinel-2, brightened.
         num_examples: how many patches to show, at most 26.
         seed: of the choice of examples and of the drawing order.
     """
@@ -31,6 +32,10 @@ def plot_sample_map(dataset: xr.Dataset, *, num_examples: int = 12, seed: int = 
     grid = fig.add_gridspec(2, num_examples, height_ratios=(5.2, 1))
     ax = add_map(fig, grid[0, :])
     plot_classes(ax, lonlat, split, colors=SPLIT_COLORS, size=0.8, legend_columns=2, seed=seed)
+    names = list(dataset.band.values)
+    is_sentinel2 = "B04" in names
+    bands = [names.index(name) for name in ("B04", "B03", "B02")] if is_sentinel2 else [0, 1, 2]
+    gain = 3.0 if is_sentinel2 else 1.0  # land reflects little
     # Examples from all over the world: one from each of equally many slices by longitude.
     rng = np.random.default_rng(seed)
     by_longitude = np.argsort(lonlat[:, 0])
@@ -47,7 +52,7 @@ def plot_sample_map(dataset: xr.Dataset, *, num_examples: int = 12, seed: int = 
             zorder=5,
         )
         panel = fig.add_subplot(grid[1, column])
-        pixels = load_images(dataset, slice(index, index + 1))[0, :3]  # (3, y, x)
+        pixels = gain * load_images(dataset, slice(index, index + 1))[0, bands]  # (3, y, x)
         panel.imshow(pixels.permute(1, 2, 0).clip(0, 1).numpy(), interpolation="nearest")
         panel.set_title(letter, loc="center", pad=2)
         panel.set_axis_off()

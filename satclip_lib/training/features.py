@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float32, Float64
 from torch import nn
 
 from satclip_lib.data.patches import get_lonlat, load_images
+from satclip_lib.data.sentinel2 import BAND_NAMES, MODEL_BAND_NAMES, insert_cirrus_band
 from satclip_lib.data.transforms import augment, center_crop
 from satclip_lib.files import write_atomically
 from satclip_lib.progress import progress_bar
@@ -72,7 +73,8 @@ def cache_features(
     same to the last bit. Memory use does not grow with the number of patches.
 
     Args:
-        dataset: an open patch store.
+        dataset: an open patch store. Level-2A patches get the empty B10 that encoders of 13 bands
+            expect.
         image_encoder: frozen, ``(batch, bands, height, width) -> (batch, num_features)``.
         folder: where feature stores are kept; this one becomes ``folder/<key>``.
         num_views: per patch; 1 is no augmentation.
@@ -94,6 +96,9 @@ def cache_features(
     path = Path(folder) / key[:16]
     if path.is_dir():
         return FeatureStore(path)
+    needs_cirrus = image_encoder.num_bands == len(MODEL_BAND_NAMES) and (
+        tuple(dataset.band.values) == BAND_NAMES
+    )
     with write_atomically(path) as scratch:
         scratch.mkdir()
         features = np.lib.format.open_memmap(
@@ -106,6 +111,8 @@ def cache_features(
         for start in progress_bar(range(0, num_patches, batch_size), desc="image features"):
             batch = slice(start, start + batch_size)
             images = load_images(dataset, batch).to(device)
+            if needs_cirrus:
+                images = insert_cirrus_band(images)
             for view in range(num_views):
                 if view == 0:
                     seen = center_crop(images, size_px=size_px)

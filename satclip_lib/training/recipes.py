@@ -1,0 +1,146 @@
+"""Recipes of pretraining, by name: the paper's, and ours; for notebooks and for many GPUs.
+
+``torchrun --nproc-per-node 4 -m satclip_lib.training.recipes ours-l40 --image-encoder resnet18
+--profile paper`` trains on four processes, from the patch store that ``make data PROFILE=paper``
+made. On several machines add torchrun's ``--nnodes`` and ``--rdzv-endpoint``; the data folder must
+be the same on all.
+"""
+
+import argparse
+import logging
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from satclip_lib.data.patches import load_images, open_patches
+from satclip_lib.files import Workspace
+from satclip_lib.image_encoder import (
+    ImageEncoder,
+    RandomConvolutionalFeatures,
+    make_moco_encoder,
+)
+from satclip_lib.location_encoder import LocationEncoderConfig
+from satclip_lib.training.features import cache_features
+from satclip_lib.training.fit import PretrainingConfig, pretrain
+
+NUM_FITTING_IMAGES = 10_000  # of the training split, for random convolutional features
+
+# "ours" was chosen on held-out blocks and continents: benchmarks/results/ablations.json.
+RECIPES = {
+    "paper-l10": PretrainingConfig(location_encoder=LocationEncoderConfig(num_degrees=10)),
+    "paper-l40": PretrainingConfig(location_encoder=LocationEncoderConfig(num_degrees=40)),
+    "ours-l40": PretrainingConfig(
+        location_encoder=LocationEncoderConfig(num_degrees=40, damping_degree=6.0),
+        soft_target_weight=0.5,
+    ),
+}
+
+
+def make_recipe(name: str, **settings: Any) -> PretrainingConfig:
+    """A recipe, with some of its settings changed.
+
+    Args:
+        name: a key of ``RECIPES``. The paper's have 500 epochs at a batch of 8,192, a constant
+            learning rate of 1e-4, plain harmonics and pairs as targets; "ours" damps the spectrum
+            of the harmonics and lets images that look alike share their locations.
+        settings: of :class:`PretrainingConfig`.
+
+    Raises:
+        ValueError: if there is no recipe of this name.
+        TypeError: if there is no setting of this name.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"unknown recipe {name!r}; choose from {', '.join(RECIPES)}")
+    return replace(RECIPES[name], **settings)
+
+
+def prepare_image_encoder(
+    name: str, dataset: xr.Dataset, *, num_random_features: int = 512, seed: int = 0
+) -> ImageEncoder:
+    """A frozen image encoder for the patches of a store.
+
+    Args:
+        name: "rcf", random convolutional features that are fitted to the patches; or a key of
+            ``MOCO_WEIGHTS``, whose weights are downloaded, for the 12 bands of Level-2A.
+        dataset: an open patch store.
+        num_random_features: of "rcf".
+        seed: of "rcf".
+
+    Raises:
+        ValueError: if there is no encoder of this name.
+        RuntimeError: if weights are not at hand and cannot be downloaded.
+    """
+    if name != "rcf":
+        return make_moco_encoder(name)
+    training = (dataset.split == "train").values.nonzero()[0][:NUM_FITTING_IMAGES]
+    return RandomConvolutionalFeatures.fit(
+        load_images(dataset, training), num_random_features=num_random_features, seed=seed
+    )
+
+
+def main() -> None:
+    """Command line of this module."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("recipe", choices=RECIPES)
+    parser.add_argument("--profile", default="paper", help="whose patch store is read")
+    parser.add_argument("--image-encoder", default="rcf", help="rcf, resnet18, resnet50, ...")
+    parser.add_argument("--num-views", type=int, default=1, help="augmented views per patch")
+    parser.add_argument("--num-epochs", type=int)
+    parser.add_argument("--batch-size", type=int, help="pairs, over all processes")
+    parser.add_argument("--precision", default="32-true", choices=("32-true", "bf16-mixed"))
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    given = {name: getattr(arguments, name) for name in ("num_epochs", "batch_size", "seed")}
+    recipe = make_recipe(arguments.recipe, **{k: v for k, v in given.items() if v is not None})
+    folder = train_recipe(
+        recipe,
+        profile=arguments.profile,
+        image_encoder=arguments.image_encoder,
+        num_views=arguments.num_views,
+        precision=arguments.precision,
+        devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+        num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", "1")),
+    )
+    logging.info("%s", folder)
+
+
+def train_recipe(
+    recipe: PretrainingConfig,
+    *,
+    profile: str,
+    image_encoder: str = "rcf",
+    num_views: int = 1,
+    **trainer: Any,
+) -> Path:
+    """From a profile's patch store to ``checkpoints/<image encoder>-l<num_degrees>``.
+
+    Args:
+        recipe: of the run.
+        profile: names the folders.
+        image_encoder: see :func:`prepare_image_encoder`.
+        num_views: augmented views per patch, see :func:`cache_features`.
+        trainer: precision, devices and num_nodes, see :func:`pretrain`.
+    """
+    workspace = Workspace(profile)
+    dataset = open_patches(workspace.patches)
+    encoder = prepare_image_encoder(image_encoder, dataset, seed=recipe.seed)
+    store = cache_features(
+        dataset,
+        encoder,
+        folder=workspace.features,
+        num_views=num_views,
+        size_px=encoder.size_px,
+        seed=recipe.seed,
+    )
+    name = f"{image_encoder}-l{recipe.location_encoder.num_degrees}"
+    return pretrain(
+        recipe, store, image_encoder=encoder, folder=workspace.checkpoints / name, **trainer
+    )
+
+
+if __name__ == "__main__":
+    main()

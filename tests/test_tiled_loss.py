@@ -1,0 +1,144 @@
+"""The loss for large batches: the numbers of the plain one, in tiles and over processes."""
+
+import math
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as multiprocessing
+import torch.nn.functional as F
+
+from satclip_lib import tiled_loss
+from satclip_lib.loss import SoftTargets, contrastive_loss
+from satclip_lib.tiled_loss import tiled_contrastive_loss
+
+NUM_PAIRS = 37
+
+
+def _inputs(dtype=torch.float64, scale=1 / 0.07):
+    generator = torch.Generator().manual_seed(0)
+    images, noise = torch.randn(2, NUM_PAIRS, 16, generator=generator).to(dtype)
+    locations = images + noise
+    looks = F.normalize(images[:, :4], dim=-1)
+    return images, locations, torch.tensor(math.log(scale), dtype=dtype), looks
+
+
+def _run(loss_of, *, soft=False, dtype=torch.float64, scale=1 / 0.07):
+    """The loss and its three gradients."""
+    images, locations, logit_scale, looks = _inputs(dtype, scale)
+    leaves = [x.requires_grad_() for x in (images, locations, logit_scale)]
+    soft_targets = SoftTargets(looks, weight=0.4, temperature=0.2) if soft else None
+    loss = loss_of(images, locations, logit_scale=logit_scale, soft_targets=soft_targets)
+    loss.backward()
+    return [loss.detach(), *(leaf.grad for leaf in leaves)]
+
+
+@pytest.fixture(params=["kept", "made again"])
+def small_tiles(request, monkeypatch):
+    """Tiles of three rows, with the exponentials kept for the gradient or made a second time."""
+    monkeypatch.setattr(tiled_loss, "TILE_ELEMENTS", 3 * NUM_PAIRS)
+    if request.param == "made again":
+        monkeypatch.setattr(tiled_loss, "KEPT_ELEMENTS", 0)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_loss_and_gradients_are_those_of_the_definition(small_tiles, soft):
+    """Tiles, kept or not, with and without soft targets, change nothing but the last digits."""
+    torch.testing.assert_close(
+        _run(tiled_contrastive_loss, soft=soft),
+        _run(contrastive_loss, soft=soft),
+        rtol=1e-10,
+        atol=1e-12,
+    )
+
+
+def test_single_precision_is_close(small_tiles):
+    """Float32 stays float32 and within its rounding."""
+    found = _run(tiled_contrastive_loss, dtype=torch.float32)
+    assert all(x.dtype == torch.float32 for x in found)
+    torch.testing.assert_close(
+        [x.double() for x in found], _run(contrastive_loss), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_large_scales_stay_finite():
+    """Where single exponentials would underflow the definition is used."""
+    found = _run(tiled_contrastive_loss, dtype=torch.float32, scale=1000.0)
+    torch.testing.assert_close(
+        found, _run(contrastive_loss, dtype=torch.float32, scale=1000.0), rtol=0, atol=0
+    )
+    assert all(x.isfinite().all() for x in found)
+
+
+def test_a_second_forward_pass_does_not_spoil_the_first():
+    """The buffer that passes share is not taken from a gradient that is still to be made."""
+    images, locations, logit_scale, _ = _inputs()
+    leaf = images.clone().requires_grad_()
+    first = tiled_contrastive_loss(leaf, locations, logit_scale=logit_scale)
+    second = tiled_contrastive_loss(leaf, locations.flip(0), logit_scale=logit_scale)
+    (of_second,) = torch.autograd.grad(second, leaf)
+    (of_first,) = torch.autograd.grad(first, leaf, retain_graph=True)
+    (again,) = torch.autograd.grad(first, leaf)
+    torch.testing.assert_close(of_first, _run(contrastive_loss)[1])
+    torch.testing.assert_close(again, of_first)
+    assert not torch.allclose(of_first, of_second)
+
+
+def test_without_gradients_no_buffer_is_taken(monkeypatch):
+    """Validation keeps nothing."""
+    monkeypatch.setattr(tiled_loss._Exponentials, "latest", None)
+    images, locations, logit_scale, _ = _inputs()
+    with torch.no_grad():
+        loss = tiled_contrastive_loss(images, locations, logit_scale=logit_scale)
+    torch.testing.assert_close(loss, _run(contrastive_loss)[0])
+    assert tiled_loss._Exponentials.latest is None
+
+
+def test_autocast_makes_the_products_in_its_dtype():
+    """Under bfloat16 the loss and gradients are float32, near the exact ones, and not equal."""
+    exact = _run(tiled_contrastive_loss, dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = _run(tiled_contrastive_loss, dtype=torch.float32)
+    assert all(x.dtype == torch.float32 for x in found)
+    assert found[0] != exact[0] and found[0].item() == pytest.approx(exact[0].item(), rel=0.01)
+    assert F.cosine_similarity(found[1].flatten(), exact[1].flatten(), dim=0) > 0.999
+
+
+def test_batches_must_match(shape_checks_off):
+    """As in the definition."""
+    with pytest.raises(ValueError, match=r"one shape, got \(3, 2\) and \(2, 2\)"):
+        tiled_contrastive_loss(torch.zeros(3, 2), torch.zeros(2, 2), logit_scale=torch.tensor(0.0))
+
+
+def _one_process(rank: int, count: int, folder: str, soft: bool) -> None:
+    """The loss and gradients of every count-th pair, written to a file."""
+    store = dist.FileStore(f"{folder}/store-{count}-{soft}", count)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=count)
+    own = slice(rank, None, count)
+
+    def loss_of(images, locations, *, logit_scale, soft_targets):
+        if soft_targets is not None:
+            soft_targets = SoftTargets(
+                soft_targets.looks[own], soft_targets.weight, soft_targets.temperature
+            )
+        return tiled_contrastive_loss(
+            images[own], locations[own], logit_scale=logit_scale, soft_targets=soft_targets
+        )
+
+    torch.save(_run(loss_of, soft=soft), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("count", [2, 3])
+def test_processes_together_are_one(tmp_path, count, soft):
+    """Two or three with uneven parts: each has the whole loss, and gradients average to one's."""
+    assert NUM_PAIRS % 2 and NUM_PAIRS % 3
+    multiprocessing.spawn(_one_process, (count, str(tmp_path), soft), nprocs=count)
+    parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(count)]
+    loss, *gradients = _run(contrastive_loss, soft=soft)
+    for part in parts:
+        torch.testing.assert_close(part[0], loss, rtol=1e-12, atol=0)
+    for index, gradient in enumerate(gradients, start=1):
+        mean = sum(part[index] for part in parts) / count
+        torch.testing.assert_close(mean, gradient, rtol=1e-10, atol=1e-14)
