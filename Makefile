@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 export OMP_WAIT_POLICY := PASSIVE
 
 .DELETE_ON_ERROR:
-.PHONY: help figures data pretrain reference test lint lab lock clean
+.PHONY: help figures data pretrain reference site test lint lab lock clean
 .DEFAULT_GOAL := help
 
 help:  ## print this help
@@ -60,9 +60,12 @@ pretrain: $(BUILD)/02_pretraining.ipynb  ## and train the encoder
 reference: figures  ## refresh figures/reference, the small copies that git tracks
 	$(VENV)/bin/python -c "from satclip_lib.files import Workspace; from satclip_lib.plotting.figures import save_reference; save_reference(Workspace('$(PROFILE)'))"
 
+site: $(READY)  ## render notebooks, figures, API and results into build/site (after make figures)
+	$(VENV)/bin/python docs/build_site.py --profile $(PROFILE)
+
 # --- for people who change things ----------------------------------------------------------------
 test: $(READY)  ## run all tests, without a network
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadgroup -rs
 
 lint: $(READY)  ## check style, notebooks included
 	$(VENV)/bin/ruff check .
