@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 export OMP_WAIT_POLICY := PASSIVE
 
 .DELETE_ON_ERROR:
-.PHONY: help figures data pretrain reference site test lint lab lock clean
+.PHONY: help figures data pretrain reference site test types lint lab lock clean
 .DEFAULT_GOAL := help
 
 help:  ## print this help
@@ -26,7 +26,7 @@ $(READY): requirements.txt requirements.lock pyproject.toml
 method := $(wildcard satclip_lib/*.py satclip_lib/image_encoder/*.py)
 plotting := $(wildcard satclip_lib/plotting/*.py)
 profiles := notebooks/profiles/$(PROFILE).yaml
-run = $(VENV)/bin/python -m satclip_lib.notebooks $(basename $(notdir $@)) --profile $(PROFILE)
+run = $(VENV)/bin/python -m satclip_lib.notebooks $* --profile $(PROFILE)
 
 $(BUILD)/%.ipynb: notebooks/%.ipynb $(profiles) $(plotting) | $(READY)
 	$(run)
@@ -67,13 +67,16 @@ site: $(READY)  ## render notebooks, figures, API and results into build/site (a
 test: $(READY)  ## run all tests, without a network
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadgroup -rs
 
-lint: $(READY)  ## check style, notebooks included
+types: $(READY)  ## check the types of the public modules
+	$(VENV)/bin/mypy
+
+lint: $(READY) types  ## check style and types, notebooks included
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/nbstripout --verify --keep-id notebooks/*.ipynb
+	$(VENV)/bin/nbstripout --verify --keep-id notebooks/*.ipynb notebooks/solutions/*.ipynb
 
 lab: $(READY)  ## open the notebooks in JupyterLab
-	$(VENV)/bin/jupyter lab notebooks
+	$(VENV)/bin/jupyter lab notebooks/00_quickstart.ipynb
 
 lock: $(READY)  ## rewrite requirements.lock from what is installed now
 	sed -n '/^#/p' requirements.lock > requirements.lock.new
