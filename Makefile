@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 export OMP_WAIT_POLICY := PASSIVE
 
 .DELETE_ON_ERROR:
-.PHONY: help figures data pretrain reference site test types lint lab lock clean
+.PHONY: help figures data pretrain reference verify expected site test types lint lab lock clean
 .DEFAULT_GOAL := help
 
 help:  ## print this help
@@ -59,6 +59,12 @@ pretrain: $(BUILD)/02_pretraining.ipynb  ## and train the encoder
 
 reference: figures  ## refresh figures/reference, the small copies that git tracks
 	$(VENV)/bin/python -c "from satclip_lib.files import Workspace; from satclip_lib.plotting.figures import save_reference; save_reference(Workspace('$(PROFILE)'))"
+
+verify: figures  ## make the figures and compare their numbers with the committed ones
+	$(VENV)/bin/python benchmarks/verify.py --profile $(PROFILE)
+
+expected: figures  ## take the numbers of the figures as those to expect
+	$(VENV)/bin/python benchmarks/verify.py --profile $(PROFILE) --update
 
 site: $(READY)  ## render notebooks, figures, API and results into build/site (after make figures)
 	$(VENV)/bin/python docs/build_site.py --profile $(PROFILE)

@@ -32,7 +32,10 @@ DOCUMENTS = {
     "CHANGELOG.md": "project/changelog",
 }
 GENERATED = ("benchmarks", "gallery")  # of these, the page is generated and the document left out
-MENU = ["course", "gallery", "benchmarks", "faq", "api/index", "data/index", "models", "project/*"]
+MENU = [
+    "course", "gallery", "benchmarks", "faq", "api/index", "data/index", "models", "cloud",
+    "project/*",
+]  # fmt: skip
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 
 
