@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 export OMP_WAIT_POLICY := PASSIVE
 
 .DELETE_ON_ERROR:
-.PHONY: help figures data pretrain reference test lint lab lock clean
+.PHONY: help figures data pretrain reference verify expected site test types lint lab lock clean
 .DEFAULT_GOAL := help
 
 help:  ## print this help
@@ -26,7 +26,7 @@ $(READY): requirements.txt requirements.lock pyproject.toml
 method := $(wildcard satclip_lib/*.py satclip_lib/image_encoder/*.py)
 plotting := $(wildcard satclip_lib/plotting/*.py)
 profiles := notebooks/profiles/$(PROFILE).yaml
-run = $(VENV)/bin/python -m satclip_lib.notebooks $(basename $(notdir $@)) --profile $(PROFILE)
+run = $(VENV)/bin/python -m satclip_lib.notebooks $* --profile $(PROFILE)
 
 $(BUILD)/%.ipynb: notebooks/%.ipynb $(profiles) $(plotting) | $(READY)
 	$(run)
@@ -60,17 +60,29 @@ pretrain: $(BUILD)/02_pretraining.ipynb  ## and train the encoder
 reference: figures  ## refresh figures/reference, the small copies that git tracks
 	$(VENV)/bin/python -c "from satclip_lib.files import Workspace; from satclip_lib.plotting.figures import save_reference; save_reference(Workspace('$(PROFILE)'))"
 
+verify: figures  ## make the figures and compare their numbers with the committed ones
+	$(VENV)/bin/python benchmarks/verify.py --profile $(PROFILE)
+
+expected: figures  ## take the numbers of the figures as those to expect
+	$(VENV)/bin/python benchmarks/verify.py --profile $(PROFILE) --update
+
+site: $(READY)  ## render notebooks, figures, API and results into build/site (after make figures)
+	$(VENV)/bin/python docs/build_site.py --profile $(PROFILE)
+
 # --- for people who change things ----------------------------------------------------------------
 test: $(READY)  ## run all tests, without a network
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadgroup -rs
 
-lint: $(READY)  ## check style, notebooks included
+types: $(READY)  ## check the types of the public modules
+	$(VENV)/bin/mypy
+
+lint: $(READY) types  ## check style and types, notebooks included
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/nbstripout --verify --keep-id notebooks/*.ipynb
+	$(VENV)/bin/nbstripout --verify --keep-id notebooks/*.ipynb notebooks/solutions/*.ipynb
 
 lab: $(READY)  ## open the notebooks in JupyterLab
-	$(VENV)/bin/jupyter lab notebooks
+	$(VENV)/bin/jupyter lab notebooks/00_quickstart.ipynb
 
 lock: $(READY)  ## rewrite requirements.lock from what is installed now
 	sed -n '/^#/p' requirements.lock > requirements.lock.new

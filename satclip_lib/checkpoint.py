@@ -95,7 +95,7 @@ def save_pretrained(
     model: SatCLIP | LocationEncoder,
     folder: Path | str,
     *,
-    provenance: dict | None = None,
+    provenance: dict[str, Any] | None = None,
     model_card: bool = False,
 ) -> Path:
     """Write a model to a folder, all of it or nothing.
@@ -108,13 +108,12 @@ def save_pretrained(
             ``"licence"`` among them is that of the weights, for the model card; else it is MIT.
         model_card: also write ``folder/README.md``, as the Hugging Face Hub shows it.
     """
-    whole = isinstance(model, SatCLIP)
     config = {
-        "location_encoder": (model.location_encoder if whole else model).config_dict(),
-        "image_encoder": model.image_encoder.config if whole else None,
+        "location_encoder": _find_location_encoder(model).config_dict(),
+        "image_encoder": model.image_encoder.config if isinstance(model, SatCLIP) else None,
         "provenance": provenance or {},
     }
-    prefix = "" if whole else LOCATION_PREFIX
+    prefix = "" if isinstance(model, SatCLIP) else LOCATION_PREFIX
     tensors = {prefix + name: x.contiguous() for name, x in model.state_dict().items()}
     return _write(folder, config, tensors, card=make_model_card(config) if model_card else None)
 
@@ -142,7 +141,7 @@ def convert_published(
     prefix = "" if whole else LOCATION_PREFIX
     model = _make_model(config, path, image_encoder=whole)
     _fill(model, {name.removeprefix(prefix): x for name, x in tensors.items()}, path)
-    config["location_encoder"] = (model.location_encoder if whole else model).config_dict()
+    config["location_encoder"] = _find_location_encoder(model).config_dict()
     config["provenance"] |= {"converted_from": path.name, "sha256": sha256_of_file(path)}
     return _write(folder, config, tensors, card=make_model_card(config))
 
@@ -151,7 +150,7 @@ def push_to_hub(
     model: SatCLIP | LocationEncoder,
     repo_id: str,
     *,
-    provenance: dict | None = None,
+    provenance: dict[str, Any] | None = None,
     private: bool = False,
 ) -> str:
     """Publish a model with its model card on the Hugging Face Hub; needs ``hf auth login``.
@@ -229,6 +228,10 @@ def _read_tensors(path: Path, *, prefix: str) -> dict[str, Tensor]:
             return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}
     except (SafetensorError, FileNotFoundError) as error:
         raise CheckpointError(f"cannot read {path} ({error}): fetch or train it again") from error
+
+
+def _find_location_encoder(model: SatCLIP | LocationEncoder) -> LocationEncoder:
+    return model.location_encoder if isinstance(model, SatCLIP) else model
 
 
 def _make_model(

@@ -5,9 +5,11 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+OLD_SUFFIX = ".old"  # of a folder on its way out
 
 
 def project_root() -> Path:
@@ -75,7 +77,8 @@ def write_atomically(path: Path | str) -> Iterator[Path]:
 
     The scratch path ends as ``path`` does, since many writers look at the suffix. Works for
     files and folders. A run that dies half-way leaves nothing under ``path`` (or leaves what
-    stood there before); the next writer of ``path`` sweeps up what dead runs left.
+    stood there before); the next writer of ``path`` sweeps up what dead runs left. Of two runs
+    that write ``path`` at once, the later one's stays.
 
     Example:
         >>> with write_atomically(folder / "table.csv") as scratch:
@@ -85,14 +88,16 @@ def write_atomically(path: Path | str) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     for sibling in path.parent.iterdir():
         scratch_of = re.fullmatch(r"\.partial-(\d+)-(.+)", sibling.name)
-        if scratch_of and scratch_of[2] == path.name and not _is_running(int(scratch_of[1])):
+        if (
+            scratch_of
+            and scratch_of[2].removesuffix(OLD_SUFFIX) == path.name
+            and not _is_running(int(scratch_of[1]))
+        ):
             _remove(sibling)
     scratch = path.with_name(f".partial-{os.getpid()}-{path.name}")
     try:
         yield scratch
-        if path.is_dir() and scratch.exists():  # os.replace does not replace a full folder
-            _remove(path)
-        os.replace(scratch, path)
+        _put_in_place(scratch, path)
     except BaseException:
         _remove(scratch)
         raise
@@ -102,6 +107,21 @@ def sha256_of_file(path: Path | str) -> str:
     """Hexadecimal SHA-256 of a file, read in blocks."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _put_in_place(scratch: Path, path: Path) -> None:
+    """``os.replace``, which alone does not replace a full folder."""
+    old = scratch.with_name(scratch.name + OLD_SUFFIX)
+    while True:
+        try:
+            os.replace(scratch, path)
+            return
+        except OSError:
+            if not (path.is_dir() and scratch.exists()):
+                raise
+        with suppress(FileNotFoundError):  # another run has just moved it away
+            os.rename(path, old)
+            _remove(old)
 
 
 def _is_running(pid: int) -> bool:

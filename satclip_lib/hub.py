@@ -159,19 +159,31 @@ class PretrainedMixin:
             revision=revision,
         )
 
-    def save_pretrained(self, folder: Path | str, *, provenance: dict | None = None) -> Path:
+    def save_pretrained(
+        self, folder: Path | str, *, provenance: dict[str, Any] | None = None
+    ) -> Path:
         """Write weights, configuration and model card to a folder, all of it or nothing."""
         from satclip_lib.checkpoint import save_pretrained
 
-        return save_pretrained(self, folder, provenance=provenance, model_card=True)
+        return save_pretrained(
+            self,  # type: ignore[arg-type]  # a model, since only models mix this in
+            folder,
+            provenance=provenance,
+            model_card=True,
+        )
 
     def push_to_hub(
-        self, repo_id: str, *, provenance: dict | None = None, private: bool = False
+        self, repo_id: str, *, provenance: dict[str, Any] | None = None, private: bool = False
     ) -> str:
         """Publish, see :func:`satclip_lib.checkpoint.push_to_hub`."""
         from satclip_lib.checkpoint import push_to_hub
 
-        return push_to_hub(self, repo_id, provenance=provenance, private=private)
+        return push_to_hub(
+            self,  # type: ignore[arg-type]  # as above
+            repo_id,
+            provenance=provenance,
+            private=private,
+        )
 
 
 def _fetch_from_hub(repo_id: str, file_name: str, revision: str | None) -> Path:

@@ -3,6 +3,7 @@
 import itertools
 import math
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -44,7 +45,7 @@ class LocationEncoderConfig:
     learned_damping: bool = False
     convention: Convention = "orthonormal"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("num_degrees", "embed_dim", "hidden_dim", "num_hidden_layers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -126,7 +127,7 @@ class LocationEncoder(PretrainedMixin, nn.Module):
         """The second half: from what :meth:`compute_harmonics` returns to the embedding."""
         return self.network(self.damping(harmonics))
 
-    def config_dict(self) -> dict:
+    def config_dict(self) -> dict[str, Any]:
         """The configuration as JSON-ready values."""
         return asdict(self.config)
 
@@ -145,6 +146,8 @@ class SpectralDamping(nn.Module):
         power: :math:`p`, how steeply those beyond it fade.
         learned: make the factors parameters; they are trained as logarithms and stay positive.
     """
+
+    orders_per_degree: Tensor
 
     def __init__(self, num_degrees: int, *, degree: float, power: float, learned: bool = False):
         super().__init__()

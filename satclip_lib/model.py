@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from satclip_lib.hub import PretrainedMixin
+from satclip_lib.image_encoder.base import ImageEncoder
 from satclip_lib.location_encoder import LocationEncoder
 
 
@@ -27,7 +28,7 @@ class SatCLIP(PretrainedMixin, nn.Module):
         Klemmer et al. (2023), SatCLIP, arXiv 2311.17179.
     """
 
-    def __init__(self, image_encoder: nn.Module, location_encoder: LocationEncoder):
+    def __init__(self, image_encoder: ImageEncoder, location_encoder: LocationEncoder):
         super().__init__()
         self.image_encoder = image_encoder
         self.image_projection = nn.Linear(

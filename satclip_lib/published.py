@@ -15,7 +15,7 @@ from torch import Tensor
 
 from satclip_lib.files import write_atomically
 from satclip_lib.hub import CheckpointError
-from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
+from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig, SpectralDamping
 from satclip_lib.model import SatCLIP
 
 # Containers of hyper-parameters beside a plain dict. Each is read as an OrderedDict, so that
@@ -123,7 +123,7 @@ def save_published(model: SatCLIP | LocationEncoder, path: Path | str) -> Path:
     columns = torch.ones(config.num_degrees**2, dtype=torch.float64)
     if config.convention == "orthonormal":
         columns[1::2] = -1.0  # column l * l + l + m is odd where m is
-    if config.damping_degree is not None:
+    if isinstance(location_encoder.damping, SpectralDamping):
         columns *= location_encoder.damping.factors().detach().double()
     network["layers.0.weight"] = network["layers.0.weight"] * columns
     hyper_parameters = {
@@ -236,7 +236,7 @@ def _rename_tensors(state_dict: Mapping[str, Tensor], path: Path | str) -> dict[
         (VISUAL_PREFIX, "image_encoder."),
         ("model.logit_scale", "logit_scale"),
     )
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for name, tensor in state_dict.items():
         old, new = next((pair for pair in renaming if name.startswith(pair[0])), ("", ""))
         ours = new + name.removeprefix(old)

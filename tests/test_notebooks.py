@@ -1,15 +1,18 @@
 """Every notebook is built alike, and runs."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
 import papermill
 import pytest
 import yaml
+from jupyter_client.kernelspec import KernelSpecManager
 
 from satclip_lib import notebooks
 from satclip_lib.files import Workspace
@@ -18,6 +21,7 @@ from satclip_lib.plotting.figures import FIGURES
 
 ROOT = Path(__file__).parents[1]
 STEMS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+SOLUTIONS = sorted(path.stem for path in (ROOT / "notebooks" / "solutions").glob("*.ipynb"))
 
 
 @pytest.fixture(params=STEMS)
@@ -160,12 +164,84 @@ def test_failed_run_is_not_taken_for_done(tmp_path, monkeypatch):
     assert [path.name for path in build.iterdir()] == ["note.ipynb"]
 
 
+def _read(name: str) -> nbformat.NotebookNode:
+    return nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+
+
+@pytest.mark.parametrize("stem", SOLUTIONS)
+def test_solutions_answer_the_exercises(stem):
+    """Solutions are headed by the exercises, word for word, and each has something to check."""
+    prose = "\n".join(_sources(_read(stem), "markdown"))
+    exercises = prose.split("## Exercises\n")[1].split("\n## ")[0].strip().splitlines()
+    solutions = _read(f"solutions/{stem}")
+    test_committed_without_outputs(solutions)
+    test_imports_are_in_one_cell(solutions)
+    headings = re.findall(r"^## (.+)$", "\n".join(_sources(solutions, "markdown")), flags=re.M)
+    assert headings == exercises
+    checks = [cell for cell in _sources(solutions, "code") if re.search("^assert ", cell, re.M)]
+    assert len(checks) >= len(exercises)
+
+
+@pytest.mark.parametrize("stem", [s for s in STEMS if not s.startswith("01")])
+def test_missing_inputs_name_the_command(stem, workspace, monkeypatch):
+    """With nothing made yet, a notebook ends at once, and says what to run."""
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
+    parameters = {"profile": "smoke"} | load_profile("smoke").get(stem, {})
+    names: dict = {"display": lambda *shown: None}
+    with pytest.raises(FileNotFoundError, match=r"`make (data|pretrain|figures)`"):
+        for cell in _read(stem).cells:
+            if cell.cell_type == "code":
+                exec(compile(cell.source, stem, "exec"), names)  # our own notebooks
+            if "parameters" in cell.metadata.get("tags", []):
+                names.update(parameters)
+    assert not list(workspace.rglob("*.png"))
+
+
+def test_the_kernel_is_chosen():
+    """No notebook asks which kernel to use, and it is the one of this environment."""
+    for path in (ROOT / "notebooks").rglob("*.ipynb"):
+        if "checkpoints" not in path.parent.name:
+            kernel = nbformat.read(path, as_version=4).metadata.kernelspec
+            assert (kernel.name, kernel.language) == ("python3", "python"), path
+    spec = KernelSpecManager().get_kernel_spec("python3")
+    assert Path(spec.resource_dir).is_relative_to(sys.prefix)
+
+
+@pytest.mark.slow
+def test_lab_opens_the_first_notebook(workspace):
+    """The command of `make lab` starts a server that offers the quickstart."""
+    command = subprocess.run(
+        ["make", "-n", "-o", ".venv/.ready", "lab"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    assert command[:2] == [".venv/bin/jupyter", "lab"]
+    options = ["--no-browser", "--allow-root", "--ServerApp.port=0"]
+    folders = {"JUPYTER_CONFIG_DIR": str(workspace), "JUPYTER_RUNTIME_DIR": str(workspace)}
+    server = subprocess.Popen(
+        [sys.executable, "-m", "jupyter", *command[1:], *options],
+        cwd=ROOT,
+        env=os.environ | folders,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not (pages := list(workspace.glob("jpserver-*-open.html"))):  # what a browser opens
+            assert server.poll() is None and time.monotonic() < deadline
+            time.sleep(0.2)
+        assert "/lab/tree/00_quickstart.ipynb" in pages[0].read_text()
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+
+
 @pytest.mark.slow
 @pytest.mark.xdist_group("notebooks")
 def test_all_notebooks_run_without_network_or_label_files(workspace, monkeypatch):
     """The smoke profile runs end to end offline: figures are made, absent tasks say why."""
     monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
-    for stem in sorted(STEMS, key=lambda stem: (stem.startswith("00"), stem)):  # 00 needs 02
+    lessons = sorted(STEMS, key=lambda stem: (stem.startswith("00"), stem))  # 00 needs 02
+    for stem in [*lessons, *(f"solutions/{stem}" for stem in SOLUTIONS)]:
         subprocess.run(
             [sys.executable, "-m", "satclip_lib.notebooks", stem, "--profile", "smoke"],
             check=True,

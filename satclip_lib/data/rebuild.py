@@ -66,7 +66,7 @@ def rebuild_s2_100k(
         folder: to make or to complete; with Dask, one that all workers see under this name.
         plan: which patches; ``ScenePlan()`` by default.
         num_patches: how many; the paper has 100,000.
-        scheduler: "threads", "processes", the address of a Dask scheduler ("tcp://...") or a
+        scheduler: "threads", "processes", the address of a Dask scheduler (``"tcp://..."``) or a
             ``distributed.Client``.
         num_workers: threads or processes; a Dask cluster has its own.
 

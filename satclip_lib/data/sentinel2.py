@@ -32,7 +32,7 @@ def prepare_sentinel2(patch: Any) -> Float32[Tensor, "*batch 13 height width"]:
 
     Returns:
         ``(13, height, width)`` or ``(batch, 13, height, width)``: digital numbers / 10000, in the
-        order of ``MODEL_BAND_NAMES``, B10 zero. Nothing is cropped or resized; "vit_..." encoders
+        order of ``MODEL_BAND_NAMES``, B10 zero. Nothing is cropped or resized; vision transformers
         want 224 x 224 pixels. The offset that later processing baselines add is left in, as it
         was in training.
 

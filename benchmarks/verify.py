@@ -1,0 +1,180 @@
+"""Does this machine get the committed numbers?
+
+``make verify`` makes the figures and compares the numbers in them with
+``benchmarks/expected/<profile>.json``. ``make expected`` writes that file, and the table in
+``REPRODUCING.md``, from the figures that are there.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import torch
+
+from satclip_lib.files import Workspace, write_atomically
+from satclip_lib.plotting.figures import FIGURES
+
+ROOT = Path(__file__).resolve().parents[1]
+REPRODUCING = ROOT / "REPRODUCING.md"
+MARKS = ("<!-- made by `make expected` -->\n", "<!-- end -->\n")
+# A choice: seeds are fixed, so one machine agrees with itself to the last digit, while other
+# processors and library versions round differently and training lets that grow.
+ABSOLUTE_TOLERANCE = 0.03
+RELATIVE_TOLERANCE = 0.02
+MANY_ROWS = 1000  # beyond, a table is compared by its means
+NOT_COMPARED = ("epoch", "seconds")  # and the coordinates of UMAP planes, see below
+
+
+def collect_numbers(workspace: Workspace) -> dict[str, dict[str, float]]:
+    """By figure: the numbers in the table behind it, each under words that say which it is."""
+    numbers = {}
+    for figure_id in FIGURES:
+        path = workspace.figures / f"{figure_id}.csv"
+        if path.is_file():
+            numbers[figure_id] = summarise(pd.read_csv(path))
+    return numbers
+
+
+def summarise(table: pd.DataFrame) -> dict[str, float]:
+    """The numbers of a table worth comparing.
+
+    Every cell of a table with names in its rows; the last row of one that runs over epochs; the
+    means of one with a row per place. UMAP planes are left out: where islands come to lie hangs
+    on the last digit.
+    """
+    measured = [
+        name
+        for name in table.select_dtypes("number")
+        if name not in NOT_COMPARED and not name.endswith((" x", " y"))
+    ]
+    names = [name for name in table if not pd.api.types.is_numeric_dtype(table[name])]
+    if len(table) > MANY_ROWS:
+        means = table[measured].mean()
+        return {"places": float(len(table))} | {f"mean {k}": float(v) for k, v in means.items()}
+    if not names:
+        return {f"last {name}": float(table[name].iloc[-1]) for name in measured}
+    return {
+        ", ".join([*(str(row[name]) for name in names), column]): float(row[column])
+        for _, row in table.iterrows()
+        for column in measured
+        if pd.notna(row[column])
+    }
+
+
+def compare(
+    expected: dict[str, dict[str, float]], found: dict[str, dict[str, float]]
+) -> tuple[list[str], list[str], int]:
+    """Compare numbers.
+
+    Returns:
+        What is off, and what was expected but not found, one sentence each; how many agree.
+    """
+    off, absent, num_agreeing = [], [], 0
+    for figure_id, numbers in expected.items():
+        for what, value in numbers.items():
+            here = found.get(figure_id, {}).get(what)
+            if here is None:
+                absent.append(f"{figure_id}: {what} was not measured here")
+            elif abs(here - value) > tolerance(value):
+                off.append(
+                    f"{figure_id}: {what} is {here:.4g}, expected {value:.4g} "
+                    f"+- {tolerance(value):.2g}"
+                )
+            else:
+                num_agreeing += 1
+    return off, absent, num_agreeing
+
+
+def tolerance(value: float) -> float:
+    """By how much a number may be off."""
+    return max(ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE * abs(value))
+
+
+def time_notebooks(workspace: Workspace) -> dict[str, float]:
+    """Seconds that each notebook took when it ran."""
+    return {
+        path.stem: round(nbformat.read(path, as_version=4).metadata.papermill.duration, 1)
+        for path in sorted(workspace.build.glob("[0-9]*.ipynb"))
+        if "failed" not in path.name
+    }
+
+
+def make_table(expected: dict) -> str:
+    """The table of REPRODUCING.md: per figure the command, the time and some of the numbers."""
+    machine = expected["machine"]
+    text = (
+        f"Measured on {machine['cores']} cores ({machine['processor']}), Python "
+        f"{machine['python']}, torch {machine['torch']}, profile {expected['profile']}.\n\n"
+        "| figure | command | notebook, seconds | numbers in it, some of them |\n"
+        "|---|---|---|---|\n"
+    )
+    for figure_id, numbers in expected["numbers"].items():
+        notebook = FIGURES[figure_id].notebook
+        telling = [what for what in numbers if "SatCLIP" in what and "linear" in what]
+        shown = [
+            f"{what}: {numbers[what]:.4g} ± {tolerance(numbers[what]):.2g}"
+            for what in (telling or list(numbers))[:8]
+        ]
+        rest = len(numbers) - len(shown)
+        shown += [f"and {rest} more"] if rest else []
+        text += (
+            f"| `{figure_id}` | `make figures/{figure_id}.png` | {notebook}, "
+            f"{expected['seconds'].get(notebook, 'not timed')} | {'<br>'.join(shown)} |\n"
+        )
+    return text
+
+
+def update(workspace: Workspace, path: Path) -> None:
+    """Write what is to be expected from now on, and the table that shows it."""
+    machine = {
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+    expected = {
+        "profile": workspace.profile,
+        "machine": machine,
+        "seconds": time_notebooks(workspace),
+        "numbers": {
+            figure: {what: float(f"{value:.6g}") for what, value in numbers.items()}
+            for figure, numbers in collect_numbers(workspace).items()
+        },
+    }
+    with write_atomically(path) as scratch:
+        scratch.write_text(json.dumps(expected, indent=1) + "\n")
+    if workspace.profile == "demo":
+        text = REPRODUCING.read_text()
+        before, after = text.split(MARKS[0])[0], text.split(MARKS[1])[1]
+        with write_atomically(REPRODUCING) as scratch:
+            scratch.write_text(before + MARKS[0] + make_table(expected) + MARKS[1] + after)
+
+
+def main() -> None:
+    """Compare, or update what is expected."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", default="demo")
+    parser.add_argument("--update", action="store_true", help="take what is there as expected")
+    arguments = parser.parse_args()
+    workspace = Workspace(arguments.profile)
+    path = Path(__file__).parent / "expected" / f"{arguments.profile}.json"
+    if arguments.update:
+        update(workspace, path)
+        return
+    if not path.is_file():
+        sys.exit(f"nothing is expected of profile {arguments.profile!r}: `make expected` first")
+    expected = json.loads(path.read_text())["numbers"]
+    off, absent, num_agreeing = compare(expected, collect_numbers(workspace))
+    print("\n".join([*absent, *off]))
+    print(f"{num_agreeing} numbers agree, {len(off)} are off, {len(absent)} are absent")
+    if off or not num_agreeing:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""Look for broken links, missing images, and anything that a page would ask the network for."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+
+class Page(HTMLParser):
+    """What a page refers to, and the places in it that can be referred to."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.links: list[str] = []  # the reader may follow
+        self.resources: list[str] = []  # the browser loads
+        self.anchors = {"", "top"}
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note what one tag refers to."""
+        values = {name: value for name, value in attrs if value}
+        self.anchors |= {values[name] for name in ("id", "name") if name in values}
+        if tag == "a" and "href" in values:
+            self.links.append(values["href"])
+        elif tag == "link" and values.get("rel") not in ("canonical", "next", "prev", "search"):
+            self.resources.append(values["href"])
+        elif tag in ("img", "script", "iframe", "source", "video", "audio") and "src" in values:
+            self.resources.append(values["src"])
+
+
+def find_problems(site: Path) -> list[str]:
+    """What is wrong with a folder of HTML pages, one sentence each; empty if all is well."""
+    site = site.resolve()
+    pages = {path: Page(path) for path in sorted(site.rglob("*.html"))}
+    problems = [] if pages else [f"{site} has no pages"]
+    for path, page in pages.items():
+        where = path.relative_to(site)
+        for target in page.links + page.resources:
+            scheme = urlsplit(target).scheme or ("https" if target.startswith("//") else "")
+            if scheme == "data" or (scheme in ("http", "https", "mailto") and target in page.links):
+                continue
+            if scheme:
+                problems.append(f"{where} loads {target[:80]} from outside")
+                continue
+            file = path.parent / unquote(urlsplit(target).path) if urlsplit(target).path else path
+            file = file.resolve()
+            if not file.is_file() or not file.is_relative_to(site) or not file.stat().st_size:
+                problems.append(f"{where} refers to {target}, which is not there")
+            elif file in pages and unquote(urlsplit(target).fragment) not in pages[file].anchors:
+                problems.append(f"{where} refers to {target}, a place that page does not have")
+    for path in sorted(site.rglob("*.css")):
+        for address in re.findall(r"url\(['\"]?((?:https?:)?//[^)'\"]+)", path.read_text()):
+            problems.append(f"{path.relative_to(site)} loads {address} from outside")
+    return problems

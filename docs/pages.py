@@ -1,0 +1,191 @@
+"""The pages of the site that are made from code and results."""
+
+import ast
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from html import escape
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pandas as pd
+from nbformat import NotebookNode
+
+import satclip_lib
+from satclip_lib.data.registry import load_registry
+from satclip_lib.plotting.figures import FIGURES
+
+
+def toctree(entries: Iterable[str], *, caption: str = "") -> str:
+    """A hidden table of contents: the entries appear in the menus only."""
+    options = ":hidden:\n:glob:\n" + (f":caption: {caption}\n" if caption else "")
+    return f"\n\n```{{toctree}}\n{options}\n" + "\n".join(entries) + "\n```\n"
+
+
+def html_table(rows: pd.DataFrame) -> str:
+    """A table that scrolls sideways where it is wider than the screen."""
+    html = rows.to_html(index=False, border=0, classes="table", na_rep="", justify="left")
+    return f'\n<div class="wide-table">\n{html}\n</div>\n'
+
+
+# --- the course ---------------------------------------------------------------------------------
+def make_course_page(notebooks: Mapping[str, NotebookNode]) -> str:
+    """The notebooks, with what each leaves the reader with and how long it takes."""
+    lessons = {page: notebook for page, notebook in notebooks.items() if "solutions" not in page}
+    solutions = [page for page in notebooks if "solutions" in page]
+    text = "# The course\n\n| notebook | at the end |\n|---|---|\n"
+    for page, notebook in lessons.items():
+        title, _, purpose = notebook.cells[0].source.partition("\n\n")
+        purpose = purpose.split("\n\n")[0].removeprefix("At the end you hold ").strip()
+        text += f"| [{title.removeprefix('# ')}]({page}.ipynb) | {purpose} |\n"
+    text += (
+        "\nIn a checkout, `make lab` opens them. Each ends with exercises"
+        + ("; the solutions are in the menu." if solutions else ".")
+        + "\n"
+    )
+    return text + toctree(lessons) + (toctree(solutions, caption="Solutions") if solutions else "")
+
+
+# --- figures ------------------------------------------------------------------------------------
+def make_gallery_page(source: Path, *, figures: Path) -> str:
+    """All figures of the table, with captions, files to download, and interactive pages.
+
+    Args:
+        source: folder of the site's source; the files shown are copied into it.
+        figures: the profile's figures. Of one that is not there the tracked copy is shown.
+    """
+    text = "# Figures\n\nEach is made by a notebook, from real data, by `make figures`.\n"
+    for path in sorted(figures.glob("*.html")):
+        shutil.copy(path, source / "extra")
+        text += f'\n<p><a href="{path.name}">Interactive: {_title(path.stem)}</a></p>\n'
+    for figure_id, entry in FIGURES.items():
+        shown = Path("figures", "reference", f"{figure_id}.png")
+        files = []
+        for suffix in (".png", ".pdf", ".csv", ".json"):
+            made = (figures / figure_id).with_suffix(suffix)
+            if made.is_file():
+                shutil.copy(made, source / "figures")
+                files.append(f"{{download}}`{suffix[1:].upper()} <figures/{made.name}>`")
+                shown = Path("figures", made.name) if suffix == ".png" else shown
+        if not (source / shown).is_file():
+            continue
+        text += (
+            f"\n## {_title(figure_id)}\n\n"
+            f"```{{figure}} {shown.as_posix()}\n:alt: {entry.caption}\n\n{entry.caption}\n```\n\n"
+            f"From [{entry.notebook}](notebooks/{entry.notebook}.ipynb)"
+            + (". Files: " + ", ".join(files) if files else ", as tracked by git")
+            + ".\n"
+        )
+    return text
+
+
+def _title(stem: str) -> str:
+    words = stem.replace("_", " ").replace("umap", "UMAP")
+    return words[0].upper() + words[1:]
+
+
+# --- benchmark results --------------------------------------------------------------------------
+def make_benchmarks_page(folder: Path) -> str:
+    """Every result file as tables, under the first words of the script that wrote it."""
+    text = (
+        "# Benchmarks\n\nMeasured by the scripts in `benchmarks/`, with the bar each has to hold.\n"
+    )
+    for path in sorted((folder / "results").glob("*.json")):
+        script = folder / f"{path.stem}.py"
+        about = ast.get_docstring(ast.parse(script.read_text())) if script.is_file() else ""
+        text += f"\n## {_title(path.stem)}\n\n{(about or '').split('``')[0].strip()}\n"
+        text += tables_of(json.loads(path.read_text()))
+    return text
+
+
+def tables_of(value: Any, *, name: str = "") -> str:
+    """Show parsed JSON as tables: one of the single values, one of each list or dict of rows."""
+    title = f"\n**{name.replace('_', ' ')}**\n" if name else ""
+    if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+        return title + html_table(_tidy(pd.json_normalize(value, sep=" ")))
+    if isinstance(value, dict) and value and all(isinstance(row, dict) for row in value.values()):
+        rows = pd.json_normalize(list(value.values()), sep=" ")
+        rows.insert(0, " ", list(value))
+        return title + html_table(_tidy(rows))
+    if not isinstance(value, dict):
+        return title + f"\n{_show(value)}\n"
+    single = {k: v for k, v in value.items() if not _is_table(v)}
+    text = title
+    if single:
+        text += html_table(
+            pd.DataFrame({"what": single.keys(), "value": map(_show, single.values())})
+        )
+    return text + "".join(tables_of(v, name=k) for k, v in value.items() if k not in single)
+
+
+def _is_table(value: Any) -> bool:
+    return bool(value) and (
+        isinstance(value, dict)
+        or (isinstance(value, list) and all(isinstance(row, dict) for row in value))
+    )
+
+
+def _tidy(rows: pd.DataFrame) -> pd.DataFrame:
+    """Without columns that hold tables themselves, and with readable cells and names."""
+    kept = [column for column in rows if not rows[column].map(_is_table).any()]
+    return rows[kept].map(_show).rename(columns=lambda name: str(name).replace("_", " "))
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.4g}"
+    if isinstance(value, list):
+        return ", ".join(map(_show, value))
+    return "" if value is None else str(value)
+
+
+# --- data ---------------------------------------------------------------------------------------
+def make_registry_section() -> str:
+    """The files that are downloaded: a row each."""
+    rows = pd.DataFrame(
+        {
+            "file": entry.name,
+            "content": entry.content,
+            "units": entry.units,
+            "licence": entry.licence,
+            "source": entry.citation,
+            "MB": f"{entry.num_bytes / 1e6:.1f}",
+            "SHA-256": entry.sha256[:12],
+        }
+        for entry in load_registry().values()
+    )
+    return "\n## Every file\n" + html_table(rows)
+
+
+# --- API ----------------------------------------------------------------------------------------
+def module_name(path: PurePosixPath) -> str:
+    """Dotted name of the module in a file, given its path from the repository's root."""
+    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+
+
+def make_api_pages(package: Path) -> dict[str, str]:
+    """A page per module, and one with the public names and the list of modules."""
+    text = "# API\n\n`import satclip_lib` and use these. Longitude first, degrees, always.\n\n"
+    text += "| name | what |\n|---|---|\n"
+    for name in satclip_lib.__all__:
+        member = getattr(satclip_lib, name)
+        full = f"{member.__module__}.{name}"
+        text += f"| {{py:obj}}`{name} <{full}>` | {_first_line(member.__doc__)} |\n"
+    text += "\n## All modules\n\n| module | what |\n|---|---|\n"
+    pages = {}
+    for path in sorted(package.rglob("*.py")):
+        name = module_name(PurePosixPath(path.relative_to(package.parent).as_posix()))
+        module = ast.parse(path.read_text())
+        if name == package.name or len(module.body) == 1:  # nothing but a docstring
+            continue
+        short = name.removeprefix("satclip_lib.")
+        text += f"| [{short}]({name}.md) | {_first_line(ast.get_docstring(module))} |\n"
+        pages[f"api/{name}"] = f"# {short}\n\n```{{eval-rst}}\n.. automodule:: {name}\n```\n"
+    modules = [page.removeprefix("api/") for page in pages]
+    return {"api/index": text + toctree(modules)} | pages
+
+
+def _first_line(docstring: str | None) -> str:
+    return escape((docstring or "").strip().split("\n")[0])

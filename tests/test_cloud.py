@@ -1,0 +1,80 @@
+"""What is promised for Binder and Colab: addresses lead somewhere, and the commands work."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "cloud.md").read_text()
+
+
+def test_badges_lead_to_notebooks():
+    """Every Binder or Colab address, there and in the README, names a notebook that exists."""
+    text = PAGE + (ROOT / "README.md").read_text()
+    paths = re.findall(r"labpath=([^\s)]+)|/blob/\w+/([^\s)]+\.ipynb)", text)
+    named = [binder or colab for binder, colab in paths]
+    assert len(named) >= 3
+    for path in named:
+        assert (ROOT / path.replace("%2F", "/")).is_file(), path
+
+
+def test_binder_reads_what_is_there():
+    """Its requirements are ours, its Python is one we declare, its build runs our notebooks."""
+    folder = ROOT / ".binder"
+    for line in (folder / "requirements.txt").read_text().splitlines():
+        assert (folder / line.split()[1]).resolve() in (
+            ROOT / "requirements.txt",
+            ROOT / "requirements.lock",
+        )
+    assert (folder / "runtime.txt").read_text().strip() == "python-3.11"
+    build = folder / "postBuild"
+    assert os.access(build, os.X_OK)
+    subprocess.run(["bash", "-n", build], check=True)
+    for notebook in re.findall(r"satclip_lib\.notebooks (\w+)", build.read_text()):
+        assert (ROOT / "notebooks" / f"{notebook}.ipynb").is_file()
+
+
+@pytest.mark.slow
+def test_commands_work_in_an_empty_environment(tmp_path, monkeypatch):
+    """The commands for Colab, one after the other, on a clone and with nothing installed."""
+    if not os.environ.get("SATCLIP_TEST_INSTALL"):
+        pytest.skip("NOT RUN: set SATCLIP_TEST_INSTALL=1, with a package index and some minutes")
+    (commands,) = re.findall(r"```bash\n(.+?)```", PAGE, flags=re.S)
+    commands = commands.replace("https://github.com/OWNER/NAME", f"file://{ROOT}")
+    venv.create(tmp_path / "env", with_pip=True)
+    kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "SATCLIP_HOME")}
+    path = f"{tmp_path / 'env' / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(
+        ["bash", "-e", "-c", commands], cwd=tmp_path, env=kept | {"PATH": path}, check=True
+    )
+    assert (tmp_path / "satclip" / "build" / "smoke" / "00_quickstart.ipynb").is_file()
+
+
+def test_a_plain_install_has_everything(tmp_path):
+    """A wheel holds the registry of files and the plotting style."""
+    source = tmp_path / "source"  # setuptools leaves its scratch files beside what it builds
+    shutil.copytree(ROOT / "satclip_lib", source / "satclip_lib")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
+         "--disable-pip-version-check", "--no-index", "-w", tmp_path, source],
+        check=True,
+    )  # fmt: skip
+    (wheel,) = tmp_path.glob("*.whl")
+    program = (
+        "from satclip_lib.data.registry import load_registry\n"
+        "from importlib.resources import files\n"
+        "assert load_registry()\n"
+        "assert [p for p in files('satclip_lib.plotting').iterdir() if p.name.endswith('mplstyle')]"
+    )
+    subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(wheel)},
+        check=True,
+    )  # fmt: skip

@@ -1,0 +1,172 @@
+"""The site is whole, works from disk without a network, and fits a phone."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "docs"))
+from build_site import build_site, rewrite_links  # noqa: E402
+from check_site import find_problems  # noqa: E402
+from pages import tables_of  # noqa: E402
+
+PHONE = {"width": 375, "height": 800}  # CSS pixels
+# The first words of whatever sticks out of the screen and cannot be scrolled into view.
+CUT_OFF = """[...document.querySelectorAll('main *')].filter(element => {
+  const box = element.getBoundingClientRect();
+  if (!box.width || box.right <= innerWidth + 1) return false;
+  for (let outer = element; outer && outer.tagName != 'MAIN'; outer = outer.parentElement)
+    if (['auto', 'scroll'].includes(getComputedStyle(outer).overflowX)) return false;
+  return !element.closest('dialog, .bd-sidebar-secondary, [aria-hidden=true]');
+}).map(element => element.tagName + ' ' + element.textContent.trim().slice(0, 40)).slice(0, 3)"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The site as a fresh clone makes it, but for one notebook that has run and a plot in it."""
+    home = tmp_path_factory.mktemp("home")
+    build = home / "build" / "demo"
+    build.mkdir(parents=True)
+    ran = nbformat.read(ROOT / "notebooks" / "00_quickstart.ipynb", as_version=4)
+    wide = nbformat.v4.new_output("stream", name="stdout", text="wide " * 100)
+    ran.cells[5 if ran.cells[5].cell_type == "code" else 3].outputs = [wide]
+    nbformat.write(ran, build / "00_quickstart.ipynb")
+    (home / "figures").mkdir()
+    (home / "figures" / "biome_atlas.html").write_text("<p>Atlas</p>")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SATCLIP_HOME", str(home))
+        subprocess.run(
+            [sys.executable, ROOT / "docs" / "build_site.py", "--profile", "demo"], check=True
+        )
+    return home / "build" / "site"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium, as the distribution packages it."""
+    found = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if not found:
+        pytest.skip("NO BROWSER, so the site was not opened: apt-get install chromium")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.mark.xdist_group("site")
+def test_has_every_part(site):
+    """Front page, course, figures, interactive pages, API, data, results, questions are there."""
+    for page in (
+        "index", "course", "gallery", "benchmarks", "faq", "models", "data/index", "api/index",
+        "api/satclip_lib.loss", "notebooks/00_quickstart", "notebooks/02_pretraining",
+        "project/contributing", "project/reproducing", "project/changelog", "biome_atlas",
+    ):  # fmt: skip
+        assert (site / f"{page}.html").is_file(), page
+    assert "was not run" not in (site / "notebooks" / "00_quickstart.html").read_text()
+    assert "was not run" in (site / "notebooks" / "02_pretraining.html").read_text()
+    assert "biome_atlas.html" in (site / "gallery.html").read_text()
+    assert "Contrastive" in (site / "api" / "satclip_lib.loss.html").read_text().title()
+
+
+@pytest.mark.xdist_group("site")
+def test_no_page_is_broken_loads_from_outside_or_is_wider_than_a_phone(site, browser):
+    """Opened from disk: no error, no missing image, no request to a network, no overflow."""
+    assert find_problems(site) == []
+    context = browser.new_context(viewport=PHONE, offline=True)
+    tab = context.new_page()
+    problems: list[str] = []
+    tab.on("pageerror", lambda error: problems.append(f"{tab.url}: {error}"))
+    tab.on(
+        "request",
+        lambda request: (
+            request.url.startswith(("file:", "data:", "blob:")) or problems.append(request.url)
+        ),
+    )
+    tab.on("requestfailed", lambda request: problems.append(f"failed: {request.url}"))
+    pages = [path for path in sorted(site.rglob("*.html")) if "_modules" not in path.parts]
+    alike = [path for path in pages if path.stem.startswith("satclip_lib.")]
+    paths = [path for path in pages if path not in alike or path in alike[::4]]
+    for path in paths:
+        tab.goto(path.as_uri())
+        width = tab.evaluate("document.documentElement.scrollWidth")
+        if width > PHONE["width"]:
+            problems.append(f"{path.relative_to(site)} is {width} px wide")
+        problems += [f"{path.relative_to(site)} cuts off {what}" for what in tab.evaluate(CUT_OFF)]
+        broken = "[...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)"
+        problems += [f"{path.relative_to(site)} lacks {src}" for src in tab.evaluate(broken)]
+    assert not problems
+    assert len(paths) > 20
+
+
+@pytest.mark.xdist_group("site")
+def test_equations_and_search_work_from_disk(site, browser):
+    """MathJax sets the loss in type, and the search finds a function."""
+    tab = browser.new_context(offline=True).new_page()
+    tab.goto((site / "notebooks" / "02_pretraining.html").as_uri())
+    tab.wait_for_selector("mjx-container svg")
+    tab.goto((site / "search.html").as_uri() + "?q=prepare_sentinel2")
+    tab.wait_for_selector("ul.search li a[href*='sentinel2']")
+
+
+def test_checker_finds_what_is_broken(tmp_path):
+    """A missing page, a missing place in a page, an empty image, and a script from outside."""
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "a.html").write_text(
+        "<p id=here></p><a href='#here'></a><a href='https://example.org'></a>"
+        "<a href='b.html'></a><a href='#there'></a><img src='empty.png'>"
+        "<script src='https://example.org/x.js'></script>"
+    )
+    assert find_problems(tmp_path) == [
+        "a.html refers to b.html, which is not there",
+        "a.html refers to #there, a place that page does not have",
+        "a.html refers to empty.png, which is not there",
+        "a.html loads https://example.org/x.js from outside",
+    ]
+
+
+def test_links_of_the_repository_become_links_of_the_site():
+    """To pages where there is one, to nothing where there is none; images from outside go."""
+    text = (
+        "[data](data/README.md) [code](satclip_lib/loss.py#top) [licence](LICENSE) "
+        "[web](https://example.org) [![badge](https://example.org/b.svg)](https://example.org)"
+    )
+    assert rewrite_links(text, document="README.md", page="index") == (
+        "[data](data/index.md) [code](api/satclip_lib.loss.md#top) licence "
+        "[web](https://example.org) [badge](https://example.org)"
+    )
+    below = rewrite_links("[x](../README.md)", document="data/README.md", page="data/index")
+    assert below == "[x](../index.md)"
+
+
+def test_results_become_tables():
+    """Single values, rows in a list, rows in a dict; what is nested deeper is left out."""
+    html = tables_of(
+        {"seed": 0, "rows": [{"a": {"b": 0.25}, "all": [{"c": 1}]}], "by": {"x": {"holds": True}}}
+    )
+    assert html.count("<table") == 3
+    for cell in ("<td>seed</td>", "<th>a b</th>", "<td>0.25</td>", "<td>x</td>", "<td>yes</td>"):
+        assert cell in html
+    assert "<th>all" not in html
+
+
+def test_a_broken_site_is_not_published(workspace, monkeypatch):
+    """A link that leads nowhere ends the build, and leaves the site that was there."""
+    (workspace / "build" / "site").mkdir(parents=True)
+
+    def pretend_to_build(options):
+        (Path(options[-1]) / "_static").mkdir(parents=True)
+        (Path(options[-1]) / "_static" / "webpack-macros.html").touch()
+        return 0
+
+    monkeypatch.setattr("build_site.collect_pages", lambda source, workspace: None)
+    monkeypatch.setattr("build_site.find_problems", lambda folder: ["a.html is broken"])
+    monkeypatch.setattr("build_site.build_main", pretend_to_build)
+    with pytest.raises(RuntimeError, match=r"the site is broken:\na\.html is broken"):
+        build_site("demo")
+    assert [path.name for path in (workspace / "build" / "site").iterdir()] == []
