@@ -42,7 +42,7 @@ $(FIGURES)/similarity_map.png: $(BUILD)/00_quickstart.ipynb
 $(FIGURES)/sample_map.png: $(BUILD)/01_dataset_construction.ipynb
 $(FIGURES)/training_curves.png: $(BUILD)/02_pretraining.ipynb
 $(FIGURES)/downstream_table.png $(FIGURES)/prediction_map.png: $(BUILD)/04_downstream_tasks.ipynb
-$(FIGURES)/biome_umap.png: $(BUILD)/06_biome_clustering.ipynb
+$(addprefix $(FIGURES)/,biome_umap.png cluster_scores.png umap_by_label.png biome_similarity.png umap_stability.png): $(BUILD)/06_biome_clustering.ipynb
 
 ALL_FIGURES := $(addprefix $(FIGURES)/,$(addsuffix .png,\
   similarity_map sample_map training_curves downstream_table prediction_map biome_umap))

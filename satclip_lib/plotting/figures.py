@@ -51,8 +51,28 @@ FIGURES = {
     ),
     "biome_umap": FigureEntry(
         "06_biome_clustering",
-        "UMAP of the embeddings of the same places by three encoders, and the map in the same "
+        "UMAP of the embeddings of the same places by several encoders, and the map in the same "
         "colours. Coordinates alone cluster too.",
+    ),
+    "cluster_scores": FigureEntry(
+        "06_biome_clustering",
+        "How well biomes cluster in each embedding and in its UMAP plane: vote of the 15 nearest "
+        "neighbours, silhouette, and k-means against biomes.",
+    ),
+    "umap_by_label": FigureEntry(
+        "06_biome_clustering",
+        "One UMAP plane by biome, climate, continent and elevation, beside the map in the same "
+        "colours.",
+    ),
+    "biome_similarity": FigureEntry(
+        "06_biome_clustering",
+        "Cosine similarity of the biomes' mean embeddings, centred, and the tree of average "
+        "linkage on it.",
+    ),
+    "umap_stability": FigureEntry(
+        "06_biome_clustering",
+        "UMAP planes of the same places over seeds and numbers of neighbours, with the share of "
+        "the embedding's 15 nearest neighbours that the plane keeps.",
     ),
 }
 
