@@ -1,14 +1,16 @@
 """Do classes cluster? Scores of an embedding, or of a plane, by classes it has never seen."""
 
 import numpy as np
-from jaxtyping import Float, Int64, Shaped
+from jaxtyping import Float, Float64, Int64, Shaped
 from sklearn.cluster import KMeans
 from sklearn.metrics import (
     adjusted_rand_score,
     normalized_mutual_info_score,
     silhouette_score,
 )
-from sklearn.neighbors import NearestNeighbors
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
+
+from satclip_lib.evaluation.splits import CONTINENTS, make_splits
 
 NUM_NEIGHBORS = 15
 SILHOUETTE_POINTS = 4000  # its time and memory grow with the square
@@ -30,6 +32,23 @@ def vote_of_neighbors(
     votes = np.zeros((len(points), len(names)), dtype=np.int64)
     np.add.at(votes, (np.arange(len(points))[:, None], index[nearest]), 1)
     return float((votes.argmax(axis=1) == index).mean())
+
+
+def vote_across_continents(
+    points: Float[np.ndarray, "num_points num_features"],
+    classes: Shaped[np.ndarray, " num_points"],
+    lonlat: Float64[np.ndarray, "num_points 2"],
+    *,
+    num_neighbors: int = NUM_NEIGHBORS,
+) -> float:
+    """As :func:`vote_of_neighbors`, but neighbours are taken from other continents only."""
+    is_right = []
+    for continent in CONTINENTS:
+        (split,) = make_splits(continent, lonlat)
+        probe = KNeighborsClassifier(num_neighbors)
+        probe.fit(points[split.train], classes[split.train])
+        is_right.append(probe.predict(points[split.test]) == classes[split.test])
+    return float(np.concatenate(is_right).mean())
 
 
 def score_clusters(

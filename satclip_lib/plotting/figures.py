@@ -39,6 +39,25 @@ FIGURES = {
         "Contrastive loss and retrieval accuracy per epoch, on the training patches and on "
         "blocks of the Earth that training never sees.",
     ),
+    "method_overview": FigureEntry(
+        "03_embedding_space",
+        "The method: an image tower and a location tower, and the cosines of six held-out images "
+        "with their six locations by the trained model.",
+    ),
+    "embedding_globes": FigureEntry(
+        "03_embedding_space",
+        "The first three principal components of the embeddings as red, green and blue, before "
+        "and after pretraining. Pale: sea and Antarctica, which pretraining never saw.",
+    ),
+    "component_globes": FigureEntry(
+        "03_embedding_space",
+        "The same three components, turned to be independent (ICA).",
+    ),
+    "similarity_places": FigureEntry(
+        "03_embedding_space",
+        "Where on Earth looks like here? Cosine similarity of all land but Antarctica with the "
+        "place at the star.",
+    ),
     "downstream_table": FigureEntry(
         "04_downstream_tasks",
         "Probes on frozen embeddings: R2 (regression) and accuracy (classification), best in "
