@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -103,11 +104,21 @@ def save_figure(
     workspace: Workspace,
     seed: int,
     data: pd.DataFrame | None = None,
+    numbers: Mapping[str, float] | None = None,
 ) -> None:
     """Save one of the figures of ``FIGURES`` in the profile's figure folder.
 
     Writes ``<id>.png`` (300 dpi), ``<id>.pdf``, ``<id>.json`` (caption, notebook, profile, seed,
-    hashes of patches and checkpoint, version) and, if given, ``<id>.csv`` with what is drawn.
+    numbers, hashes of patches and checkpoint, version) and, if given, ``<id>.csv`` with what is
+    drawn.
+
+    Args:
+        fig: what to save.
+        figure_id: its key in ``FIGURES``.
+        workspace: where to.
+        seed: of the notebook.
+        data: what is drawn.
+        numbers: what a reader should take away, for the contact sheet.
 
     Raises:
         ValueError: if the id is not in the table of figures.
@@ -129,6 +140,7 @@ def save_figure(
         "notebook": entry.notebook,
         "profile": workspace.profile,
         "seed": seed,
+        "numbers": {name: float(f"{value:.4g}") for name, value in (numbers or {}).items()},
         "patches": open_patches(workspace.patches).attrs["sha256"],
         "checkpoints": _hash_checkpoints(workspace.checkpoints),
         "satclip_lib": version("satclip-lib"),

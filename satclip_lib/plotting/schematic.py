@@ -12,7 +12,8 @@ from satclip_lib.plotting.maps import add_map
 from satclip_lib.plotting.style import PAGE_WIDTH_IN, styled
 
 IMAGE_COLOR, LOCATION_COLOR = "#cfe3f3", "#fbe0c3"
-WIDTH, HEIGHT = 100.0, 46.0  # of the drawing, in its own units
+WIDTH, BOTTOM, TOP = 100.0, 3.5, 46.5  # of the drawing, in its own units
+HEIGHT = TOP - BOTTOM
 
 
 @styled()
@@ -35,7 +36,7 @@ def plot_method_overview(
     """
     num_pairs = len(patches)
     fig = plt.figure(figsize=(PAGE_WIDTH_IN, PAGE_WIDTH_IN * HEIGHT / WIDTH), layout="none")
-    canvas = fig.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(0, HEIGHT))
+    canvas = fig.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(BOTTOM, TOP))
     canvas.set_axis_off()
 
     columns = -(-num_pairs // 2)
@@ -51,7 +52,7 @@ def plot_method_overview(
             bbox={"boxstyle": "square,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.8},
         )  # fmt: skip
     world = add_map(fig, fig.add_gridspec(1, 1)[0, 0])
-    world.set_position((2 / WIDTH, 5.5 / HEIGHT, 21 / WIDTH, 11 / HEIGHT))
+    world.set_position(_place(2, 5.5, 21, 11))
     for i, place in enumerate(lonlat):
         point = world.projection.transform_point(*place, ccrs.PlateCarree())
         world.annotate(
@@ -108,7 +109,12 @@ def plot_method_overview(
 
 
 def _add_axes(fig: Figure, x: float, y: float, width: float, height: float) -> Axes:
-    return fig.add_axes((x / WIDTH, y / HEIGHT, width / WIDTH, height / HEIGHT))
+    return fig.add_axes(_place(x, y, width, height))
+
+
+def _place(x: float, y: float, width: float, height: float) -> tuple[float, ...]:
+    """As shares of the figure."""
+    return x / WIDTH, (y - BOTTOM) / HEIGHT, width / WIDTH, height / HEIGHT
 
 
 def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:

@@ -48,7 +48,7 @@ CONTINENT_COLORS = {
 
 def styled():
     """The style sheet, as a decorator of plotting functions or in a ``with`` statement."""
-    return plt.style.context(str(files("satclip_lib.plotting").joinpath("satclip.mplstyle")))
+    return plt.style.context(str(files("satclip_lib.plotting").joinpath("style.mplstyle")))
 
 
 def shorten_biome(name: str) -> str:
