@@ -89,6 +89,7 @@ function show_card(index, x, y) {
   const card = find("card")
   card.style.display = index === null ? "none" : "block"
   if (index === null) return
+  card.dataset.index = index
   const [picture, heading, text] = card.children
   const side = 96
   picture.style.backgroundSize = `${sprite_columns * side}px auto`

@@ -19,11 +19,13 @@ from bokeh.document import Document
 from bokeh.embed import file_html
 from bokeh.models import (
     BooleanFilter,
+    BoxSelectTool,
     CDSView,
     ColumnDataSource,
     CustomJS,
     GlyphRenderer,
     HoverTool,
+    LassoSelectTool,
     LinearColorMapper,
     Scatter,
 )
@@ -40,7 +42,7 @@ from satclip_lib.plotting.maps import use_natural_earth
 
 SPRITE_COLUMNS = 200  # patches in a row of the sheet of thumbnails
 JPEG_QUALITY = 90
-TOOLS = "lasso_select,box_select,pan,wheel_zoom,tap,reset"
+TOOLS = "pan,wheel_zoom,tap,reset"
 
 
 def save_atlas(
@@ -126,7 +128,7 @@ def make_sprite(patches: UInt8[np.ndarray, "num_points 3 size size"]) -> str:
     sheet = sheet.reshape(num_rows, SPRITE_COLUMNS, bands, size, size).transpose(0, 3, 1, 4, 2)
     image = Image.fromarray(sheet.reshape(num_rows * size, SPRITE_COLUMNS * size, bands))
     buffer = io.BytesIO()
-    image.save(buffer, format="jpeg", quality=JPEG_QUALITY, subsampling=0, optimize=True)
+    image.save(buffer, format="jpeg", quality=JPEG_QUALITY, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
@@ -144,13 +146,15 @@ def _make_document(source: ColumnDataSource, layers: Sequence[Layer]) -> Documen
         panel = figure(
             name=name,
             tools=TOOLS,
-            active_drag="lasso_select",
             active_scroll="wheel_zoom",
             match_aspect=True,
             sizing_mode="stretch_both",
             output_backend="webgl",
             toolbar_location="above",
         )
+        lasso = LassoSelectTool(continuous=False)  # selects when it is closed, and so stays smooth
+        panel.add_tools(lasso, BoxSelectTool(continuous=False))
+        panel.toolbar.active_drag = lasso
         panel.toolbar.logo = None
         panel.axis.visible = panel.grid.visible = False
         panel.outline_line_color = "#bbbbbb"

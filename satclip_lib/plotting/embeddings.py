@@ -98,7 +98,7 @@ def plot_umap_and_map(
         lonlat: ``(num_points, 2)`` degrees.
         classes: one class per point.
         colors: colour of each class; classes that do not occur are left out of the legend.
-        subtitle: number of points and UMAP's parameters, printed below the planes.
+        subtitle: number of points and UMAP's parameters, printed between planes and map.
         seed: of the drawing order, so that no class hides another.
     """
     colors = {name: color for name, color in colors.items() if name in set(classes)}
@@ -112,8 +112,8 @@ def plot_umap_and_map(
         ax.scatter(*plane[order].T, c=point_colors, s=1.0, linewidths=0, rasterized=True)
         ax.set_aspect("equal", adjustable="datalim")
         ax.spines[["top", "right"]].set_visible(True)
-        ax.set_xlabel(subtitle if column == len(planes) // 2 else " ")
     ax = add_map(fig, grid[1, :])
+    ax.set_title(subtitle, loc="center", weight="normal")
     plot_classes(ax, lonlat, classes, colors=colors, size=1.3, seed=seed)
     handles = [
         Line2D([], [], ls="", marker="o", ms=4.5, color=color, label=name)
@@ -177,7 +177,7 @@ def plot_planes(
     colors = layer.to_rgb()[order]
     fig, axes = plt.subplots(
         len(rows), len(columns), squeeze=False,
-        figsize=(PAGE_WIDTH_IN, PAGE_WIDTH_IN / len(columns) * len(rows)),
+        figsize=(PAGE_WIDTH_IN, 0.8 + PAGE_WIDTH_IN / len(columns) * len(rows)),
     )  # fmt: skip
     for (row, column), plane in planes.items():
         ax = axes[rows.index(row), columns.index(column)]

@@ -32,8 +32,8 @@ FIGURES = {
     ),
     "sample_map": FigureEntry(
         "01_dataset_construction",
-        "Where the patches lie, uniform per land area (Equal Earth projection), with the "
-        "10-degree blocks held out for validation, and twelve of the patches.",
+        "Where the patches lie, uniform per land area (Equal Earth projection), by biome, with the "
+        "10-degree blocks held out for validation, and examples of each biome.",
     ),
     "training_curves": FigureEntry(
         "02_pretraining",

@@ -1,5 +1,6 @@
 """Layers: ways to colour the same points, by class or by value, on paper and in the atlas."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,9 +10,13 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex, to_rgb
 from scipy.spatial import cKDTree
 
+from satclip_lib.data.labels import lookup_climate_zones, lookup_ecoregions
 from satclip_lib.data.locations import EARTH_RADIUS_KM, lonlat_to_unit_vectors
+from satclip_lib.data.registry import FileUnavailableError
 from satclip_lib.evaluation.tasks import TaskData
-from satclip_lib.plotting.style import BIOME_COLORS
+from satclip_lib.plotting.style import BIOME_COLORS, CLIMATE_COLORS, shorten_biome
+
+logger = logging.getLogger(__name__)
 
 NO_VALUE_COLOR = "#d0d0d0"
 NEAR_KM, SAME_PLACE_KM = 100.0, 1.0
@@ -81,6 +86,26 @@ def make_class_layer(
     index = {name: float(i) for i, name in enumerate(names)}
     values = np.array([index.get(name, np.nan) for name in classes])
     return Layer(title, values, names=names, colors=tuple(to_hex(colors[name]) for name in names))
+
+
+def make_climate_layer(lonlat: Float64[np.ndarray, "num_points 2"]) -> Layer:
+    """Colour points by the main groups of the Köppen-Geiger system; needs no download."""
+    group_of_letter = {group[0]: group for group in CLIMATE_COLORS}
+    zones = lookup_climate_zones(lonlat)
+    groups = [group_of_letter[zone[0]] if zone else "" for zone in zones]
+    return make_class_layer("Climate", groups, colors=CLIMATE_COLORS)
+
+
+def make_biome_layer(lonlat: Float64[np.ndarray, "num_points 2"]) -> Layer:
+    """Colour points by biome, or by climate where the file of biomes cannot be had."""
+    try:
+        biomes = lookup_ecoregions(lonlat)["biome"]
+    except FileUnavailableError as error:
+        logger.warning("climate instead of biomes: %s", error)
+        return make_climate_layer(lonlat)
+    names = [shorten_biome(name) if name else "" for name in biomes]
+    colors = {shorten_biome(name): color for name, color in BIOME_COLORS.items()}
+    return make_class_layer("Biome", names, colors=colors)
 
 
 def make_task_layer(data: TaskData, lonlat: Float64[np.ndarray, "num_points 2"]) -> Layer:
