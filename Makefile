@@ -1,6 +1,7 @@
 # Two commands do all set-up: `make figures` and `make test`. `make` alone prints this help.
 PROFILE ?= demo
 PYTHON ?= python3
+JOBS ?= 2
 VENV := .venv
 BUILD := build/$(PROFILE)
 FIGURES := $(if $(filter demo,$(PROFILE)),figures,figures/$(PROFILE))
@@ -13,7 +14,7 @@ export OMP_WAIT_POLICY := PASSIVE
 
 help:  ## print this help
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
-	@echo "Options: PROFILE=smoke|demo|paper (now $(PROFILE)), SATCLIP_DATA_MIRROR=folder, SATCLIP_OFFLINE=1"
+	@echo "Options: PROFILE=smoke|demo|paper (now $(PROFILE)), SATCLIP_DATA_MIRROR=folder, SATCLIP_OFFLINE=1, JOBS=2"
 
 # --- set-up -------------------------------------------------------------------------------------
 $(READY): requirements.txt requirements.lock pyproject.toml
@@ -23,35 +24,40 @@ $(READY): requirements.txt requirements.lock pyproject.toml
 	touch $@
 
 # --- notebooks: each is rerun when it, its parameters, its code or what it reads has changed -----
-method := $(wildcard satclip_lib/*.py satclip_lib/image_encoder/*.py)
-plotting := $(wildcard satclip_lib/plotting/*.py)
-profiles := notebooks/profiles/$(PROFILE).yaml
-run = $(VENV)/bin/python -m satclip_lib.notebooks $* --profile $(PROFILE)
+notebooks := $(wildcard notebooks/*.ipynb)
+executed := $(notebooks:notebooks/%=$(BUILD)/%)
+after_pretraining := $(filter-out %/01_dataset_construction.ipynb %/02_pretraining.ipynb,$(executed))
+checkpoints := $(wildcard data/$(PROFILE)/checkpoints/rcf-*/model.safetensors)
 
-$(BUILD)/%.ipynb: notebooks/%.ipynb $(profiles) $(plotting) | $(READY)
-	$(run)
+$(BUILD)/%.ipynb: notebooks/%.ipynb notebooks/profiles/$(PROFILE).yaml | $(READY)
+	@$(VENV)/bin/python -m satclip_lib.notebooks $* --profile $(PROFILE)
 
-$(BUILD)/00_quickstart.ipynb: $(BUILD)/02_pretraining.ipynb
-$(BUILD)/01_dataset_construction.ipynb: $(wildcard satclip_lib/data/*.py)
-$(BUILD)/02_pretraining.ipynb: $(BUILD)/01_dataset_construction.ipynb $(method) $(wildcard satclip_lib/training/*.py)
-$(BUILD)/04_downstream_tasks.ipynb: $(BUILD)/02_pretraining.ipynb $(wildcard satclip_lib/evaluation/*.py)
-$(BUILD)/06_biome_clustering.ipynb: $(BUILD)/02_pretraining.ipynb $(wildcard satclip_lib/evaluation/*.py)
+# What a notebook imports, and which figures it makes, is read from the notebook: target:source.
+edges := $(shell $(PYTHON) satclip_lib/sources.py $(BUILD) $(FIGURES))
+$(foreach edge,$(edges),$(eval $(subst :,: ,$(edge))))
+FORCE:
 
-# --- figures: made by the notebook on the right; one that was deleted is made again --------------
-$(FIGURES)/similarity_map.png: $(BUILD)/00_quickstart.ipynb
-$(FIGURES)/sample_map.png: $(BUILD)/01_dataset_construction.ipynb
-$(FIGURES)/training_curves.png: $(BUILD)/02_pretraining.ipynb
-$(FIGURES)/downstream_table.png $(FIGURES)/prediction_map.png: $(BUILD)/04_downstream_tasks.ipynb
-$(FIGURES)/biome_umap.png: $(BUILD)/06_biome_clustering.ipynb
+$(BUILD)/02_pretraining.ipynb: $(BUILD)/01_dataset_construction.ipynb
+$(after_pretraining): $(checkpoints) | $(BUILD)/02_pretraining.ipynb
+$(after_pretraining): private export OMP_NUM_THREADS := 1
+$(checkpoints): $(BUILD)/02_pretraining.ipynb ;
 
-ALL_FIGURES := $(addprefix $(FIGURES)/,$(addsuffix .png,\
-  similarity_map sample_map training_curves downstream_table prediction_map biome_umap))
+# --- figures: made by their notebooks, one that was deleted is made again ------------------------
+ALL_FIGURES := $(sort $(filter %.png %.html,$(subst :, ,$(edges))))
+ALL_FIGURES := $(filter $(FIGURES)/%,$(ALL_FIGURES))
 
 $(ALL_FIGURES):
-	@test -f $@ || { rm -f $(firstword $^) && $(MAKE) --no-print-directory $(firstword $^); }
-	@touch $@
+	@touch -c $@
 
-figures: $(ALL_FIGURES)  ## make every figure from real imagery (set-up included)
+$(FIGURES)/index.html: $(ALL_FIGURES) satclip_lib/plotting/contact_sheet.py
+	@$(VENV)/bin/python -m satclip_lib.plotting.contact_sheet --profile $(PROFILE)
+
+# `make -j4 figures` runs up to four notebooks side by side; without -j it is JOBS.
+todo = $(MAKE) --dry-run $(FIGURES)/index.html | sed -n 's/.*satclip_lib.notebooks \([^ ]*\).*/\1/p'
+figures: $(READY)  ## make every figure from real imagery (set-up included)
+	@SATCLIP_STAGE="$$(date +%s) $$($(todo) | tr '\n' ' ')" \
+	$(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(JOBS)) $(FIGURES)/index.html
+	@echo "All figures on one page: $(FIGURES)/index.html"
 
 data: $(BUILD)/01_dataset_construction.ipynb  ## make the patch store only
 
@@ -90,4 +96,4 @@ lock: $(READY)  ## rewrite requirements.lock from what is installed now
 	mv requirements.lock.new requirements.lock
 
 clean:  ## delete executed notebooks and figures, never data or checkpoints
-	rm -rf $(BUILD) $(ALL_FIGURES) $(ALL_FIGURES:.png=.pdf) $(ALL_FIGURES:.png=.json) $(ALL_FIGURES:.png=.csv)
+	rm -rf $(BUILD) $(FIGURES)/index.html $(foreach kind,png pdf json csv,$(ALL_FIGURES:.png=.$(kind)))

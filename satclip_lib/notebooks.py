@@ -5,7 +5,9 @@
 """
 
 import argparse
+import logging
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ import papermill
 import yaml
 
 from satclip_lib.files import Workspace, write_atomically
+from satclip_lib.sources import list_figures, read_code
+
+logger = logging.getLogger("satclip_lib.notebooks")  # also when this module is run
 
 NOTEBOOKS_FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 
@@ -60,6 +65,7 @@ def run_notebook(notebook: str, *, profile: str = "demo") -> Path:
     """Execute one notebook; its executed copy appears only if every cell ran.
 
     A notebook that fails leaves what it had done in ``build/<profile>/<notebook>.failed.ipynb``.
+    Start, end and every figure are logged, see :class:`Stage`.
 
     Returns:
         Path of the executed notebook.
@@ -72,6 +78,8 @@ def run_notebook(notebook: str, *, profile: str = "demo") -> Path:
     parameters = {"profile": profile} | load_profile(profile).get(notebook, {})
     target = Workspace(profile).build / f"{notebook}.ipynb"
     failed = target.with_suffix(".failed.ipynb")
+    stage = Stage(notebook, profile=profile)
+    stage.log("started")
     with write_atomically(target) as scratch:
         try:
             papermill.execute_notebook(
@@ -80,13 +88,58 @@ def run_notebook(notebook: str, *, profile: str = "demo") -> Path:
                 parameters,
                 kernel_name="python3",
                 cwd=NOTEBOOKS_FOLDER,
-                progress_bar={"desc": notebook},
+                progress_bar=False,
+                on_cell_executed=stage.log_figures,
+                extra_arguments=["--log-level=50"],  # of the kernel, which chats otherwise
             )
         except papermill.PapermillExecutionError:
             os.replace(scratch, failed)
+            stage.log(f"failed, see {failed}")
             raise
     failed.unlink(missing_ok=True)
+    # Dated when it started, so that what is edited meanwhile is newer, and so is what it made.
+    os.utime(target, (stage.own_start, stage.own_start))
+    stage.log(f"done in {time.time() - stage.own_start:.0f} s")
     return target
+
+
+class Stage:
+    """Progress of several notebooks that run one after another or side by side.
+
+    ``SATCLIP_STAGE``, which ``make figures`` sets, holds when they started (seconds since 1970)
+    and which notebooks they are; without it the notebook is on its own.
+
+    Args:
+        notebook: the one whose progress is logged.
+        profile: of the run.
+    """
+
+    def __init__(self, notebook: str, *, profile: str):
+        self.notebook, self.figures = notebook, Workspace(profile).figures
+        self.own_start = time.time()
+        start, *notebooks = os.environ.get("SATCLIP_STAGE", "").split() or [self.own_start]
+        self.start = float(start)
+        self.planned = [
+            name
+            for other in dict.fromkeys([*notebooks, notebook])
+            for name in list_figures(read_code(NOTEBOOKS_FOLDER / f"{other}.ipynb"))
+        ]
+
+    def log(self, message: str) -> None:
+        """Log a message with the time since the first notebook started."""
+        minutes, seconds = divmod(int(time.time() - self.start), 60)
+        logger.info("%3d:%02d  %-25s %s", minutes, seconds, self.notebook, message)
+
+    def log_figures(self, cell: dict, **_) -> None:
+        """Log the figures that a cell, which has just been executed, was there to make."""
+        if cell["cell_type"] == "code":
+            for name in list_figures(cell["source"]):
+                self.log(f"figure {self._count_made()} of {len(self.planned)}: {name}")
+
+    def _count_made(self) -> int:
+        """Figures of all notebooks that have been written since the first one started."""
+        files = [self.figures / name for name in self.planned]
+        return sum(file.is_file() and file.stat().st_mtime >= int(self.start) for file in files)
 
 
 def main() -> None:
@@ -95,6 +148,8 @@ def main() -> None:
     parser.add_argument("notebook", help="for example 02_pretraining")
     parser.add_argument("--profile", default="demo", help=f"one of {list_profiles()}")
     arguments = parser.parse_args()
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("satclip_lib").setLevel(logging.INFO)
     os.environ["SATCLIP_PROGRESS"] = "0"  # in the kernel: executed copies need no bars
     run_notebook(arguments.notebook, profile=arguments.profile)
 

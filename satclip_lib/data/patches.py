@@ -193,6 +193,19 @@ def load_images(dataset: xr.Dataset, index=slice(None)) -> Float32[Tensor, "batc
     return torch.from_numpy(images)
 
 
+def load_true_color(
+    dataset: xr.Dataset, index=slice(None)
+) -> Float32[Tensor, "batch 3 size size"]:
+    """Patches ``index`` as people see them: red, green and blue from 0 to 1.
+
+    Those of Sentinel-2 are brightened threefold, since land reflects little.
+    """
+    images, names = load_images(dataset, index), list(dataset.band.values)
+    if "B04" in names:
+        images = 3 * images[:, [names.index(name) for name in ("B04", "B03", "B02")]]
+    return images[:, :3].clip(0, 1)
+
+
 def get_lonlat(dataset: xr.Dataset) -> Float64[np.ndarray, "num_patches 2"]:
     """Longitude and latitude of every patch, degrees."""
     return np.stack([dataset.lon.values, dataset.lat.values], axis=1)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -31,13 +32,32 @@ FIGURES = {
     ),
     "sample_map": FigureEntry(
         "01_dataset_construction",
-        "Where the patches lie, uniform per land area (Equal Earth projection), with the "
-        "10-degree blocks held out for validation, and twelve of the patches.",
+        "Where the patches lie, uniform per land area (Equal Earth projection), by biome, with the "
+        "10-degree blocks held out for validation, and examples of each biome.",
     ),
     "training_curves": FigureEntry(
         "02_pretraining",
         "Contrastive loss and retrieval accuracy per epoch, on the training patches and on "
         "blocks of the Earth that training never sees.",
+    ),
+    "method_overview": FigureEntry(
+        "03_embedding_space",
+        "The method: an image tower and a location tower, and the cosines of six held-out images "
+        "with their six locations by the trained model.",
+    ),
+    "embedding_globes": FigureEntry(
+        "03_embedding_space",
+        "The first three principal components of the embeddings as red, green and blue, before "
+        "and after pretraining. Pale: sea and Antarctica, which pretraining never saw.",
+    ),
+    "component_globes": FigureEntry(
+        "03_embedding_space",
+        "The same three components, turned to be independent (ICA).",
+    ),
+    "similarity_places": FigureEntry(
+        "03_embedding_space",
+        "Where on Earth looks like here? Cosine similarity of all land but Antarctica with the "
+        "place at the star.",
     ),
     "downstream_table": FigureEntry(
         "04_downstream_tasks",
@@ -51,8 +71,28 @@ FIGURES = {
     ),
     "biome_umap": FigureEntry(
         "06_biome_clustering",
-        "UMAP of the embeddings of the same places by three encoders, and the map in the same "
+        "UMAP of the embeddings of the same places by several encoders, and the map in the same "
         "colours. Coordinates alone cluster too.",
+    ),
+    "cluster_scores": FigureEntry(
+        "06_biome_clustering",
+        "How well biomes cluster in each embedding and in its UMAP plane: vote of the 15 nearest "
+        "neighbours, silhouette, and k-means against biomes.",
+    ),
+    "umap_by_label": FigureEntry(
+        "06_biome_clustering",
+        "One UMAP plane by biome, climate, continent and elevation, beside the map in the same "
+        "colours.",
+    ),
+    "biome_similarity": FigureEntry(
+        "06_biome_clustering",
+        "Cosine similarity of the biomes' mean embeddings, centred, and the tree of average "
+        "linkage on it.",
+    ),
+    "umap_stability": FigureEntry(
+        "06_biome_clustering",
+        "UMAP planes of the same places over seeds and numbers of neighbours, with the share of "
+        "the embedding's 15 nearest neighbours that the plane keeps.",
     ),
 }
 
@@ -64,11 +104,21 @@ def save_figure(
     workspace: Workspace,
     seed: int,
     data: pd.DataFrame | None = None,
+    numbers: Mapping[str, float] | None = None,
 ) -> None:
     """Save one of the figures of ``FIGURES`` in the profile's figure folder.
 
     Writes ``<id>.png`` (300 dpi), ``<id>.pdf``, ``<id>.json`` (caption, notebook, profile, seed,
-    hashes of patches and checkpoint, version) and, if given, ``<id>.csv`` with what is drawn.
+    numbers, hashes of patches and checkpoint, version) and, if given, ``<id>.csv`` with what is
+    drawn.
+
+    Args:
+        fig: what to save.
+        figure_id: its key in ``FIGURES``.
+        workspace: where to.
+        seed: of the notebook.
+        data: what is drawn.
+        numbers: what a reader should take away, for the contact sheet.
 
     Raises:
         ValueError: if the id is not in the table of figures.
@@ -90,6 +140,7 @@ def save_figure(
         "notebook": entry.notebook,
         "profile": workspace.profile,
         "seed": seed,
+        "numbers": {name: float(f"{value:.4g}") for name, value in (numbers or {}).items()},
         "patches": open_patches(workspace.patches).attrs["sha256"],
         "checkpoints": _hash_checkpoints(workspace.checkpoints),
         "satclip_lib": version("satclip-lib"),

@@ -124,7 +124,7 @@ def plot_points(
     _check_points(lonlat, values=values)
     order = np.random.default_rng(seed).permutation(len(lonlat))
     order = order[np.isfinite(values[order])]
-    points = _scatter(
+    points = draw_points(
         ax, lonlat[order], size=size, c=values[order], cmap=cmap, norm=norm, vmin=vmin, vmax=vmax
     )
     if label is not None:
@@ -168,7 +168,7 @@ def plot_classes(
     if unknown := set(classes) - set(colors):
         raise ValueError(f"colors lacks the classes {sorted(map(str, unknown))}")
     order = np.random.default_rng(seed).permutation(len(lonlat))
-    points = _scatter(ax, lonlat[order], size=size, color=[colors[classes[i]] for i in order])
+    points = draw_points(ax, lonlat[order], size=size, color=[colors[classes[i]] for i in order])
     if legend_columns:
         handles = [
             Line2D([], [], linestyle="", marker="o", markersize=4, color=color, label=str(name))
@@ -184,6 +184,28 @@ def plot_classes(
             columnspacing=1.0,
         )
     return points
+
+
+def draw_points(
+    ax: GeoAxes, lonlat: Float[np.ndarray, "num_points 2"], *, size: float, **colouring
+) -> PathCollection:
+    """Draw points in the given order, between land and shores; pixels in PDF and SVG.
+
+    Args:
+        ax: Map from ``add_map``.
+        lonlat: Longitude, latitude in degrees.
+        size: Diameter of a point in typographic points (1/72 inch).
+        colouring: ``color``, or ``c`` and ``cmap`` and so on, of ``ax.scatter``.
+    """
+    return ax.scatter(
+        *lonlat.T,
+        s=size**2,
+        linewidths=0,
+        rasterized=True,
+        zorder=POINTS_ZORDER,
+        transform=ccrs.PlateCarree(),
+        **colouring,
+    )
 
 
 def _make_projection(name: str, central_lonlat: tuple[float, float]) -> ccrs.Projection:
@@ -215,15 +237,3 @@ def _check_points(lonlat: np.ndarray, **per_point: np.ndarray | list) -> None:
                 f"{name} must have one entry for each of the {len(lonlat)} points of lonlat, "
                 f"got shape {np.shape(values)}"
             )
-
-
-def _scatter(ax: GeoAxes, lonlat: np.ndarray, *, size: float, **colouring) -> PathCollection:
-    return ax.scatter(
-        *lonlat.T,
-        s=size**2,
-        linewidths=0,
-        rasterized=True,
-        zorder=POINTS_ZORDER,
-        transform=ccrs.PlateCarree(),
-        **colouring,
-    )

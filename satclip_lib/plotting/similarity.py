@@ -1,5 +1,7 @@
 """How much the embedding of one place is like those of all others, on the map."""
 
+from collections.abc import Mapping
+
 import cartopy.crs as ccrs
 import matplotlib.pyplot as plt
 import numpy as np
@@ -62,4 +64,42 @@ def plot_similarity_map(
             path_effects=[withStroke(linewidth=1.6, foreground="white")],
             zorder=6,
         )
+    return fig
+
+
+@styled()
+def plot_similarity_maps(
+    lonlat: Float[np.ndarray, "num_points 2"],
+    similarities: Mapping[tuple[str, str], Float[np.ndarray, " num_points"]],
+    *,
+    places: Mapping[str, tuple[float, float]],
+    seed: int = 0,
+) -> Figure:
+    """Where on Earth looks like here? One row per place, one column per encoder.
+
+    Args:
+        lonlat: ``(num_points, 2)`` degrees.
+        similarities: cosine by (place, encoder), -1 to 1, one per point.
+        places: longitude and latitude in degrees of each place, marked with a star.
+        seed: of the drawing order.
+    """
+    rows, columns = (list(dict.fromkeys(names)) for names in zip(*similarities, strict=True))
+    fig = plt.figure(figsize=(PAGE_WIDTH_IN, 0.7 + 3.3 / len(columns) * len(rows)))
+    grid = fig.add_gridspec(len(rows), len(columns))
+    axes = []
+    for (place, encoder), similarity in similarities.items():
+        row, column = rows.index(place), columns.index(encoder)
+        ax = add_map(fig, grid[row, column])
+        norm = CenteredNorm(halfrange=1.0)
+        points = plot_points(
+            ax, lonlat, similarity, cmap="RdBu_r", norm=norm, size=2.2 / len(columns), seed=seed
+        )
+        ax.plot(*places[place], transform=ccrs.PlateCarree(), zorder=5, **STAR)
+        ax.set_title(f"{place}, {encoder}")
+        axes.append(ax)
+    bar = fig.colorbar(
+        points, ax=axes, orientation="horizontal", shrink=0.5, aspect=50, pad=0.02,
+        label="cosine similarity with the place at the star",
+    )  # fmt: skip
+    bar.outline.set_linewidth(0.35)
     return fig

@@ -35,10 +35,20 @@ CLIMATE_COLORS = {
     "E polar": "#73d6f5",
 }
 
+CONTINENT_COLORS = {
+    "Africa": "#e8a13c",
+    "Asia": "#c33d3e",
+    "Europe": "#1b4d8b",
+    "North America": "#57b36a",
+    "Oceania": "#d58fd0",
+    "South America": "#106b2c",
+    "Antarctica": "#73d6f5",
+}
+
 
 def styled():
     """The style sheet, as a decorator of plotting functions or in a ``with`` statement."""
-    return plt.style.context(str(files("satclip_lib.plotting").joinpath("satclip.mplstyle")))
+    return plt.style.context(str(files("satclip_lib.plotting").joinpath("style.mplstyle")))
 
 
 def shorten_biome(name: str) -> str:

@@ -1,61 +1,66 @@
 """Figures of the pretraining data and of the pretraining itself."""
 
-import string
-
+import cartopy.crs as ccrs
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import shapely
+import torch.nn.functional as F
 import xarray as xr
+from cartopy.mpl.geoaxes import GeoAxes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from satclip_lib.data.patches import get_lonlat, load_images
-from satclip_lib.plotting.maps import add_map, plot_classes
+from satclip_lib.data.patches import get_lonlat, load_true_color
+from satclip_lib.plotting.layers import Layer
+from satclip_lib.plotting.maps import LINES_ZORDER, add_map, draw_points
 from satclip_lib.plotting.style import PAGE_WIDTH_IN, styled
 
 SPLIT_COLORS = {"training": "#0072B2", "validation": "#D55E00"}
 
 
 @styled()
-def plot_sample_map(dataset: xr.Dataset, *, num_examples: int = 12, seed: int = 0) -> Figure:
-    """Map of the patches by split, over a row of example patches whose letters are on the map.
+def plot_sample_map(
+    dataset: xr.Dataset,
+    layer: Layer,
+    *,
+    num_examples: int = 5,
+    seed: int = 0,
+) -> Figure:
+    """Map of the patches by class, the held-out blocks framed, and examples of each class.
 
     Args:
-        dataset: a patch store; shown are its first three bands, or red, green and blue of
-            Sentinel-2, brightened.
-        num_examples: how many patches to show, at most 26.
+        dataset: a patch store; shown in true colour.
+        layer: class of each patch, say its biome.
+        num_examples: how many patches of each class to show; rarer classes are left out.
         seed: of the choice of examples and of the drawing order.
     """
-    lonlat = get_lonlat(dataset)
-    split = np.where(dataset.split.values == "val", "validation", "training")
-    fig = plt.figure(figsize=(PAGE_WIDTH_IN, 4.6))
-    grid = fig.add_gridspec(2, num_examples, height_ratios=(5.2, 1))
-    ax = add_map(fig, grid[0, :])
-    plot_classes(ax, lonlat, split, colors=SPLIT_COLORS, size=0.8, legend_columns=2, seed=seed)
-    names = list(dataset.band.values)
-    is_sentinel2 = "B04" in names
-    bands = [names.index(name) for name in ("B04", "B03", "B02")] if is_sentinel2 else [0, 1, 2]
-    gain = 3.0 if is_sentinel2 else 1.0  # land reflects little
-    # Examples from all over the world: one from each of equally many slices by longitude.
+    lonlat, known = get_lonlat(dataset), np.isfinite(layer.values)
+    shown = [i for i in range(len(layer.names)) if (layer.values == i).sum() >= num_examples]
+    num_rows = max(1, -(-len(shown) // 2))
+    fig = plt.figure(figsize=(PAGE_WIDTH_IN, 3.6 + 0.36 * num_rows))
+    grid = fig.add_gridspec(2, 1, height_ratios=(3.4, 0.36 * num_rows))
+    ax = add_map(fig, grid[0])
+    order = np.random.default_rng(seed).permutation(np.flatnonzero(known))
+    draw_points(ax, lonlat[order], size=0.9, color=layer.to_rgb()[order])
+    _draw_blocks(ax, lonlat[dataset.split.values == "val"])
+    handle = Patch(facecolor="none", edgecolor="black", linewidth=0.6, label="held out, 10°")
+    ax.legend(handles=[handle], loc="lower left", bbox_to_anchor=(-0.02, 0))
+
+    cells = grid[1].subgridspec(num_rows, 2, wspace=0.05)
     rng = np.random.default_rng(seed)
-    by_longitude = np.argsort(lonlat[:, 0])
-    chosen = [rng.choice(part) for part in np.array_split(by_longitude, num_examples)]
-    for letter, column, index in zip(string.ascii_lowercase, range(num_examples), chosen):  # noqa: B905
-        ax.annotate(
-            letter,
-            lonlat[index],
-            xycoords=_data_coordinates(ax),
-            fontsize=7,
-            ha="center",
-            va="center",
-            bbox={"boxstyle": "circle,pad=0.15", "fc": "white", "ec": "black", "lw": 0.5},
-            zorder=5,
-        )
-        panel = fig.add_subplot(grid[1, column])
-        pixels = gain * load_images(dataset, slice(index, index + 1))[0, bands]  # (3, y, x)
-        panel.imshow(pixels.permute(1, 2, 0).clip(0, 1).numpy(), interpolation="nearest")
-        panel.set_title(letter, loc="center", pad=2)
+    for i, kind in enumerate(shown):
+        panel = fig.add_subplot(cells[i % num_rows, i // num_rows])
+        chosen = rng.choice(np.flatnonzero(layer.values == kind), num_examples, replace=False)
+        pixels = load_true_color(dataset, np.sort(chosen))  # (num_examples, 3, y, x)
+        strip = F.pad(pixels, (0, 1), value=1.0).permute(2, 0, 3, 1).flatten(1, 2)
+        panel.imshow(strip.numpy(), interpolation="nearest")
+        panel.set_anchor("W")
         panel.set_axis_off()
+        on_right = {"transform": panel.transAxes, "clip_on": False}
+        panel.plot(1.06, 0.5, "o", ms=5, color=layer.colors[kind], **on_right)
+        panel.text(1.11, 0.5, layer.names[kind], va="center", fontsize=7, **on_right)
     return fig
 
 
@@ -92,7 +97,11 @@ def plot_training_curves(curve: pd.DataFrame, *, num_candidates: int) -> Figure:
     return fig
 
 
-def _data_coordinates(ax):
-    import cartopy.crs as ccrs
-
-    return ccrs.PlateCarree()._as_mpl_transform(ax)
+def _draw_blocks(ax: GeoAxes, lonlat: np.ndarray) -> None:
+    """Frames of the 10-degree blocks that hold these points."""
+    for west, south in np.unique(np.floor(lonlat / 10) * 10, axis=0):
+        frame = shapely.segmentize(shapely.box(west, south, west + 10, south + 10), 1.0)
+        ax.add_geometries(
+            [frame], crs=ccrs.PlateCarree(), facecolor="none", edgecolor="black", linewidth=0.6,
+            zorder=LINES_ZORDER,
+        )  # fmt: skip

@@ -1,0 +1,132 @@
+"""Layers: ways to colour the same points, by class or by value, on paper and in the atlas."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float64
+from matplotlib import colormaps
+from matplotlib.colors import to_hex, to_rgb
+from scipy.spatial import cKDTree
+
+from satclip_lib.data.labels import lookup_climate_zones, lookup_ecoregions
+from satclip_lib.data.locations import EARTH_RADIUS_KM, lonlat_to_unit_vectors
+from satclip_lib.data.registry import FileUnavailableError
+from satclip_lib.evaluation.tasks import TaskData
+from satclip_lib.plotting.style import BIOME_COLORS, CLIMATE_COLORS, shorten_biome
+
+logger = logging.getLogger(__name__)
+
+NO_VALUE_COLOR = "#d0d0d0"
+NEAR_KM, SAME_PLACE_KM = 100.0, 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One way to colour points: by class where ``names`` are given, else by value.
+
+    Attributes:
+        title: what is shown.
+        values: one per point, NaN where nothing is known: index into ``names``, or a quantity.
+        units: of a quantity.
+        names: of the classes, as in the legend.
+        colors: hexadecimal RGB: one per class, or from the lowest to the highest value.
+    """
+
+    title: str
+    values: Float[np.ndarray, " num_points"]
+    units: str = ""
+    names: tuple[str, ...] = ()
+    colors: tuple[str, ...] = tuple(to_hex(color) for color in colormaps["viridis"](range(256)))
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """What the first and last colour begin and end at; a hundredth at each end is beyond."""
+        if self.names:
+            return -0.5, len(self.names) - 0.5
+        known = self.values[np.isfinite(self.values)]
+        low, high = np.quantile(known, [0.01, 0.99]) if len(known) else (0.0, 1.0)
+        return float(low), float(high)
+
+    @property
+    def label(self) -> str:
+        """Title with units."""
+        return f"{self.title} ({self.units})" if self.units else self.title
+
+    def to_rgb(self) -> Float64[np.ndarray, "num_points 3"]:
+        """The colour of each point."""
+        low, high = self.limits
+        share = np.nan_to_num((self.values - low) / max(high - low, 1e-12))
+        index = np.clip(share * len(self.colors), 0, len(self.colors) - 1).astype(int)
+        rgb = np.array([to_rgb(color) for color in self.colors])[index]
+        rgb[~np.isfinite(self.values)] = to_rgb(NO_VALUE_COLOR)
+        return rgb
+
+
+def make_class_layer(
+    title: str, classes: Sequence[str], *, colors: Mapping[str, str] | None = None
+) -> Layer:
+    """Colour points by class.
+
+    Args:
+        title: what is shown.
+        classes: one per point; empty where it is not known.
+        colors: colour of each class; classes that are not in it count as unknown, and the legend
+            has those that occur, in this order. None takes turns through fourteen colours, most
+            frequent class first.
+    """
+    if colors is None:
+        names, counts = np.unique([name for name in classes if name], return_counts=True)
+        turns = list(BIOME_COLORS.values())
+        order = np.argsort(-counts, kind="stable")
+        colors = {str(names[i]): turns[rank % len(turns)] for rank, i in enumerate(order)}
+    occurring = set(classes)
+    names = tuple(name for name in colors if name in occurring)
+    index = {name: float(i) for i, name in enumerate(names)}
+    values = np.array([index.get(name, np.nan) for name in classes])
+    return Layer(title, values, names=names, colors=tuple(to_hex(colors[name]) for name in names))
+
+
+def make_climate_layer(lonlat: Float64[np.ndarray, "num_points 2"]) -> Layer:
+    """Colour points by the main groups of the Köppen-Geiger system; needs no download."""
+    group_of_letter = {group[0]: group for group in CLIMATE_COLORS}
+    zones = lookup_climate_zones(lonlat)
+    groups = [group_of_letter[zone[0]] if zone else "" for zone in zones]
+    return make_class_layer("Climate", groups, colors=CLIMATE_COLORS)
+
+
+def make_biome_layer(lonlat: Float64[np.ndarray, "num_points 2"]) -> Layer:
+    """Colour points by biome, or by climate where the file of biomes cannot be had."""
+    try:
+        biomes = lookup_ecoregions(lonlat)["biome"]
+    except FileUnavailableError as error:
+        logger.warning("climate instead of biomes: %s", error)
+        return make_climate_layer(lonlat)
+    names = [shorten_biome(name) if name else "" for name in biomes]
+    colors = {shorten_biome(name): color for name, color in BIOME_COLORS.items()}
+    return make_class_layer("Biome", names, colors=colors)
+
+
+def make_task_layer(data: TaskData, lonlat: Float64[np.ndarray, "num_points 2"]) -> Layer:
+    """Colour points by the labels of a task.
+
+    Labels of maps are looked up at the same places where the seed is the same, and are taken
+    from there. Labels of stations and the like are taken from the nearest within ``NEAR_KM``.
+
+    Args:
+        data: from :func:`satclip_lib.evaluation.tasks.load_task`.
+        lonlat: ``(num_points, 2)`` degrees.
+    """
+    labelled = cKDTree(lonlat_to_unit_vectors(data.lonlat))
+    chord, nearest = labelled.query(lonlat_to_unit_vectors(lonlat))
+    distance_km = 2 * EARTH_RADIUS_KM * np.arcsin(chord / 2)
+    is_same = distance_km < SAME_PLACE_KM
+    known = is_same if is_same.mean() > 0.5 else distance_km < NEAR_KM
+    task = data.task
+    title = task.target_name[0].upper() + task.target_name[1:]
+    if data.class_names is not None:
+        names = np.array([*data.class_names, ""])
+        return make_class_layer(title, list(names[np.where(known, data.target[nearest], -1)]))
+    units = f"{task.transform}, {task.units}" if task.transform else task.units
+    return Layer(title, np.where(known, data.target[nearest], np.nan), units=units)
