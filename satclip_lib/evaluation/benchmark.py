@@ -1,26 +1,21 @@
 """Score encoders on tasks: every encoder sees the same points, folds and probes."""
 
-import hashlib
-import inspect
-import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import joblib
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Float32, Shaped
+from jaxtyping import Float32
 
-from satclip_lib.evaluation import end_to_end, mlp, probes, ridge
 from satclip_lib.evaluation.baselines import Encoder
-from satclip_lib.evaluation.probes import METRICS, ProbeOptions, fit_predict
+from satclip_lib.evaluation.prediction import hash_arrays, predict
+from satclip_lib.evaluation.probes import METRICS, ProbeOptions
 from satclip_lib.evaluation.scoring import NUM_DRAWS, compute_score
 from satclip_lib.evaluation.splits import Split, SplitError, make_splits, parse_protocol
 from satclip_lib.evaluation.tasks import TaskData, TaskUnavailableError, load_task
-from satclip_lib.files import write_atomically
 from satclip_lib.progress import progress_bar
 
 LOCAL_CLASSES_SHOTS = "+1%"  # of the held-out continent, for tasks whose classes are local
@@ -120,7 +115,7 @@ def run_benchmark(
         pd.DataFrame(rows),
         np.stack(draws) if draws else np.empty((0, NUM_DRAWS), np.float32),
         pd.DataFrame(
-            dict.fromkeys(absent + reasons), columns=["task", "protocol", "reason"], dtype=object
+            [*dict.fromkeys(absent + reasons)], columns=["task", "protocol", "reason"], dtype=object
         ),
     )
 
@@ -139,7 +134,6 @@ def score_tasks(
 
     Each encoder embeds the points once, and linear probes share all sums over points.
     """
-    lonlat = group[0].lonlat
     embeddings = {e.name: _embed_points(e, group[0]) for e in encoders}
     rows, absent = [], []
     for protocol in protocols:
@@ -177,50 +171,6 @@ def score_tasks(
     return rows, absent
 
 
-def predict(
-    group: Sequence[TaskData],
-    x: Float[np.ndarray, "num_points num_features"],
-    *,
-    splits: Sequence[Split],
-    probe: str = "linear",
-    options: ProbeOptions | None = None,
-    cache: Path | None = None,
-) -> list[Shaped[np.ndarray, " num_test"]]:
-    """Predictions at the test points of all splits, each by a probe that never saw the point.
-
-    Args:
-        group: tasks of one kind at the same points.
-        x: embeddings of these points; locations in degrees for a probe that wants them.
-        splits: of these points.
-        probe: name known to :func:`satclip_lib.evaluation.probes.fit_predict`.
-        options: of expensive probes.
-        cache: folder that keeps predictions, or None.
-
-    Returns:
-        For each task the predictions in the order of the splits: those of ``splits[0].test``
-        first.
-    """
-    kind = group[0].task.kind
-    paths = [
-        None if cache is None else _find_path(cache, x, data.target, splits, probe, kind, options)
-        for data in group
-    ]
-    found = {
-        index: np.load(path)
-        for index, path in enumerate(paths)
-        if path is not None and path.is_file()
-    }
-    if missing := [index for index in range(len(group)) if index not in found]:
-        targets = [group[index].target for index in missing]
-        fitted = fit_predict(probe, x, targets, splits, kind=kind, options=options)
-        for index, predicted in zip(missing, fitted, strict=True):
-            found[index] = predicted
-            if (path := paths[index]) is not None:
-                with write_atomically(path) as scratch:
-                    np.save(scratch, predicted)
-    return [found[index] for index in range(len(group))]
-
-
 def _score_parts(
     data: TaskData, predicted: np.ndarray, splits: Sequence[Split], protocol: str
 ) -> Iterable[dict[str, Any]]:
@@ -249,9 +199,16 @@ def _score_parts(
 
 def _make_task_splits(protocol: str, data: TaskData, *, seed: int) -> list[Split]:
     base, shots, _ = parse_protocol(protocol)
-    if data.task.has_local_classes and base not in ("random", "blocks") and shots is None:
+    task = data.task
+    if task.has_local_classes and base not in ("random", "blocks") and shots is None:
         protocol = protocol.replace(base, base + LOCAL_CLASSES_SHOTS, 1)
-    return make_splits(protocol, data.lonlat, seed=seed, block_deg=data.task.block_deg)
+    return make_splits(
+        protocol,
+        data.lonlat,
+        seed=seed,
+        block_deg=task.block_deg,
+        random_inner_folds=task.has_local_classes,
+    )
 
 
 def _has_common_class(data: TaskData, splits: Sequence[Split]) -> bool:
@@ -273,7 +230,7 @@ def _group_by_points(loaded: Sequence[TaskData]) -> list[list[TaskData]]:
     for data in loaded:
         task = data.task
         key = (task.kind, task.block_deg, task.has_local_classes, id(data.features))
-        groups.setdefault((*key, _hash(data.lonlat)), []).append(data)
+        groups.setdefault((*key, hash_arrays(data.lonlat)), []).append(data)
     return list(groups.values())
 
 
@@ -292,37 +249,3 @@ def _score_with_one_thread(*arguments, **options):
 def _with_seed(options: ProbeOptions | None, seed: int) -> ProbeOptions:
     options = options or ProbeOptions()
     return ProbeOptions(seed, options.num_trials, options.studies, options.end_to_end)
-
-
-def _find_path(
-    cache: Path,
-    x: np.ndarray,
-    target: np.ndarray,
-    splits: Sequence[Split],
-    probe: str,
-    kind: str,
-    options: ProbeOptions | None,
-) -> Path:
-    """Where predictions are kept: a name made of everything they depend on."""
-    knobs = options or ProbeOptions()
-    used = {
-        "mlp": (knobs.seed, knobs.num_trials),
-        "boosting": (knobs.seed,),
-        "end to end": (knobs.seed, sorted(knobs.end_to_end.items())),
-    }.get(probe, ())
-    arrays = itertools.chain.from_iterable((s.train, s.test, s.fold_ids) for s in splits)
-    key = _hash(x, target, *arrays, text=repr((probe, kind, used, _code_version())))
-    return Path(cache) / key[:2] / f"{key}.npy"
-
-
-def _code_version() -> str:
-    sources = [inspect.getsource(module) for module in (probes, ridge, mlp, end_to_end)]
-    return "".join([*sources, version("scikit-learn"), version("torch"), version("numpy")])
-
-
-def _hash(*arrays: np.ndarray, text: str = "") -> str:
-    digest = hashlib.sha256(text.encode())
-    for array in arrays:
-        digest.update(repr((array.shape, array.dtype.str)).encode())
-        digest.update(np.ascontiguousarray(array))
-    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""The paper's probe: a multilayer perceptron, tuned on validation data for each encoder and task."""
+"""The paper's probe: a perceptron, tuned on validation data for each encoder and task."""
 
 import hashlib
 from collections.abc import Iterator

@@ -44,6 +44,7 @@ def make_splits(
     *,
     seed: int = 0,
     block_deg: float = 10.0,
+    random_inner_folds: bool = False,
 ) -> list[Split]:
     """Divide points into training and test points.
 
@@ -63,6 +64,9 @@ def make_splits(
         lonlat: ``(num_points, 2)`` degrees.
         seed: of the draw of folds, shots and labels.
         block_deg: side of the blocks, degrees.
+        random_inner_folds: where continents are held out, choose hyper-parameters on random
+            folds of the training points. For classes that no two continents share, holding out
+            whole continents would choose to learn nothing.
 
     Returns:
         One or more splits. Over the splits of a protocol no point is tested twice.
@@ -81,6 +85,8 @@ def make_splits(
     else:
         continents = lookup_regions(lonlat).continent.fillna(NOWHERE).to_numpy(dtype=str)
         fold_ids = np.unique(continents, return_inverse=True)[1]
+        if random_inner_folds:
+            fold_ids = _draw_folds(_number_places(lonlat), seed=seed)
         held_out = [base] if base in CONTINENTS else _list_continents(continents)
         tests = {name: continents == name for name in held_out}
     splits = []
