@@ -35,17 +35,20 @@ $(BUILD)/00_quickstart.ipynb: $(BUILD)/02_pretraining.ipynb
 $(BUILD)/01_dataset_construction.ipynb: $(wildcard satclip_lib/data/*.py)
 $(BUILD)/02_pretraining.ipynb: $(BUILD)/01_dataset_construction.ipynb $(method) $(wildcard satclip_lib/training/*.py)
 $(BUILD)/04_downstream_tasks.ipynb: $(BUILD)/02_pretraining.ipynb $(wildcard satclip_lib/evaluation/*.py)
+$(BUILD)/05_geographic_generalization.ipynb: $(BUILD)/02_pretraining.ipynb $(wildcard satclip_lib/evaluation/*.py)
 $(BUILD)/06_biome_clustering.ipynb: $(BUILD)/02_pretraining.ipynb $(wildcard satclip_lib/evaluation/*.py)
 
 # --- figures: made by the notebook on the right; one that was deleted is made again --------------
 $(FIGURES)/similarity_map.png: $(BUILD)/00_quickstart.ipynb
 $(FIGURES)/sample_map.png: $(BUILD)/01_dataset_construction.ipynb
 $(FIGURES)/training_curves.png: $(BUILD)/02_pretraining.ipynb
-$(FIGURES)/downstream_table.png $(FIGURES)/prediction_map.png: $(BUILD)/04_downstream_tasks.ipynb
+$(FIGURES)/downstream_table.png $(FIGURES)/difference_forest.png $(FIGURES)/learning_curves.png $(FIGURES)/prediction_map.png: $(BUILD)/04_downstream_tasks.ipynb
+$(FIGURES)/continent_table.png $(FIGURES)/continent_forest.png $(FIGURES)/continent_maps.png $(FIGURES)/few_shot_curves.png: $(BUILD)/05_geographic_generalization.ipynb
 $(FIGURES)/biome_umap.png: $(BUILD)/06_biome_clustering.ipynb
 
 ALL_FIGURES := $(addprefix $(FIGURES)/,$(addsuffix .png,\
-  similarity_map sample_map training_curves downstream_table prediction_map biome_umap))
+  similarity_map sample_map training_curves downstream_table difference_forest learning_curves \
+  prediction_map continent_table continent_forest continent_maps few_shot_curves biome_umap))
 
 $(ALL_FIGURES):
 	@test -f $@ || { rm -f $(firstword $^) && $(MAKE) --no-print-directory $(firstword $^); }

@@ -44,6 +44,7 @@ class Task:
             whole region.
         has_local_classes: classes hardly occur on two continents. Where continents are held out,
             1 % of the continent joins the training points, as in the paper.
+        is_worldwide: whether there are labels on all continents.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Task:
     loader: Callable[[int, int], LabelledPoints] = field(repr=False, compare=False)
     block_deg: float = 10.0
     has_local_classes: bool = False
+    is_worldwide: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,6 +199,7 @@ TASKS: dict[str, Task] = {
             target_name="median household income of US counties, 2018",
             units="US dollars",
             loader=_rows(labels.load_county_income, "median_income_usd", "US counties"),
+            is_worldwide=False,
             **_terms("county_income.csv"),
         ),
         Task(
@@ -206,6 +209,7 @@ TASKS: dict[str, Task] = {
             units="US dollars",
             loader=_rows(labels.load_california_housing, "house_value_usd", "block groups"),
             block_deg=1.0,
+            is_worldwide=False,
             **_terms("california_housing.csv"),
         ),
         Task(
@@ -246,6 +250,7 @@ TASKS: dict[str, Task] = {
             kind="classification",
             target_name="habitat of European plant plots (GeoLifeCLEF 2024, EUNIS level 3)",
             loader=_rows(labels.load_habitats, "habitat", "plots"),
+            is_worldwide=False,
             **_terms("habitats_val.csv"),
         ),
         Task(
