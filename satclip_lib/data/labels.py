@@ -50,6 +50,57 @@ def load_stations() -> pd.DataFrame:
     return stations.assign(lon=(stations["lon"] + 180) % 360 - 180)
 
 
+def load_county_income() -> pd.DataFrame:
+    """US counties with the median household income of 2018, at the centre of their people.
+
+    Returns:
+        Columns ``lon`` and ``lat``, degrees (population-weighted centre, census of 2010), and
+        ``median_income_usd``. Counties in only one of the two files, or without a number, are
+        left out; totals of states have no centre and so drop out too.
+
+    Source: USDA ERS and US Census SAIPE, as compiled by Jia & Benson (2020); US Census centres.
+    """
+    income = pd.read_csv(fetch_file("county_income.csv"), thousands=",", dtype={"FIPS": str})
+    centres = pd.read_csv(fetch_file("county_centers.csv"), dtype={"fips": str})
+    income["fips"] = income["FIPS"].str.replace(",", "").str.zfill(5)
+    counties = centres.merge(income, on="fips")
+    names = {"pclon10": "lon", "pclat10": "lat", "MedianIncome2018": "median_income_usd"}
+    counties = counties[list(names)].rename(columns=names)
+    return counties.dropna(ignore_index=True).astype(np.float64)
+
+
+def load_california_housing() -> pd.DataFrame:
+    """Census block groups of California with the median value of a house in 1990.
+
+    Several block groups can be at one place: coordinates are rounded to 0.01 degree. Values
+    are capped at 500,001 dollars, as published.
+
+    Returns:
+        Columns ``lon`` and ``lat``, degrees, and ``house_value_usd``.
+
+    Source: Pace & Barry (1997), census of 1990.
+    """
+    names = {"longitude": "lon", "latitude": "lat", "median_house_value": "house_value_usd"}
+    houses = pd.read_csv(fetch_file("california_housing.csv"), usecols=list(names))
+    return houses.rename(columns=names).astype(np.float64)
+
+
+def load_habitats() -> pd.DataFrame:
+    """European vegetation plots of GeoLifeCLEF 2024 with their EUNIS level-3 habitat code.
+
+    The files have a row per species; a plot is one row here. Plots with more than one habitat
+    are left out.
+
+    Returns:
+        Columns ``lon`` and ``lat``, degrees, and ``habitat``, such as "R22".
+    """
+    parts = [pd.read_csv(fetch_file(f"habitats_{part}.csv")) for part in ("test", "val")]
+    names = {"lon": "lon", "lat": "lat", "habitatId": "habitat"}
+    rows = pd.concat(parts)[["surveyId", *names]].drop_duplicates(["surveyId", "habitatId"])
+    plots = rows.drop_duplicates("surveyId", keep=False, ignore_index=True)
+    return plots[list(names)].rename(columns=names)
+
+
 def lookup_elevation(
     lonlat: Float64[np.ndarray, "num_points 2"],
 ) -> Float64[np.ndarray, " num_points"]:

@@ -1,142 +1,195 @@
-"""Probes: small models on top of frozen embeddings."""
+"""Probes: small models on top of frozen embeddings, or of the location itself.
 
-from typing import Literal
+Every number comes from an estimator of scikit-learn, or agrees with one to rounding.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float, Int64, Shaped
+from jaxtyping import Float, Float64, Int64, Shaped
 from sklearn.base import BaseEstimator
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.linear_model import LogisticRegressionCV
+from sklearn.model_selection import PredefinedSplit
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from satclip_lib.evaluation.end_to_end import EndToEnd
+from satclip_lib.evaluation.mlp import TunedMlp
+from satclip_lib.evaluation.ridge import fit_ridge
+from satclip_lib.evaluation.splits import Split
+
 Kind = Literal["regression", "classification"]
 
-RIDGE_ALPHAS = tuple(10.0**power for power in range(-2, 6))
+PROBES = ("linear", "logistic", "knn", "boosting", "mlp")
+LOCATION_PROBES = ("great circle", "end to end")  # these see the location, not an embedding
 NUM_NEIGHBORS = 10
+LOGISTIC_CS = (1e-3, 1e-2, 1e-1, 1.0)
 METRICS: dict[Kind, str] = {"regression": "R2", "classification": "accuracy"}
 
 
+@dataclass(frozen=True)
+class ProbeOptions:
+    """Knobs of the expensive probes.
+
+    Attributes:
+        seed: of their weights and of the search.
+        num_trials: settings of the MLP tried per encoder, task and split.
+        studies: folder that keeps the MLP's searches, so that a run that was stopped goes on;
+            None keeps them in memory.
+        end_to_end: what :class:`EndToEnd` takes.
+    """
+
+    seed: int = 0
+    num_trials: int = 20
+    studies: Path | None = None
+    end_to_end: dict[str, Any] = field(default_factory=dict)
+
+
+def fit_predict(
+    probe: str,
+    x: Float[np.ndarray, "num_points num_features"],
+    targets: Sequence[Shaped[np.ndarray, " num_points"]],
+    splits: Sequence[Split],
+    *,
+    kind: Kind,
+    options: ProbeOptions | None = None,
+) -> list[Shaped[np.ndarray, " num_test"]]:
+    """Predict the test points of all splits, each by a probe that never saw the point.
+
+    Args:
+        probe: one of ``PROBES`` or ``LOCATION_PROBES``, see :func:`make_probe`; or ``"linear"``:
+            ridge regression, for classes on one column of -1 and 1 per class, of which the
+            largest wins; see :func:`satclip_lib.evaluation.ridge.fit_ridge`.
+        x: embeddings; for ``LOCATION_PROBES`` longitude and latitude in degrees.
+        targets: of one kind at the same points; ``"linear"`` fits them together.
+        splits: of the points.
+        kind: "regression" or "classification".
+        options: of the expensive probes.
+
+    Returns:
+        For each target the predictions in the order of the splits: those of ``splits[0].test``
+        first.
+
+    Raises:
+        ValueError: if the probe is unknown, or does not predict this kind of target.
+    """
+    if probe == "linear":
+        encoded = [_encode(target, kind) for target in targets]
+        fits = fit_ridge(x, [outputs for outputs, _ in encoded], splits)
+        return [
+            np.concatenate([_decode(fit.predicted, classes) for fit in of_target])
+            for of_target, (_, classes) in zip(fits, encoded, strict=True)
+        ]
+    predictions: list[list[np.ndarray]] = [[] for _ in targets]
+    for split in splits:
+        for target, found in zip(targets, predictions, strict=True):
+            model = make_probe(probe, kind=kind, fold_ids=split.fold_ids, options=options)
+            model.fit(x[split.train], target[split.train])
+            found.append(model.predict(x[split.test]))
+    return [np.concatenate(found) for found in predictions]
+
+
 def make_probe(
-    name: str, *, kind: Kind, fold_ids: Int64[np.ndarray, " num_train"]
+    name: str,
+    *,
+    kind: Kind,
+    fold_ids: Int64[np.ndarray, " num_train"],
+    options: ProbeOptions | None = None,
 ) -> BaseEstimator:
     """An unfitted probe; embeddings are standardised with the training points' statistics.
 
     Args:
-        name: ``"linear"``: ridge, see :class:`RidgeProbe`. ``"knn"``: the 10 nearest in embedding
-            space, weighted by inverse distance; it has nothing to choose.
-        kind: ``"regression"`` (scored by R2, which is 1 minus the MSE of targets z-scored on the
-            test points) or ``"classification"`` (scored by accuracy).
-        fold_ids: folds of the training points, by which the penalty is chosen.
+        name: ``"knn"``: the 10 nearest in embedding space, weighted by inverse distance.
+            ``"logistic"``: classes only, the penalty chosen by ``fold_ids``. ``"boosting"``:
+            scikit-learn's histogram gradient boosting as it comes. ``"mlp"``: see
+            :class:`~satclip_lib.evaluation.mlp.TunedMlp`. ``"great circle"``: the 10 nearest
+            places on the globe. ``"end to end"``: see
+            :class:`~satclip_lib.evaluation.end_to_end.EndToEnd`.
+        kind: "regression" or "classification".
+        fold_ids: folds of the training points, for choosing hyper-parameters.
+        options: of the expensive probes.
 
     Raises:
-        ValueError: if the name is unknown.
+        ValueError: if the name is unknown, or the probe does not predict this kind of target.
     """
-    if name == "linear":
-        probe = RidgeProbe(kind=kind, fold_ids=fold_ids)
-    elif name == "knn":
-        neighbors = KNeighborsClassifier if kind == "classification" else KNeighborsRegressor
-        probe = neighbors(NUM_NEIGHBORS, weights="distance")
-    else:
-        raise ValueError(f"unknown probe {name!r}; choose 'linear' or 'knn'")
-    return make_pipeline(StandardScaler(), probe)
+    options = options or ProbeOptions()
+    is_regression = kind == "regression"
+    neighbors = KNeighborsRegressor if is_regression else KNeighborsClassifier
+    if name == "knn":
+        return make_pipeline(StandardScaler(), neighbors(NUM_NEIGHBORS, weights="distance"))
+    if name == "great circle":
+        return GreatCircleNeighbors(
+            neighbors(NUM_NEIGHBORS, weights="distance", metric="haversine", algorithm="ball_tree")
+        )
+    if name == "logistic":
+        if is_regression:
+            raise ValueError("probe 'logistic' predicts classes; choose 'linear' for numbers")
+        search = LogisticRegressionCV(
+            Cs=LOGISTIC_CS,
+            cv=PredefinedSplit(fold_ids),
+            max_iter=1000,
+            l1_ratios=(0.0,),
+            use_legacy_attributes=False,
+        )
+        return make_pipeline(StandardScaler(), search)
+    if name == "boosting":
+        boosting = (
+            HistGradientBoostingRegressor if is_regression else HistGradientBoostingClassifier
+        )
+        return make_pipeline(StandardScaler(), boosting(random_state=options.seed))
+    if name == "mlp":
+        mlp = TunedMlp(
+            kind=kind,
+            fold_ids=fold_ids,
+            num_trials=options.num_trials,
+            seed=options.seed,
+            studies=options.studies,
+        )
+        return make_pipeline(StandardScaler(), mlp)
+    if name == "end to end":
+        return EndToEnd(kind=kind, seed=options.seed, **options.end_to_end)
+    raise ValueError(
+        f"unknown probe {name!r}; choose one of {', '.join(map(repr, PROBES + LOCATION_PROBES))}"
+    )
 
 
-class RidgeProbe(BaseEstimator):
-    r"""Ridge regression, or ridge on one-hot targets, with the penalty chosen by given folds.
-
-    For targets :math:`Y` and centred inputs, :math:`W = (X^\top X + \alpha I)^{-1} X^\top Y`,
-    predictions are :math:`XW` or the class with the largest of them. Each fold is predicted
-    from the others, for every penalty in ``RIDGE_ALPHAS``, and the penalty with the best
-    predictions of all folds together (squared error, or accuracy) is used. Folds of whole spatial
-    blocks therefore choose a penalty that extrapolates; leaving out single points, as
-    scikit-learn's ``RidgeCV`` does, hardly penalises at all when each has a neighbour.
-
-    The Gram matrix of a fold is computed once and decomposed once for all penalties. The fit is
-    that of scikit-learn's ``Ridge`` or ``RidgeClassifier`` with the same penalty.
+class GreatCircleNeighbors(BaseEstimator):
+    """Nearest neighbours on the globe: the interpolation every encoder has to beat.
 
     Args:
-        kind: ``"regression"`` or ``"classification"``.
-        fold_ids: fold of each training point; at least two different ones.
-
-    Raises:
-        ValueError: when fitted, if there is only one fold.
-
-    Attributes:
-        alpha_: the chosen penalty.
-        coef_: ``(num_features, num_outputs)``.
-        intercept_: ``(num_outputs,)``.
+        neighbors: a neighbours estimator with the haversine metric, which wants latitude first.
     """
 
-    def __init__(self, *, kind: Kind, fold_ids: Int64[np.ndarray, " num_train"]):
-        self.kind = kind
-        self.fold_ids = fold_ids
+    def __init__(self, neighbors: BaseEstimator):
+        self.neighbors = neighbors
 
     def fit(
         self,
-        x: Float[np.ndarray, "num_train num_features"],
+        lonlat: Float64[np.ndarray, "num_train 2"],
         target: Shaped[np.ndarray, " num_train"],
-    ) -> "RidgeProbe":
-        """Choose the penalty and fit to all training points."""
-        outputs = self._encode(target)  # (num_train, num_outputs)
-        folds = [self.fold_ids == fold for fold in np.unique(self.fold_ids)]
-        if len(folds) < 2:
-            raise ValueError(f"fold_ids must name at least 2 folds, got {len(folds)}")
-        of_folds = [_Moments.of(x[fold], outputs[fold]) for fold in folds]
-        of_all = sum(of_folds[1:], start=of_folds[0])
-        scores = np.zeros(len(RIDGE_ALPHAS))
-        for fold, moments in zip(folds, of_folds, strict=True):
-            for index, (coef, intercept) in enumerate((of_all - moments).solve(RIDGE_ALPHAS)):
-                scores[index] += self._score(x[fold] @ coef + intercept, outputs[fold])
-        self.alpha_ = RIDGE_ALPHAS[int(np.argmax(scores))]
-        ((self.coef_, self.intercept_),) = of_all.solve([self.alpha_])
+    ) -> "GreatCircleNeighbors":
+        """Remember the training points."""
+        self.neighbors.fit(np.radians(lonlat[:, ::-1]), target)
         return self
 
     def predict(
-        self, x: Float[np.ndarray, "num_points num_features"]
+        self, lonlat: Float64[np.ndarray, "num_points 2"]
     ) -> Shaped[np.ndarray, " num_points"]:
-        """Values or classes, in the form of the training targets."""
-        outputs = x @ self.coef_ + self.intercept_
-        if self.kind == "regression":
-            return outputs[:, 0]
-        return self.classes_[outputs.argmax(axis=1)]
-
-    def _encode(self, target: np.ndarray) -> np.ndarray:
-        if self.kind == "regression":
-            return target[:, None].astype(np.float64)
-        self.classes_, index = np.unique(target, return_inverse=True)
-        return 2.0 * (index[:, None] == np.arange(len(self.classes_))) - 1.0
-
-    def _score(self, predicted: np.ndarray, outputs: np.ndarray) -> float:
-        if self.kind == "regression":
-            return -np.square(predicted - outputs).sum()
-        return float((predicted.argmax(axis=1) == outputs.argmax(axis=1)).sum())
+        """The weighted mean or vote of the 10 nearest training points."""
+        return self.neighbors.predict(np.radians(lonlat[:, ::-1]))
 
 
-class _Moments:
-    """Sums over points that ridge needs; those of folds add up to those of all points."""
+def _encode(target: np.ndarray, kind: Kind) -> tuple[np.ndarray, np.ndarray | None]:
+    if kind == "regression":
+        return target[:, None].astype(np.float64), None
+    classes, index = np.unique(target, return_inverse=True)
+    return 2.0 * (index[:, None] == np.arange(len(classes))) - 1.0, classes
 
-    def __init__(self, count: int, x: np.ndarray, y: np.ndarray, xx: np.ndarray, xy: np.ndarray):
-        self.sums = (count, x, y, xx, xy)
 
-    @classmethod
-    def of(cls, x: np.ndarray, y: np.ndarray) -> "_Moments":
-        x = x.astype(np.float64)
-        return cls(len(x), x.sum(0), y.sum(0), x.T @ x, x.T @ y)
-
-    def __add__(self, other: "_Moments") -> "_Moments":
-        return _Moments(*(a + b for a, b in zip(self.sums, other.sums, strict=True)))
-
-    def __sub__(self, other: "_Moments") -> "_Moments":
-        return _Moments(*(a - b for a, b in zip(self.sums, other.sums, strict=True)))
-
-    def solve(self, alphas) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Coefficients and intercept for each penalty, from one eigendecomposition."""
-        count, x, y, xx, xy = self.sums
-        x_mean, y_mean = x / count, y / count
-        eigenvalues, vectors = np.linalg.eigh(xx - count * np.outer(x_mean, x_mean))
-        rotated = vectors.T @ (xy - count * np.outer(x_mean, y_mean))
-        solutions = []
-        for alpha in alphas:
-            coef = vectors @ (rotated / (eigenvalues + alpha)[:, None])
-            solutions.append((coef, y_mean - x_mean @ coef))
-        return solutions
+def _decode(outputs: np.ndarray, classes: np.ndarray | None) -> np.ndarray:
+    return outputs[:, 0] if classes is None else classes[outputs.argmax(axis=1)]

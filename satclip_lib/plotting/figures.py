@@ -61,13 +61,41 @@ FIGURES = {
     ),
     "downstream_table": FigureEntry(
         "04_downstream_tasks",
-        "Probes on frozen embeddings: R2 (regression) and accuracy (classification), best in "
-        "bold, for test points next door, in held-out blocks, and on held-out continents.",
+        "Linear probes on frozen embeddings: R2 (regression) and accuracy (classification), best "
+        "in bold, for test points next door and in held-out blocks.",
+    ),
+    "difference_forest": FigureEntry(
+        "04_downstream_tasks",
+        "Score of the trained encoder minus that of others, with 95 % intervals from resampled "
+        "blocks; arrows are beyond the axis.",
+    ),
+    "learning_curves": FigureEntry(
+        "04_downstream_tasks",
+        "Score in held-out blocks against the number of labels the linear probe is fitted to.",
     ),
     "prediction_map": FigureEntry(
         "04_downstream_tasks",
         "Measured, predicted and error: a linear probe on the trained embeddings, each point "
         "predicted from 10-degree blocks other than its own.",
+    ),
+    "continent_table": FigureEntry(
+        "05_geographic_generalization",
+        "Linear probes fitted on five continents and scored on the sixth, mean of six.",
+    ),
+    "continent_forest": FigureEntry(
+        "05_geographic_generalization",
+        "Score on held-out continents of the trained encoder minus that of others, with 95 % "
+        "intervals from resampled blocks; arrows are beyond the axis.",
+    ),
+    "continent_maps": FigureEntry(
+        "05_geographic_generalization",
+        "Each continent predicted from the five others, by the trained encoder and by its "
+        "untrained twin, and the errors.",
+    ),
+    "few_shot_curves": FigureEntry(
+        "05_geographic_generalization",
+        "Score on held-out continents against the share of their points that joins the training "
+        "points; the tested points stay the same.",
     ),
     "biome_umap": FigureEntry(
         "06_biome_clustering",

@@ -1,0 +1,100 @@
+"""Where the points of a task come from: stations, places on land, tables.
+
+A loader is called with ``(num_points, seed)`` and returns :class:`LabelledPoints`.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Float64, Shaped
+
+from satclip_lib.data import labels
+from satclip_lib.data.locations import sample_land_lonlat
+from satclip_lib.data.natural_earth import lookup_regions
+from satclip_lib.data.registry import FileUnavailableError
+
+logger = logging.getLogger(__name__)
+
+
+class LabelledPoints(NamedTuple):
+    """Locations, a number or a class name for each, and where they are from.
+
+    ``features``, ``(num_points, num_features)``, is what else is known of each point, such as
+    the features of a photo taken there; they are put beside every embedding.
+    """
+
+    lonlat: Float64[np.ndarray, "num_points 2"]
+    labels: Shaped[np.ndarray, " num_points"]
+    source: str
+    features: Float[np.ndarray, "num_points num_features"] | None = None
+
+
+def load_rows(
+    num_points: int, seed: int, *, load: Callable[[], pd.DataFrame], column: str, rows: str
+) -> LabelledPoints:
+    """One column of a table of places; a random subset where it has more than asked for.
+
+    Args:
+        num_points: at most this many.
+        seed: of the subset.
+        load: gives a table with columns ``lon`` and ``lat``, degrees, and ``column``.
+        column: of the label.
+        rows: what a row is, for the source.
+    """
+    table = load()
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(table))[:num_points])
+    lonlat = table[["lon", "lat"]].to_numpy(np.float64)[chosen]
+    found = table[column].to_numpy()[chosen]
+    return LabelledPoints(lonlat, found, f"{len(chosen)} of {len(table)} {rows}")
+
+
+def load_on_land(
+    num_points: int, seed: int, *, lookup: Callable[[np.ndarray], np.ndarray], source: str
+) -> LabelledPoints:
+    """Labels looked up at locations drawn uniformly per land area; those without are skipped."""
+    candidates = sample_land_lonlat(10 + num_points * 5 // 4, seed=seed)
+    found = lookup(candidates)
+    kept = np.flatnonzero(~pd.isna(found))[:num_points]
+    source += f"; {len(kept)} locations drawn uniformly per land area"
+    if len(kept) < num_points:
+        source += f" ({num_points} asked for, {len(candidates)} tried, the others have no label)"
+    return LabelledPoints(candidates[kept], found[kept], source)
+
+
+def load_population(num_points: int, seed: int) -> LabelledPoints:
+    """Population density from the GPW grid; from towns where that grid is not at hand."""
+    try:
+        return load_on_land(
+            num_points, seed, lookup=_log_population_density, source="GPW v4.11, 2020, 0.5 degree"
+        )
+    except FileUnavailableError as error:
+        logger.warning("population density from towns only: %s", error)
+    source = "stand-in: people in towns of 1,000 or more (GeoNames, CC BY 4.0), 1-degree cells"
+    return load_on_land(num_points, seed, lookup=_log_city_density, source=source)
+
+
+def _log_population_density(lonlat: np.ndarray) -> np.ndarray:
+    return np.log1p(labels.lookup_population_density(lonlat))
+
+
+def _log_city_density(lonlat: np.ndarray) -> np.ndarray:
+    return np.log1p(labels.lookup_city_density(lonlat))
+
+
+def lookup_biome(lonlat: np.ndarray) -> np.ndarray:
+    """Names of biomes; None at sea and on ice."""
+    return labels.lookup_ecoregions(lonlat)["biome"].to_numpy()
+
+
+def lookup_ecoregion(lonlat: np.ndarray) -> np.ndarray:
+    """Names of ecoregions; None at sea and on ice, which has none."""
+    regions = labels.lookup_ecoregions(lonlat)
+    return regions["ecoregion"].where(regions["biome"].notna(), None).to_numpy()
+
+
+def lookup_country(lonlat: np.ndarray) -> np.ndarray:
+    """English names of countries; missing far from land."""
+    return lookup_regions(lonlat)["country"].to_numpy(dtype=object)

@@ -1,0 +1,100 @@
+"""Scores of predictions, and how sure one can be of them.
+
+Points near each other err alike, so confidence intervals come from resampling whole blocks of
+the globe, not points: the Bayesian bootstrap (Rubin 1981, doi:10.1214/aos/1176345338), in which
+every block has a random weight of mean one, drawn from the exponential distribution. A block has
+the same weights for every encoder, seed and task, so differences between encoders are paired.
+"""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int64, Shaped
+
+from satclip_lib.data.locations import compute_block_ids
+from satclip_lib.evaluation.probes import Kind
+
+NUM_DRAWS = 500
+
+
+class Score(NamedTuple):
+    """How good predictions are.
+
+    Attributes:
+        score: R2 at the tested points, or accuracy.
+        z_mse: mean squared error of the target z-scored over all points of the task, as the
+            SatCLIP paper reports it; where all points are tested it is 1 - R2. NaN for classes.
+        macro_f1: F1 averaged over the classes that are tested or predicted; NaN for numbers.
+        draws: ``(NUM_DRAWS,)`` scores with resampled blocks.
+    """
+
+    score: float
+    z_mse: float
+    macro_f1: float
+    draws: Float32[np.ndarray, " num_draws"]
+
+
+def compute_score(
+    target: Shaped[np.ndarray, " num_test"],
+    predicted: Shaped[np.ndarray, " num_test"],
+    *,
+    kind: Kind,
+    lonlat: Float64[np.ndarray, "num_test 2"],
+    variance: float,
+    block_deg: float = 10.0,
+) -> Score:
+    """Score predictions at tested points, with bootstrap draws over blocks.
+
+    Args:
+        target: true values or class indices.
+        predicted: what a probe says.
+        kind: "regression" or "classification".
+        lonlat: ``(num_test, 2)`` of the points, degrees.
+        variance: of the target over all points of the task.
+        block_deg: side of the blocks that are resampled, degrees.
+    """
+    blocks, block_of_point = np.unique(
+        compute_block_ids(lonlat, block_deg=block_deg), return_inverse=True
+    )
+    weights = _draw_weights(blocks, block_deg)  # (NUM_DRAWS, num_blocks)
+
+    def sum_by_block(values: np.ndarray) -> np.ndarray:
+        """The sum of values in every draw, and as it is."""
+        sums = np.bincount(block_of_point, weights=values, minlength=len(blocks))
+        return np.append(weights @ sums, sums.sum())
+
+    count = sum_by_block(np.ones(len(target)))
+    if kind == "classification":
+        share = sum_by_block(predicted == target) / count
+        macro_f1 = compute_macro_f1(target, predicted)
+        return Score(share[-1], np.nan, macro_f1, share[:-1].astype(np.float32))
+    centred = target - target.mean()
+    spread = sum_by_block(centred**2) - sum_by_block(centred) ** 2 / count
+    error = sum_by_block((predicted - target) ** 2)
+    with np.errstate(divide="ignore", invalid="ignore"):  # constant targets have no R2
+        r2 = np.where(spread > 0, 1 - error / spread, np.nan)
+    return Score(r2[-1], error[-1] / len(target) / variance, np.nan, r2[:-1].astype(np.float32))
+
+
+def compute_macro_f1(
+    target: Int64[np.ndarray, " num_test"], predicted: Int64[np.ndarray, " num_test"]
+) -> float:
+    """F1 averaged over classes, as ``sklearn.metrics.f1_score(average="macro")``, but fast."""
+    num_classes = int(max(target.max(), predicted.max())) + 1
+    hits = np.bincount(target[target == predicted], minlength=num_classes)
+    seen = np.bincount(target, minlength=num_classes) + np.bincount(
+        predicted, minlength=num_classes
+    )
+    return float(np.mean(2 * hits[seen > 0] / seen[seen > 0]))
+
+
+def _draw_weights(
+    blocks: Int64[np.ndarray, " num_blocks"], block_deg: float
+) -> Float64[np.ndarray, "num_draws num_blocks"]:
+    return np.stack([_draw_block_weights(int(block), block_deg) for block in blocks], axis=1)
+
+
+@functools.lru_cache(maxsize=10_000)
+def _draw_block_weights(block: int, block_deg: float) -> Float64[np.ndarray, " num_draws"]:
+    return np.random.default_rng([block, round(1000 * block_deg)]).exponential(size=NUM_DRAWS)

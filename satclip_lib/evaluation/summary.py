@@ -1,0 +1,185 @@
+"""What a benchmark says: means with confidence intervals, tables for print, and a paragraph."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from satclip_lib.evaluation.benchmark import OWN_PROBE, BenchmarkResult
+from satclip_lib.files import write_atomically
+
+CONFIDENCE = 0.95
+
+
+def summarise(
+    result: BenchmarkResult, *, reference: str, probe: str = "linear", by_part: bool = False
+) -> pd.DataFrame:
+    """Mean scores over seeds (and continents), with intervals and differences to one encoder.
+
+    Args:
+        result: of a benchmark.
+        reference: encoder that the others are compared with, on the same bootstrap draws.
+        probe: the one to report; encoders with a probe of their own are always there.
+        by_part: one row per continent, not their mean.
+
+    Returns:
+        Columns ``task``, ``protocol``, ``part``, ``encoder``, ``metric``, ``score``, ``low``,
+        ``high`` (95 % interval), ``z_mse``, ``macro_f1``, ``difference`` (score minus the
+        reference's), ``difference_low``, ``difference_high``, ``num_seeds``; in the order of the
+        benchmark.
+
+    Raises:
+        ValueError: if the reference, or the probe, is not in the result.
+    """
+    scores = result.scores
+    for name, value in (("encoder", reference), ("probe", probe)):
+        if value not in set(scores[name]):
+            raise ValueError(f"no {name} {value!r} in the result, but {[*scores[name].unique()]}")
+    scores = scores[scores.probe.isin([probe, OWN_PROBE])]
+    part = scores["part"] if by_part else scores["part"].where(scores["part"] == "all", "mean")
+    keys = ["task", "protocol", "part", "encoder"]
+    groups = scores.assign(part=part).groupby(keys, sort=False)
+    draws = {key: result.draws[rows.index].mean(axis=0) for key, rows in groups}
+    table = groups.agg(
+        metric=("metric", "first"),
+        score=("score", "mean"),
+        z_mse=("z_mse", "mean"),
+        macro_f1=("macro_f1", "mean"),
+        num_seeds=("seed", "nunique"),
+    ).reset_index()
+    tail = 100 * (1 - CONFIDENCE) / 2
+    score_of = table.set_index(keys)["score"]
+    rows = []
+    for *case, encoder in table[keys].itertuples(index=False, name=None):
+        own, other = (*case, encoder), (*case, reference)
+        rows.append(
+            (
+                *np.percentile(draws[own], [tail, 100 - tail]),
+                score_of[own] - score_of[other],
+                *np.percentile(draws[own] - draws[other], [tail, 100 - tail]),
+            )
+        )
+    added = ["low", "high", "difference", "difference_low", "difference_high"]
+    return table.assign(**dict(zip(added, np.array(rows).T, strict=True)))
+
+
+class Record(NamedTuple):
+    """On how many tasks one encoder is ahead of another under one protocol."""
+
+    wins: int
+    clear_wins: int
+    clear_losses: int
+    num_tasks: int
+
+
+def count_wins(summary: pd.DataFrame, protocol: str, *, over: str) -> Record:
+    """How often the reference of a summary is ahead of another encoder.
+
+    A win or loss is clear if the 95 % interval of the difference leaves zero out.
+    """
+    rows = summary[(summary.protocol == protocol) & (summary.encoder == over)]
+    return Record(
+        int((rows.difference < 0).sum()),
+        int((rows.difference_high < 0).sum()),
+        int((rows.difference_low > 0).sum()),
+        len(rows),
+    )
+
+
+def describe(
+    summary: pd.DataFrame, *, reference: str, twin: str, not_ranked: Sequence[str] = ()
+) -> str:
+    """A paragraph made of the numbers: where the reference wins, where it loses and to whom.
+
+    Args:
+        summary: of :func:`summarise`, for this reference.
+        reference: the encoder it is about.
+        twin: the same network untrained; the difference to it is what pretraining adds.
+        not_ranked: encoders that see more than coordinates, and are left out of the ranking.
+    """
+    sentences = []
+    for protocol in summary.protocol.unique():
+        rows = summary[(summary.protocol == protocol) & ~summary.encoder.isin(not_ranked)]
+        scores = rows.pivot(index="task", columns="encoder", values="score")
+        best = scores.idxmax(axis=1)
+        lost = best[best != reference]
+        record = count_wins(summary, protocol, over=twin)
+        text = f"{protocol}: {reference} is best on {len(best) - len(lost)} of {len(best)} tasks"
+        if won := [_name(task) for task in best.index[best == reference]]:
+            text += f" ({', '.join(won)})"
+        if len(lost):
+            losses = [
+                f"{_name(task)} to {winner} ({scores.loc[task, reference]:.2f} against "
+                f"{scores.loc[task, winner]:.2f})"
+                for task, winner in lost.items()
+            ]
+            text += f". It loses {'; '.join(losses)}"
+        text += (
+            f". Against its untrained twin it is ahead on {record.wins} of {record.num_tasks}, "
+            f"clearly (95 % interval) on {record.clear_wins}, and clearly behind on "
+            f"{record.clear_losses}."
+        )
+        sentences.append(text)
+    return "\n".join(sentences)
+
+
+def make_table(summary: pd.DataFrame, *, values: str = "score") -> pd.DataFrame:
+    """One row per (protocol, encoder), one column per task, in the order of the summary."""
+    table = summary.pivot_table(
+        index=["protocol", "encoder"], columns="task", values=values, sort=False
+    )
+    encoders, tasks = summary.encoder.unique(), summary.task.unique()
+    index = pd.MultiIndex.from_product(
+        [summary.protocol.unique(), encoders], names=["protocol", "encoder"]
+    )
+    return table.reindex(index=index, columns=[t for t in tasks if t in table]).dropna(how="all")
+
+
+def save_tables(summary: pd.DataFrame, stem: Path) -> list[Path]:
+    """Write a summary as ``<stem>.csv`` (everything) and its scores as LaTeX and Markdown.
+
+    The best score of each protocol and task is bold; the head says which metric a column has.
+    """
+    metric = summary.drop_duplicates("task").set_index("task")["metric"]
+    table = make_table(summary)
+    best = table.groupby(level="protocol").transform("max")
+    text = table.map(lambda score: "" if pd.isna(score) else f"{score:.2f}")
+    names = [f"{_name(task)} ({metric[task].replace('R2', 'R²')})" for task in table]
+    bold_latex = text.where(table < best, "\\textbf{" + text + "}").where(text != "", "--")
+    bold_markdown = text.where(table < best, "**" + text + "**").where(text != "", "–")
+    latex, markdown = (t.set_axis(names, axis=1).reset_index() for t in (bold_latex, bold_markdown))
+    contents = {
+        "csv": summary.to_csv(index=False),
+        "tex": _to_latex(latex),
+        "md": _to_markdown(markdown),
+    }
+    paths = []
+    for suffix, content in contents.items():
+        paths.append(stem.with_name(f"{stem.name}.{suffix}"))
+        with write_atomically(paths[-1]) as scratch:
+            scratch.write_text(content, encoding="utf-8")
+    return paths
+
+
+def _to_markdown(table: pd.DataFrame) -> str:
+    lines = [list(table), ["---"] * len(table.columns), *table.to_numpy().tolist()]
+    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
+
+
+def _to_latex(table: pd.DataFrame) -> str:
+    """A booktabs table; no package but booktabs is needed."""
+    lines = [list(table), *table.to_numpy().tolist()]
+    rows = [" & ".join(_escape(str(cell)) for cell in line) + r" \\" for line in lines]
+    head = rf"\begin{{tabular}}{{ll{'r' * (len(table.columns) - 2)}}}"
+    body = [head, r"\toprule", rows[0], r"\midrule", *rows[1:], r"\bottomrule", r"\end{tabular}"]
+    return "\n".join(body) + "\n"
+
+
+def _escape(text: str) -> str:
+    return text.replace("_", r"\_").replace("%", r"\%").replace("R²", "$R^2$")
+
+
+def _name(task: str) -> str:
+    return task.replace("_", " ")
