@@ -193,9 +193,7 @@ def load_images(dataset: xr.Dataset, index=slice(None)) -> Float32[Tensor, "batc
     return torch.from_numpy(images)
 
 
-def load_true_color(
-    dataset: xr.Dataset, index=slice(None)
-) -> Float32[Tensor, "batch 3 size size"]:
+def load_true_color(dataset: xr.Dataset, index=slice(None)) -> Float32[Tensor, "batch 3 size size"]:
     """Patches ``index`` as people see them: red, green and blue from 0 to 1.
 
     Those of Sentinel-2 are brightened threefold, since land reflects little.

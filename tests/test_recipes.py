@@ -1,0 +1,76 @@
+"""Recipes: the paper's and ours by name, from a patch store to a checkpoint."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from satclip_lib.checkpoint import load_config, load_satclip
+from satclip_lib.data.patches import make_blue_marble_patches, make_patch_dataset, save_patches
+from satclip_lib.data.sentinel2 import BAND_NAMES
+from satclip_lib.files import Workspace
+from satclip_lib.image_encoder import make_image_encoder
+from satclip_lib.training import recipes
+from satclip_lib.training.features import cache_features
+from satclip_lib.training.fit import PretrainingConfig
+from satclip_lib.training.recipes import RECIPES, make_recipe, prepare_image_encoder
+
+
+def test_the_papers_recipe_is_the_default_one():
+    """Nothing of ours slips into what carries the paper's name."""
+    assert make_recipe("paper-l10") == PretrainingConfig()
+    fine = make_recipe("paper-l40")
+    assert fine.location_encoder.num_degrees == 40
+    assert fine.location_encoder.damping_degree is None and fine.soft_target_weight == 0
+
+
+def test_ours_says_what_it_changes():
+    """Damped harmonics and soft targets, stored with the run."""
+    ours = make_recipe("ours-l40", seed=3)
+    assert ours.location_encoder.damping_degree and ours.soft_target_weight > 0
+    assert ours.seed == 3 and RECIPES["ours-l40"].seed == 0
+
+
+def test_unknown_names_are_errors():
+    """A recipe, a setting or an image encoder that does not exist is named."""
+    with pytest.raises(ValueError, match=r"unknown recipe 'best'; choose from paper-l10"):
+        make_recipe("best")
+    with pytest.raises(TypeError, match="warp_factor"):
+        make_recipe("paper-l10", warp_factor=9)
+    with pytest.raises(ValueError, match="name must be one of resnet18"):
+        prepare_image_encoder("resnet1", make_blue_marble_patches(num_patches=10))
+
+
+def test_weights_that_are_not_at_hand_are_a_clear_error(tmp_path, monkeypatch):
+    """Offline and not cached, a MoCo backbone says which file is missing and why."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(RuntimeError, match=r"resnet18_sentinel2.*SATCLIP_OFFLINE=1 forbids"):
+        prepare_image_encoder("resnet18", make_blue_marble_patches(num_patches=10))
+
+
+def test_level_2a_patches_get_the_band_they_lack(tmp_path):
+    """An encoder of 13 bands sees 12-band patches with zeros as B10."""
+    rng = np.random.default_rng(0)
+    numbers = rng.integers(1, 5000, (6, 12, 64, 64), dtype=np.uint16)
+    lonlat = rng.uniform(-80, 80, (6, 2))
+    dataset = make_patch_dataset(
+        numbers, lonlat, is_val=np.arange(6) < 2, band_names=BAND_NAMES, scale=1e-4, source="test"
+    )
+    encoder = make_image_encoder("resnet18", num_bands=13)
+    store = cache_features(dataset, encoder, folder=tmp_path)
+    images = np.insert(numbers / 1e4, 10, 0, axis=1).astype(np.float32)
+    expected = encoder(torch.from_numpy(images))
+    np.testing.assert_allclose(store.features, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_command_trains_from_a_patch_store(workspace, monkeypatch):
+    """What torchrun starts reads a profile's patches and leaves a checkpoint with its recipe."""
+    save_patches(make_blue_marble_patches(num_patches=300), Workspace("smoke").patches)
+    arguments = "ours-l40 --profile smoke --num-epochs 1 --batch-size 64 --seed 2 --num-views 2"
+    monkeypatch.setattr(sys, "argv", ["recipes", *arguments.split()])
+    recipes.main()
+    folder = Workspace("smoke").checkpoints / "rcf-l40"
+    assert load_satclip(folder).config.damping_degree == 6.0
+    run = load_config(folder)["provenance"]["pretraining"]
+    assert (run["num_epochs"], run["batch_size"], run["seed"]) == (1, 64, 2)
