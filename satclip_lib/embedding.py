@@ -1,31 +1,149 @@
-"""Embeddings for people who work with arrays."""
+"""Embeddings for people who work with arrays, tables, maps and grids."""
+
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from torch import nn
 
+from satclip_lib.checkpoint import load_satclip
+from satclip_lib.coordinates import Missing, check_locations, read_locations
+from satclip_lib.folded_encoder import FoldedEncoder
+from satclip_lib.location_encoder import LocationEncoder
+from satclip_lib.model import SatCLIP
+from satclip_lib.progress import progress_bar
+
+NAME = "embedding"
+GENERIC_BATCH_SIZE = 8192  # of a model that is no LocationEncoder
+
 
 def embed(
-    lonlat: Float64[np.ndarray, "num_points 2"], model: nn.Module, *, batch_size: int = 8192
-) -> Float[np.ndarray, "num_points embed_dim"]:
-    """Embed locations with a location encoder, batch by batch, without gradients.
+    data: Any,
+    model: nn.Module | Path | str,
+    *,
+    columns: tuple[Any, Any] | None = None,
+    missing: Missing = "raise",
+    wrap_longitude: bool = False,
+    with_uncertainty: bool = False,
+    training_lonlat: Float64[np.ndarray, "num_training 2"] | None = None,
+    batch_size: int | None = None,
+) -> Any:
+    """Embed locations, wherever they are kept, batch by batch and without gradients.
+
+    ==========================  ==============================================================
+    locations in                embeddings, not normalised, in
+    ==========================  ==============================================================
+    array ``(num_points, 2)``   array ``(num_points, embed_dim)``
+    tensor                      tensor, on the device of the locations
+    ``DataFrame``               ``DataFrame`` with the same index, columns ``embedding_<i>``
+    ``GeoDataFrame``            ``GeoDataFrame`` with the same geometry, CRS and index
+    xarray with lon and lat     ``DataArray`` with the same coordinates and one more dimension,
+                                ``feature``; a grid is much faster than as many points
+    xarray with x, y and CRS    the same
+    ==========================  ==============================================================
 
     Args:
-        lonlat: ``(num_points, 2)`` longitude and latitude, degrees.
-        model: a module ``(batch, 2) -> (batch, embed_dim)`` in eval mode.
-        batch_size: locations per forward pass.
-
-    Returns:
-        ``(num_points, embed_dim)``, in the dtype of the model, not normalised.
+        data: see above; longitude first, degrees. Coordinates in another CRS are transformed.
+        model: a :class:`LocationEncoder`, a :class:`SatCLIP`, any module
+            ``(batch, 2) -> (batch, embed_dim)`` in eval mode, or what :func:`load_satclip` takes.
+            It runs on the device it is on.
+        columns: names of longitude and latitude in a ``DataFrame`` that calls them something else.
+        missing: what to do with NaN: "raise", or "propagate" to embeddings of NaN.
+        wrap_longitude: accept longitudes beyond 180 degrees, such as 0 to 360.
+        with_uncertainty: also say where not to trust the embeddings, see
+            :func:`satclip_lib.uncertainty.compute_uncertainty`. Arrays and tensors come back as a
+            dictionary ``{"embedding": ..., "distance_km": ..., "dropout_spread": ...}``, tables
+            have two more columns, and xarray becomes a ``Dataset``.
+        training_lonlat: where the model was trained; None reads it from the checkpoint.
+        batch_size: locations per forward pass; None takes as many as suit the device.
 
     Raises:
-        ValueError: if the model is in training mode (dropout would make embeddings random), or
-            a coordinate is not a longitude and latitude.
+        TypeError: if ``data`` is none of the above.
+        ValueError: if the model is in training mode (dropout would make embeddings random), there
+            is no CRS, or a coordinate is not a longitude and latitude. Says which rows.
+
+    Example:
+        >>> embed(pd.DataFrame({"lon": [2.35], "lat": [48.86]}, index=["Paris"]), encoder)
+               embedding_0  embedding_1  ...
+        Paris    -0.213412     0.128112  ...
     """
-    if model.training:
+    encoder = resolve_encoder(model)
+    locations = read_locations(data, columns=columns)
+    lonlat, is_known = check_locations(
+        locations.lonlat, missing=missing, wrap_longitude=wrap_longitude
+    )
+    if locations.axes is not None and is_known.all() and isinstance(encoder, LocationEncoder):
+        embeddings = _embed_grid(*locations.axes, FoldedEncoder(encoder))
+    else:
+        embeddings = _embed_points(lonlat, encoder, batch_size)
+    found = {NAME: embeddings}
+    if with_uncertainty:
+        from satclip_lib.uncertainty import compute_uncertainty, load_training_lonlat
+
+        if training_lonlat is None:
+            training_lonlat = load_training_lonlat(model)
+        found |= compute_uncertainty(lonlat, encoder, training_lonlat=training_lonlat)
+    restored = locations.restore({n: _fill_gaps(x, is_known) for n, x in found.items()})
+    return restored if with_uncertainty or locations.is_table else restored[NAME]
+
+
+def resolve_encoder(model: nn.Module | Path | str) -> nn.Module:
+    """The module that embeds locations, ready for use.
+
+    Raises:
+        ValueError: if it is in training mode.
+    """
+    if isinstance(model, str | Path):
+        model = load_satclip(model)
+    encoder = model.location_encoder if isinstance(model, SatCLIP) else model
+    if encoder.training:
         raise ValueError("the model is in training mode: call model.eval() before embed()")
+    return encoder
+
+
+def _embed_points(
+    lonlat: Float64[np.ndarray, "num_points 2"], encoder: nn.Module, batch_size: int | None
+) -> Float[np.ndarray, "num_points embed_dim"]:
+    if isinstance(encoder, LocationEncoder):
+        folded = FoldedEncoder(encoder)
+        embed_batch, batch_size = folded.embed, batch_size or folded.batch_size
+    else:
+        embed_batch, batch_size = encoder, batch_size or GENERIC_BATCH_SIZE
+    batches = torch.from_numpy(np.ascontiguousarray(lonlat)).split(batch_size)
+    embeddings = None
     with torch.inference_mode():
-        writable = np.require(lonlat, requirements=["C", "W"])  # as torch wants it; else a copy
-        batches = torch.from_numpy(writable).split(batch_size)
-        return torch.cat([model(batch) for batch in batches]).numpy()
+        for index, batch in enumerate(_show_progress(batches)):
+            found = embed_batch(batch).cpu().numpy()
+            if embeddings is None:
+                embeddings = np.empty((len(lonlat), found.shape[1]), found.dtype)
+            embeddings[index * batch_size : index * batch_size + len(batch)] = found
+    return embeddings
+
+
+def _embed_grid(
+    longitude_deg: Float64[np.ndarray, " columns"],
+    latitude_deg: Float64[np.ndarray, " rows"],
+    folded: FoldedEncoder,
+) -> Float[np.ndarray, "num_points embed_dim"]:
+    longitude, latitude = torch.from_numpy(longitude_deg), torch.from_numpy(latitude_deg)
+    rows = latitude.split(max(1, folded.batch_size // max(1, len(longitude))))
+    blocks = [
+        folded.embed_grid(longitude, block).flatten(0, 1).cpu().numpy()
+        for block in _show_progress(rows)
+    ]
+    return np.concatenate(blocks)
+
+
+def _show_progress(batches: tuple) -> Any:
+    return progress_bar(batches, desc="embedding", delay=1)
+
+
+def _fill_gaps(values: np.ndarray, is_known: np.ndarray) -> np.ndarray:
+    """One entry per location that came, NaN for those that were left out."""
+    if is_known.all():
+        return values
+    whole = np.full((len(is_known), *values.shape[1:]), np.nan, values.dtype)
+    whole[is_known] = values
+    return whole

@@ -119,7 +119,7 @@ class LocationEncoder(PretrainedMixin, nn.Module):
 
         It has no trained parameter, so locations that stay the same need it only once.
         """
-        return self.harmonics(lonlat).to(self.network.last_layer.weight.dtype)
+        return self.harmonics(lonlat, dtype=self.network.last_layer.weight.dtype)
 
     def embed_harmonics(
         self, harmonics: Float[Tensor, "batch num_features"]

@@ -1,10 +1,11 @@
 """Real spherical harmonics of a location: what sines and cosines are on a line, on the sphere."""
 
 import math
+from functools import lru_cache
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 
 Convention = Literal["orthonormal", "satclip-analytic", "satclip-closed-form"]
@@ -17,9 +18,17 @@ class SphericalHarmonics(nn.Module):
     ``sin(|m| phi)`` for ``m < 0`` and ``cos(m phi)`` for ``m > 0``. SatCLIP measures both angles
     from the far corner of the map: ``phi = radians(lon + 180)``, ``theta = radians(lat + 90)``.
 
-    All arithmetic is float64 and the result is cast at the end, because the recurrence and
-    ``sin(m phi)`` lose digits in float32. Longitudes of -180 and 180 degrees give the same
-    numbers, and at a pole every longitude does. Gradients flow to ``lonlat``.
+    For every order m a harmonic is a polynomial in :math:`\cos\theta` (times :math:`\sin\theta`
+    where m is odd), and such a polynomial is a sum of cosines,
+
+    .. math:: Y_{lm} = f_m(\phi)\, (\sin\theta)^{|m| \bmod 2} \sum_{k<L} C_{lm,k} \cos k\theta
+
+    so that all harmonics of all locations are one product of matrices. The coefficients are found
+    once, from a stable recurrence.
+
+    Angles, and what is computed from them, are float64, because ``sin(m phi)`` loses digits in
+    float32. Longitudes of -180 and 180 degrees give the same numbers, and at a pole every
+    longitude does. Gradients flow to ``lonlat``.
 
     Args:
         num_degrees: number of degrees, the paper's :math:`L`; gives ``num_degrees**2`` features.
@@ -48,40 +57,64 @@ class SphericalHarmonics(nn.Module):
         self.num_features = num_degrees**2
         self.convention = convention
 
-    def forward(self, lonlat: Float[Tensor, "batch 2"]) -> Float[Tensor, "batch num_features"]:
+    def forward(
+        self, lonlat: Float[Tensor, "batch 2"], *, dtype: torch.dtype | None = None
+    ) -> Float[Tensor, "batch num_features"]:
         """Evaluate all harmonics.
 
         Args:
             lonlat: longitude and latitude in degrees, in that order, float32 or float64.
+            dtype: of the result; None is that of ``lonlat``.
 
         Returns:
-            ``(batch, num_degrees**2)``, of the dtype and on the device of ``lonlat``.
+            ``(batch, num_degrees**2)``, on the device of ``lonlat``.
 
         Raises:
             ValueError: if ``lonlat`` has another shape, or is not floating point.
         """
         check_shape(lonlat)
-        # Everything below has the batch in the last dimension, so that rows are contiguous.
+        dtype = dtype or lonlat.dtype
         longitude_deg, latitude_deg = lonlat.double().unbind(-1)  # (batch,) each
-        orders = self._azimuthal_factors(longitude_deg)  # (2 L - 1, batch), m = -(L-1) .. L-1
-        centre = self.num_degrees - 1
-        harmonics = []
-        for degree, legendre in enumerate(_legendre(latitude_deg, self.num_degrees)):
-            both_signs = torch.cat([legendre[1:].flip(0), legendre])  # (2 l + 1, batch): |m|
-            harmonics.append(both_signs * orders[centre - degree : centre + degree + 1])
-        return torch.cat(harmonics).to(lonlat.dtype).T  # (batch, L * L)
+        # Everything below has the batch in the last dimension, so that rows are contiguous.
+        cosines, sines = self.latitude_factors(latitude_deg)  # (L, batch), (2 L - 1, batch)
+        orders = (self.longitude_factors(longitude_deg) * sines).to(dtype)  # (2 L - 1, batch)
+        coefficients = self.coefficients(lonlat.device, dtype)  # (L * L, L)
+        harmonics = coefficients @ cosines.to(dtype)  # (L * L, batch)
+        return harmonics.mul_(orders[self.order_of_column(lonlat.device)]).T
 
-    def _azimuthal_factors(self, longitude_deg: Float64[Tensor, " batch"]) -> Tensor:
-        """The longitude's part of every order, with the convention's constants folded in."""
+    def longitude_factors(
+        self, longitude_deg: Float64[Tensor, " batch"]
+    ) -> Float64[Tensor, "orders batch"]:
+        """``(2 L - 1, batch)``: sin(|m| phi), 1 and cos(m phi) for the orders m = -(L-1) .. L-1."""
         phi = torch.deg2rad(torch.remainder(longitude_deg + 180.0, 360.0))
         m = torch.arange(1, self.num_degrees, dtype=torch.float64, device=phi.device)
-        scale = torch.full_like(m, math.sqrt(2.0))
-        if self.convention == "satclip-closed-form":
-            scale[::2] *= -1.0
-        zonal = torch.full_like(phi, math.pi if self.convention == "satclip-analytic" else 1.0)
         angles = m[:, None] * phi  # (L - 1, batch)
-        sines, cosines = scale[:, None] * angles.sin(), scale[:, None] * angles.cos()
-        return torch.cat([sines.flip(0), zonal[None], cosines])
+        return torch.cat([angles.sin().flip(0), torch.ones_like(phi)[None], angles.cos()])
+
+    def latitude_factors(
+        self, latitude_deg: Float64[Tensor, " batch"]
+    ) -> tuple[Float64[Tensor, "num_degrees batch"], Float64[Tensor, "orders batch"]]:
+        """``(L, batch)`` cos(k theta), and ``(2 L - 1, batch)`` what depends on m as well.
+
+        The latter is sin(theta) for odd orders and 1 for even ones, but 0 at the poles, where
+        only the order 0 does not vanish.
+        """
+        k = torch.arange(self.num_degrees, dtype=torch.float64, device=latitude_deg.device)
+        cosines = (k[:, None] * torch.deg2rad(latitude_deg + 90.0)).cos()
+        sine = torch.deg2rad(90.0 - latitude_deg.abs()).sin()  # exactly 0 at the poles
+        by_parity = torch.stack([(sine != 0).double(), sine, torch.ones_like(sine)])
+        m = torch.arange(1 - self.num_degrees, self.num_degrees, device=latitude_deg.device)
+        return cosines, by_parity[torch.where(m == 0, 2, m % 2)]
+
+    def coefficients(
+        self, device: torch.device | str, dtype: torch.dtype
+    ) -> Float[Tensor, "num_features num_degrees"]:
+        """``(L * L, L)``, the C of the formula above, with the convention's constants."""
+        return _compute_coefficients(self.num_degrees, self.convention, str(device), dtype)
+
+    def order_of_column(self, device: torch.device | str) -> Int[Tensor, " num_features"]:
+        """For each column the row of its order m among the orders -(L-1) .. L-1."""
+        return _order_of_column(self.num_degrees, str(device))
 
     def extra_repr(self) -> str:
         """What ``repr`` shows between the brackets."""
@@ -102,15 +135,48 @@ def check_shape(lonlat: Tensor) -> None:
         raise ValueError(f"lonlat must be float32 or float64 degrees, got {lonlat.dtype}")
 
 
-def _legendre(latitude_deg: Float64[Tensor, " batch"], num_degrees: int) -> list[Tensor]:
+@lru_cache(maxsize=16)
+def _order_of_column(num_degrees: int, device: str) -> Tensor:
+    orders = [torch.arange(-degree, degree + 1) for degree in range(num_degrees)]
+    return (torch.cat(orders) + num_degrees - 1).to(device)
+
+
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)
+@torch.no_grad()
+def _compute_coefficients(
+    num_degrees: int, convention: Convention, device: str, dtype: torch.dtype
+) -> Tensor:
+    """Cosine series of the Legendre functions, with what does not depend on the location.
+
+    A polynomial of degree below L is known from its values at L Chebyshev nodes.
+    """
+    k = torch.arange(num_degrees, dtype=torch.float64)
+    theta = torch.pi * (k + 0.5) / num_degrees  # the nodes, (L,)
+    to_series = (k * theta[:, None]).cos() * 2 / num_degrees  # (node, k)
+    to_series[:, 0] /= 2
+    rows = []
+    for degree, legendre in enumerate(_legendre(theta, num_degrees)):
+        values = legendre.clone()  # (l + 1, node), orders 0 .. l
+        values[1::2] /= theta.sin()
+        values[1:] *= math.sqrt(2.0)
+        if convention == "satclip-analytic":
+            values[0] *= math.pi
+        elif convention == "satclip-closed-form":
+            values[1::2] *= -1.0
+        series = values @ to_series  # (l + 1, k)
+        series[:, degree + 1 :] = 0.0  # what is there is rounding
+        rows.append(torch.cat([series[1:].flip(0), series]))  # (2 l + 1, k): |m|
+    return torch.cat(rows).to(device=device, dtype=dtype)
+
+
+def _legendre(theta: Float64[Tensor, " batch"], num_degrees: int) -> list[Tensor]:
     """Orthonormal associated Legendre functions, one ``(l + 1, batch)`` tensor per degree l.
 
     Row m of degree l comes from the two degrees below it, except ``m = l``, which comes from
     ``m = l - 1``. In this order no step divides by a small number, so errors do not grow.
     """
-    # cos and sin of theta = lat + 90 degrees; written so that sin is exactly 0 at the poles
-    cosine = -torch.deg2rad(latitude_deg).sin()
-    sine = torch.deg2rad(90.0 - latitude_deg.abs()).sin()
+    cosine, sine = theta.cos(), theta.sin()
     rows = [torch.full_like(cosine[None], math.sqrt(0.25 / math.pi))]
     for degree in range(1, num_degrees):
         below = rows[degree - 1]  # (l, batch), orders 0 .. l-1

@@ -1,0 +1,94 @@
+"""A location encoder rearranged for embedding many places: same numbers, less work."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from satclip_lib.location_encoder import LocationEncoder, SpectralDamping
+
+BATCH_BYTES = {"cpu": 2**24, "other": 2**28}  # of harmonics in flight: a CPU wants them in cache
+
+
+class FoldedEncoder:
+    r"""The inference half of a :class:`LocationEncoder`, a copy without dropout or gradients.
+
+    Constants move into the weights: damping and frequency multiply harmonics and pre-activations,
+    which are many, so they multiply the weights instead, which are few.
+
+    On a grid the first layer, two thirds of the work at L = 40, nearly vanishes. With the formula
+    of :class:`SphericalHarmonics`, the sum over degrees can be taken in the weights, too,
+
+    .. math:: \sum_{lm} W_{h,lm} Y_{lm} = \sum_m f_m(\phi) \Big[(\sin\theta)^{|m| \bmod 2}
+              \sum_k \Big(\sum_l W_{h,lm} C_{lm,k}\Big) \cos k\theta\Big]
+
+    and what is in square brackets is the same for a whole row of the grid: a cell costs
+    :math:`2 L - 1` products per hidden unit instead of :math:`L^2`.
+
+    Attributes:
+        embed_dim: numbers per location.
+        dtype: of the embeddings.
+        device: where they are computed.
+    """
+
+    def __init__(self, encoder: LocationEncoder):
+        network, damping = encoder.network, encoder.damping
+        self.embed_dim = encoder.config.embed_dim
+        self.dtype, self.device = network.last_layer.weight.dtype, network.last_layer.weight.device
+        self._harmonics = encoder.harmonics
+        with torch.no_grad():
+            self._layers = [
+                (omega * layer.weight, omega * layer.bias)
+                for omega, layer in zip(network.omegas, network.layers, strict=True)
+            ]
+            if isinstance(damping, SpectralDamping):
+                weight, bias = self._layers[0]
+                self._layers[0] = (weight * damping.factors(), bias)
+            self._layers.append(
+                (network.last_layer.weight.clone(), network.last_layer.bias.clone())
+            )
+            self._series = self._sum_over_degrees(self._layers[0][0])
+
+    @property
+    def batch_size(self) -> int:
+        """Locations per batch of scattered points."""
+        kind = "cpu" if self.device.type == "cpu" else "other"
+        return max(64, BATCH_BYTES[kind] // (8 * self._harmonics.num_features))
+
+    def embed(self, lonlat: Float[Tensor, "batch 2"]) -> Float[Tensor, "batch embed_dim"]:
+        """Embed scattered points; degrees are not checked."""
+        with torch.inference_mode():
+            x = self._harmonics(lonlat.to(self.device), dtype=self.dtype)
+            return self._finish(F.linear(x, *self._layers[0]))
+
+    def embed_grid(
+        self,
+        longitude_deg: Float64[Tensor, " columns"],
+        latitude_deg: Float64[Tensor, " rows"],
+    ) -> Float[Tensor, "rows columns embed_dim"]:
+        """Embed every crossing of some meridians and parallels; degrees are not checked."""
+        with torch.inference_mode():
+            cosines, sines = self._harmonics.latitude_factors(latitude_deg.to(self.device))
+            per_row = (self._series @ cosines).mul_(sines[:, None])  # (orders, hidden, rows)
+            per_row = per_row.permute(2, 0, 1).to(self.dtype)  # (rows, orders, hidden)
+            columns = self._harmonics.longitude_factors(longitude_deg.to(self.device)).T
+            x = columns.to(self.dtype) @ per_row  # (rows, columns, hidden)
+            return self._finish(x.add_(self._layers[0][1]))
+
+    def _finish(self, x: Tensor) -> Tensor:
+        """From the first layer's pre-activations to embeddings."""
+        for weight, bias in self._layers[1:]:
+            x = F.linear(x.sin_(), weight, bias)
+        return x
+
+    def _sum_over_degrees(self, weight: Float[Tensor, "hidden features"]) -> Float64[Tensor, "..."]:
+        """The first layer as a series, ``(2 L - 1, hidden, L)``: [m + L - 1, h, k]."""
+        coefficients = self._harmonics.coefficients(self.device, torch.float64)  # (features, k)
+        order_of_column = self._harmonics.order_of_column(self.device)
+        num_orders = 2 * self._harmonics.num_degrees - 1
+        return torch.stack(
+            [
+                weight[:, columns].double() @ coefficients[columns]  # (hidden, k)
+                for columns in (order_of_column == order for order in range(num_orders))
+            ]
+        )

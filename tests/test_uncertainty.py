@@ -1,0 +1,99 @@
+"""Uncertainty grows away from the training locations, and with disagreement under dropout."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
+from satclip_lib.uncertainty import (
+    compute_distance_to_nearest_km,
+    compute_dropout_spread,
+    compute_uncertainty,
+    load_training_lonlat,
+    save_training_lonlat,
+)
+
+LONLAT = np.array([[0.0, 0.0], [10.0, 50.0], [-170.0, -80.0]])
+
+
+def _make_encoder(**config):
+    torch.manual_seed(0)
+    config = {"num_degrees": 4, "hidden_dim": 16, "embed_dim": 8} | config
+    return LocationEncoder(LocationEncoderConfig(**config)).eval()
+
+
+def test_distances_are_great_circles():
+    """A degree is 111.195 km, the date line is no border, and antipodes are half a turn away."""
+    found = compute_distance_to_nearest_km(
+        np.array([[0.0, 1.0], [-179.5, 0.0], [0.0, 90.0], [180.0, 0.0]]),
+        np.array([[0.0, 0.0], [179.5, 0.0]]),
+    )
+    np.testing.assert_allclose(found, [111.195, 111.195, 10007.557, 55.5975], rtol=1e-5)
+    antipode = compute_distance_to_nearest_km(np.array([[180.0, 0.0]]), np.zeros((1, 2)))
+    np.testing.assert_allclose(antipode, 20015.1, rtol=1e-5)
+
+
+@given(
+    st.lists(st.tuples(st.floats(-180, 180), st.floats(-90, 90)), min_size=1, max_size=6),
+    st.tuples(st.floats(-180, 180), st.floats(-90, 90)),
+)
+def test_nearest_is_the_smallest_of_all_distances(training, place):
+    """The tree finds what trying each training location finds."""
+    one_by_one = [
+        compute_distance_to_nearest_km(np.array([place]), np.array([other]))[0]
+        for other in training
+    ]
+    found = compute_distance_to_nearest_km(np.array([place]), np.array(training))
+    assert found[0] == pytest.approx(min(one_by_one), abs=1e-3)
+
+
+def test_spread_is_the_same_again_and_leaves_no_trace():
+    """A seed fixes it; the model stays in eval mode and torch's random numbers where they were."""
+    encoder = _make_encoder()
+    torch.manual_seed(5)
+    expected_next = torch.rand(3)
+    torch.manual_seed(5)
+    first = compute_dropout_spread(LONLAT, encoder, seed=0)
+    assert torch.equal(torch.rand(3), expected_next) and not encoder.training
+    np.testing.assert_array_equal(first, compute_dropout_spread(LONLAT, encoder, seed=0))
+    assert not np.array_equal(first, compute_dropout_spread(LONLAT, encoder, seed=1))
+    assert ((first > 0) & (first < 1)).all()
+
+
+def test_more_dropout_spreads_more():
+    """The same weights disagree more with themselves when more units are dropped."""
+    little = compute_dropout_spread(LONLAT, _make_encoder(dropout=0.05), num_passes=64)
+    much = compute_dropout_spread(LONLAT, _make_encoder(dropout=0.7), num_passes=64)
+    assert (much > little).all()
+
+
+def test_what_cannot_be_said_is_an_error(tmp_path):
+    """No dropout, no training locations, one pass or another model are refused with advice."""
+    with pytest.raises(ValueError, match="without dropout"):
+        compute_dropout_spread(LONLAT, _make_encoder(dropout=0.0))
+    with pytest.raises(ValueError, match="num_passes must be at least 2, got 1"):
+        compute_dropout_spread(LONLAT, _make_encoder(), num_passes=1)
+    with pytest.raises(ValueError, match="training_lonlat is empty"):
+        compute_distance_to_nearest_km(LONLAT, np.empty((0, 2)))
+    with pytest.raises(ValueError, match="pass training_lonlat"):
+        load_training_lonlat(_make_encoder())
+
+
+def test_nothing_is_asked_about_nowhere():
+    """No locations have no uncertainty."""
+    found = compute_uncertainty(np.empty((0, 2)), _make_encoder(), training_lonlat=LONLAT)
+    assert {name: x.shape for name, x in found.items()} == {
+        "distance_km": (0,),
+        "dropout_spread": (0,),
+    }
+
+
+def test_training_locations_are_kept_to_a_metre(tmp_path):
+    """What is saved beside a checkpoint is read back, at most a metre away."""
+    save_training_lonlat(tmp_path, LONLAT + 1 / 3)
+    config = tmp_path / "config.json"
+    config.write_text("{}")
+    found = load_training_lonlat(tmp_path)
+    assert compute_distance_to_nearest_km(LONLAT + 1 / 3, found).max() < 0.0015
