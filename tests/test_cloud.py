@@ -58,6 +58,7 @@ def test_commands_work_in_an_empty_environment(tmp_path, monkeypatch):
 
 def test_a_plain_install_has_everything(tmp_path):
     """A wheel holds the registry of files and the plotting style."""
+    pytest.importorskip("setuptools")
     source = tmp_path / "source"  # setuptools leaves its scratch files beside what it builds
     shutil.copytree(ROOT / "satclip_lib", source / "satclip_lib")
     for name in ("pyproject.toml", "README.md", "LICENSE"):

@@ -1,6 +1,8 @@
 """One truth for versions: pyproject.toml, requirements, lock and environment agree."""
 
 import re
+import shutil
+import subprocess
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
@@ -58,3 +60,26 @@ def test_requirements_name_no_versions():
     """requirements.txt is the project with its extras, and nothing that could contradict it."""
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     assert [line for line in lines if not line.startswith("#")] == ["-e .[research,dev]"]
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+def test_source_is_valid_in_every_declared_python(python):
+    """Each Python that we declare, where it is at hand, can read all of the package."""
+    assert SpecifierSet(PROJECT["requires-python"]).contains(python)
+    program = (
+        "import pathlib, sys\n"
+        "for path in pathlib.Path(sys.argv[1]).rglob('*.py'):\n"
+        "    compile(path.read_text(), path, 'exec')\n"
+        "print('%d.%d' % sys.version_info[:2])"
+    )
+    interpreter = shutil.which(f"python{python}")
+    if interpreter is None:
+        pytest.skip(f"no python{python} at hand")
+    read = subprocess.run(
+        [interpreter, "-W", "error", "-c", program, ROOT / "satclip_lib"],
+        capture_output=True,
+        text=True,
+    )
+    if "pyenv" in read.stderr:
+        pytest.skip(f"python{python} is not switched on")
+    assert read.stdout.strip() == python, read.stderr
