@@ -11,16 +11,20 @@ from satclip_lib.data.locations import (
     lonlat_to_unit_vectors,
     sample_land_lonlat,
 )
-from satclip_lib.evaluation import benchmark
+from satclip_lib.data.natural_earth import lookup_regions
+from satclip_lib.evaluation import benchmark, prediction
 from satclip_lib.evaluation.baselines import Encoder, make_baselines, make_encoder
-from satclip_lib.evaluation.benchmark import predict, run_benchmark, score_task
-from satclip_lib.evaluation.splits import make_splits
+from satclip_lib.evaluation.benchmark import OWN_PROBE, run_benchmark, score_tasks
+from satclip_lib.evaluation.prediction import predict
+from satclip_lib.evaluation.scoring import NUM_DRAWS
+from satclip_lib.evaluation.splits import CONTINENTS, make_splits
 from satclip_lib.evaluation.tasks import Task, TaskData, TaskUnavailableError
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 
 UNIT_VECTORS = Encoder("unit vector", lonlat_to_unit_vectors)
 COLUMNS = {
-    "task", "seed", "source", "probe", "protocol", "encoder", "metric", "score", "num_test"
+    "task", "seed", "source", "probe", "protocol", "part", "encoder", "metric", "score", "z_mse",
+    "macro_f1", "num_test",
 }  # fmt: skip
 
 
@@ -30,11 +34,11 @@ def no_files(monkeypatch):
     monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
 
 
-def _make_data(target, lonlat):
+def _make_data(target, lonlat, *, name="made up"):
     """A task of our own making; integers are classes."""
     is_classes = np.issubdtype(target.dtype, np.integer)
     task = Task(
-        name="made up",
+        name=name,
         kind="classification" if is_classes else "regression",
         target_name="number",
         citation="",
@@ -45,10 +49,13 @@ def _make_data(target, lonlat):
     return TaskData(task, lonlat, target, names, "made up")
 
 
+LAND = sample_land_lonlat(1500, seed=0)
+
+
 @pytest.fixture(scope="module")
 def lonlat():
     """Places on land."""
-    return sample_land_lonlat(1500, seed=0)
+    return LAND
 
 
 def test_every_combination_is_scored_once():
@@ -69,7 +76,8 @@ def test_every_combination_is_scored_once():
     assert np.isfinite(scores.score).all() and scores.source.str.len().gt(10).all()
     metrics = dict(zip(scores.task, scores.metric, strict=True))
     assert metrics == {"climate_zone": "accuracy", "population_density": "R2"}
-    assert result.absent.empty and list(result.absent) == ["task", "reason"]
+    assert result.draws.shape == (len(scores), NUM_DRAWS)
+    assert result.absent.empty and list(result.absent) == ["task", "protocol", "reason"]
 
 
 def test_the_same_seed_gives_the_same_table():
@@ -94,6 +102,7 @@ def test_tasks_without_labels_come_with_a_reason():
         seeds=[0, 1],
     )
     assert result.absent.task.tolist() == ["elevation", "biome"]
+    assert set(result.absent.protocol) == {"all"}
     assert result.absent.reason.str.contains("SATCLIP_DATA_MIRROR").all()
     assert set(result.scores.task) == {"climate_zone"}
 
@@ -116,24 +125,159 @@ def test_other_errors_are_not_passed_over(monkeypatch):
         run_benchmark([UNIT_VECTORS], ["elevation"])
 
 
-def test_countries_of_another_continent_cannot_be_learnt():
-    """Countries are scored on random splits and left out where a continent is held out."""
+def test_countries_of_another_continent_need_shots():
+    """Held-out continents bring 1 % of their points for tasks whose classes are local."""
+    data = _make_data(lonlat_to_unit_vectors(LAND)[:, 2], LAND)
+    local = Task(**(vars(data.task) | {"has_local_classes": True}))
+    with_shots = TaskData(local, LAND, data.target, None, "")
+    for task, explicit in ((with_shots, "Asia+1%"), (data, "Asia")):
+        expected, given = (
+            score_tasks([t], [UNIT_VECTORS], protocols=[p], probes=["knn"], seed=0)[0][0]["score"]
+            for t, p in ((data, explicit), (task, "Asia"))
+        )
+        assert given == expected
+
+
+def test_classes_of_another_continent_cannot_be_learnt():
+    """A protocol under which no test point has a class of the training points is left out."""
+    continent = lookup_regions(LAND).continent.fillna("none").to_numpy(dtype=str)
+    data = _make_data(np.unique(continent, return_inverse=True)[1], LAND)
+    result = run_benchmark([UNIT_VECTORS], [data], protocols=["random", "Asia"], probes=["knn"])
+    assert result.scores.protocol.tolist() == ["random"]
+    ((task, protocol, reason),) = result.absent.itertuples(index=False)
+    assert (task, protocol) == ("made up", "Asia") and "no test point has a class" in reason
+
+
+def test_a_protocol_that_the_points_do_not_allow_is_left_out():
+    """Points in one region are scored on folds; continents are absent with the reason."""
+    lonlat = np.random.default_rng(0).uniform([-120, 35], [-80, 45], size=(300, 2))
     result = run_benchmark(
         [UNIT_VECTORS],
-        ["country"],
-        protocols=["random", "Africa", "Asia"],
-        probes=["knn"],
-        num_points=1000,
+        [_make_data(lonlat[:, 0].copy(), lonlat)],
+        protocols=["blocks", "continents"],
     )
-    assert result.scores.protocol.tolist() == ["random"]
-    assert result.scores.score[0] > 0.6
+    assert set(result.scores.protocol) == {"blocks"}
+    assert result.absent.protocol.tolist() == ["continents"]
+    assert "these are on North America" in result.absent.reason[0]
+
+
+def test_a_misspelt_protocol_is_an_error_before_anything_is_fitted():
+    """Unknown protocols are refused, not reported as absent."""
+    with pytest.raises(ValueError, match="unknown protocol 'Atlantis'"):
+        run_benchmark([UNIT_VECTORS], ["climate_zone"], protocols=["Atlantis"])
+
+
+def test_each_continent_has_its_score(lonlat):
+    """The rows of "continents" are those of the six continents, one by one."""
+    data = _make_data(lonlat_to_unit_vectors(lonlat)[:, 2], lonlat)
+    rows, _ = score_tasks(
+        [data], [UNIT_VECTORS], protocols=["continents", *CONTINENTS], probes=["knn"], seed=0
+    )
+    together, alone = rows[:6], rows[6:]
+    assert [row["part"] for row in together] == list(CONTINENTS)
+    for one, other in zip(together, alone, strict=True):
+        assert one["part"] == other["part"] and one["num_test"] == other["num_test"]
+        assert one["score"] == pytest.approx(other["score"])
+
+
+def test_tasks_at_the_same_points_score_as_if_alone(lonlat):
+    """Sharing sums between tasks changes no score."""
+    rng = np.random.default_rng(0)
+    z = lonlat_to_unit_vectors(lonlat)
+    first, second = (
+        _make_data(z @ rng.normal(size=3) + noise * rng.normal(size=1500), lonlat, name=name)
+        for name, noise in (("first", 0.1), ("second", 2.0))
+    )
+    options = {"protocols": ["blocks"], "probes": ["linear"]}
+    together = run_benchmark([UNIT_VECTORS], [first, second], **options).scores
+    for data, score in zip((first, second), together.score, strict=True):
+        alone = run_benchmark([UNIT_VECTORS], [data], **options).scores
+        assert alone.score[0] == pytest.approx(score, abs=1e-9)
+
+
+def test_what_has_been_predicted_is_not_fitted_again(lonlat, tmp_path, monkeypatch):
+    """A second run reads the same scores; other embeddings, labels, seeds or probes do not."""
+    data = _make_data(lonlat[:, 1].copy(), lonlat)
+    fitted = []
+    fit = prediction.fit_predict
+
+    def spy(probe, *args, **kwargs):
+        fitted.append(probe)
+        return fit(probe, *args, **kwargs)
+
+    monkeypatch.setattr(prediction, "fit_predict", spy)
+
+    def run(encoder=UNIT_VECTORS, task=data, probe="knn", seed=0):
+        return run_benchmark(
+            [encoder], [task], protocols=["random"], probes=[probe], seeds=[seed], cache=tmp_path
+        ).scores
+
+    first = run()
+    pd.testing.assert_frame_equal(first, run())
+    assert fitted == ["knn"]
+    run(encoder=Encoder("other", lambda points: 1.01 * lonlat_to_unit_vectors(points)))
+    run(task=_make_data(lonlat[:, 1] + 1e-9, lonlat))
+    run(seed=1)
+    run(probe="linear")
+    assert fitted == ["knn", "knn", "knn", "knn", "linear"]
+    monkeypatch.setattr(prediction, "_code_version", lambda: "new code")
+    run()
+    assert len(fitted) == 6
+    assert not list(tmp_path.rglob(".partial-*"))
+
+
+def test_processes_give_the_same_numbers():
+    """Two processes score as one does, in the same order."""
+    options = {"protocols": ["random"], "probes": ["linear"], "num_points": 200, "seeds": [0, 1]}
+    tasks = ["climate_zone", "population_density"]
+    one, two = (run_benchmark([UNIT_VECTORS], tasks, num_jobs=n, **options) for n in (1, 2))
+    pd.testing.assert_frame_equal(one.scores, two.scores, rtol=1e-9)
+    np.testing.assert_allclose(one.draws, two.draws, rtol=1e-5)
+
+
+def test_encoders_may_depend_on_the_seed():
+    """A function of the seed makes the encoders, so that untrained networks differ."""
+    asked = []
+
+    def make(seed):
+        asked.append(seed)
+        return [UNIT_VECTORS]
+
+    run_benchmark(make, ["climate_zone"], protocols=["random"], num_points=200, seeds=[4, 5])
+    assert sorted(asked) == [4, 5]
+
+
+def test_an_encoder_may_bring_its_own_probe(lonlat):
+    """Nearest neighbours on the globe are scored once, whatever probes the others have."""
+    nearest = Encoder("nearest", lambda points: points, own_probe="great circle")
+    data = _make_data(lonlat[:, 1].copy(), lonlat)
+    result = run_benchmark([UNIT_VECTORS, nearest], [data], protocols=["random"])
+    probes = result.scores.groupby("encoder").probe.apply(list)
+    assert probes["nearest"] == [OWN_PROBE] and probes["unit vector"] == ["linear", "knn"]
+
+
+@pytest.mark.parametrize("protocol", ["random", "blocks", "continents"])
+@pytest.mark.parametrize("probe", ["linear", "knn"])
+def test_shuffled_labels_score_at_chance(lonlat, protocol, probe):
+    """Labels without relation to the place are predicted no better than by the most frequent."""
+    labels = np.random.default_rng(0).integers(0, 4, size=1500)
+    numbers = np.random.default_rng(1).normal(size=1500)
+    for target, most in ((labels, 0.25 + 0.1), (numbers, 0.05)):
+        rows, _ = score_tasks(
+            [_make_data(target, lonlat)],
+            [UNIT_VECTORS],
+            protocols=[protocol],
+            probes=[probe],
+            seed=0,
+        )
+        assert np.mean([row["score"] for row in rows]) < most
 
 
 def test_scores_are_those_of_the_predictions(lonlat):
     """R2 is 1 minus the MSE of z-scored targets over all test points of a protocol together."""
     target = lonlat_to_unit_vectors(lonlat)[:, 2] + np.random.default_rng(0).normal(size=1500)
     data = _make_data(target, lonlat)
-    (row,) = score_task(data, [UNIT_VECTORS], protocols=["blocks"], probes=["linear"], seed=3)
+    (row,), _ = score_tasks([data], [UNIT_VECTORS], protocols=["blocks"], probes=["linear"], seed=3)
     splits = make_splits("blocks", lonlat, seed=3)
     predicted = predict(data, lonlat_to_unit_vectors(lonlat), splits=splits, probe="linear")
     tested = np.concatenate([split.test for split in splits])
@@ -151,8 +295,8 @@ def test_encoders_see_the_points_once_and_alike(lonlat):
         return lonlat_to_unit_vectors(points)
 
     data = _make_data(lonlat[:, 1].copy(), lonlat)
-    rows = score_task(
-        data,
+    rows, _ = score_tasks(
+        [data],
         [Encoder("spy", encode), Encoder("twin", encode)],
         protocols=["random", "blocks", "Asia"],
         probes=["linear", "knn"],
@@ -178,7 +322,7 @@ def test_a_point_is_never_predicted_from_its_own_block(lonlat, probe):
         return np.mean(predict(data, x, splits=splits, probe=probe) == blocks[tested])
 
     assert accuracy("blocks") == 0
-    assert accuracy("random") > (0.5 if probe == "knn" else 0)
+    assert accuracy("random") > (0.5 if probe == "knn" else 0)  # the test can fail
 
 
 @pytest.mark.parametrize("probe", ["linear", "knn"])

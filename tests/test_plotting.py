@@ -7,9 +7,16 @@ import pytest
 from matplotlib.colors import to_hex, to_rgb
 
 from satclip_lib.data.patches import make_blue_marble_patches
+from satclip_lib.plotting.downstream import (
+    LARGEST_DIFFERENCE,
+    plot_continent_maps,
+    plot_curves,
+    plot_forest,
+    plot_prediction_map,
+)
 from satclip_lib.plotting.embeddings import compute_umap, plot_umap_and_map
 from satclip_lib.plotting.style import BIOME_COLORS, CLIMATE_COLORS, shorten_biome
-from satclip_lib.plotting.tables import make_table, plot_prediction_map, plot_table
+from satclip_lib.plotting.tables import plot_table
 from satclip_lib.plotting.training import plot_sample_map, plot_training_curves
 
 # Linear RGB as seen with protanopia and deuteranopia: Machado et al. (2009), severity 1,
@@ -64,37 +71,81 @@ def test_short_biome_names_are_short_and_distinct():
     assert max(map(len, short)) <= 31
 
 
-def _make_scores() -> pd.DataFrame:
+def _make_summary() -> pd.DataFrame:
     rows = [
-        ("linear", "elevation", "R2", "random", "a", 0, 0.25),
-        ("linear", "elevation", "R2", "random", "a", 1, 0.75),
-        ("linear", "elevation", "R2", "random", "b", 0, 0.6),
-        ("linear", "elevation", "R2", "Africa", "a", 0, -40.0),
-        ("linear", "elevation", "R2", "Africa", "b", 0, 0.1),
-        ("linear", "country", "accuracy", "random", "a", 0, 0.9),
-        ("linear", "country", "accuracy", "random", "b", 0, 0.8),
+        ("random", "air_temperature", "R2", "a", 0.5, 0.0),
+        ("random", "air_temperature", "R2", "b", 0.6, 0.1),
+        ("random", "country", "accuracy", "a", 0.9, 0.0),
+        ("random", "country", "accuracy", "b", 0.8, -0.1),
+        ("blocks", "air_temperature", "R2", "a", -40.0, 0.0),
+        ("blocks", "air_temperature", "R2", "b", 0.1, 40.1),
     ]
-    columns = ["probe", "task", "metric", "protocol", "encoder", "seed", "score"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def test_table_is_the_mean_over_seeds_in_given_order():
-    """Rows keep the order of the scores, not that of the alphabet, and average the seeds."""
-    table = make_table(_make_scores())
-    assert list(table.task) == ["elevation", "elevation", "country"]
-    assert list(table.protocol) == ["random", "Africa", "random"]
-    assert list(table.a) == [0.5, -40.0, 0.9]
+    columns = ["protocol", "task", "metric", "encoder", "score", "difference"]
+    table = pd.DataFrame(rows, columns=columns)
+    return table.assign(
+        part="all",
+        low=table.score - 0.05,
+        high=table.score + 0.05,
+        difference_low=table.difference - 0.02,
+        difference_high=table.difference + 0.03,
+    )
 
 
 def test_printed_table_marks_the_best_and_names_the_absent():
-    """The best encoder of each row is bold, hopeless scores are cut off, absences are named."""
-    absent = pd.DataFrame([("air_temperature", "no file")], columns=["task", "reason"])
-    fig = plot_table(make_table(_make_scores()), absent=absent)
+    """The best encoder of each column is bold, hopeless scores are cut off, absences are named."""
+    fig = plot_table(_make_summary(), reference="a", absent=["sea_level"], note="linear probe")
     texts = {text.get_text(): text.get_weight() for text in fig.axes[0].texts}
-    assert texts["0.60"] == "bold" and texts["0.50"] == "normal"
-    assert texts["<-10"] == "normal" and texts["0.10"] == "bold"
-    assert "no class in common" in texts  # countries in Africa
-    assert "labels not at hand: air temperature" in texts
+    assert texts["0.60"] == "bold" and texts["0.50"] == "normal" and texts["0.90"] == "bold"
+    assert texts["< −10"] == "normal" and texts["0.10"] == "bold"
+    assert "–" in texts and "R²" in texts  # countries in blocks; the metric of the column
+    assert "labels not at hand: sea level" in texts and "linear probe" in texts
+    assert len(fig.axes[0].patches) == 2  # the reference's rows
+
+
+def test_forest_shows_the_reference_minus_the_others():
+    """Right of zero the reference is ahead; what is beyond the axis is an arrow at its edge."""
+    fig = plot_forest(_make_summary(), reference="a", encoders=["b"])
+    random, blocks = fig.axes
+    (interval, _), points = random.collections[0].get_segments(), random.collections[1]
+    np.testing.assert_allclose(points.get_offsets(), [[-0.1, 0.0], [0.1, 1.0]])
+    np.testing.assert_allclose(interval, [[-0.13, 0.0], [-0.08, 0.0]])
+    arrows = [c.get_offsets() for c in blocks.collections[1:] if len(c.get_offsets())]
+    ((x, y),) = np.concatenate(arrows)
+    assert x == pytest.approx(-LARGEST_DIFFERENCE, abs=0.02) and y == 0
+    labels = [label.get_text() for label in random.get_yticklabels()]
+    assert labels == ["air temperature (R²)", "country (accuracy)"]
+
+
+def test_curves_keep_gaps_and_the_order_of_what_grows():
+    """Each encoder is a line over all ticks; a protocol that a task lacks is a gap."""
+    summary = _make_summary().replace({"protocol": {"random": "Asia+5%", "blocks": "Asia+10%"}})
+    fig = plot_curves(summary, encoders=["a", "b"], xlabel="%", num_columns=2)
+    temperature, country = fig.axes
+    assert [tick.get_text() for tick in temperature.get_xticklabels()] == ["5", "10"]
+    lines = {line.get_label(): line.get_ydata() for line in temperature.lines}
+    np.testing.assert_allclose(lines["b"], [0.6, 0.1])
+    assert np.isnan(country.lines[0].get_ydata()[1]) and country.get_ylabel() == "accuracy"
+    assert temperature.get_ylim()[0] > -1  # the hopeless score does not flatten the rest
+
+
+def test_continent_maps_share_their_colours():
+    """True and predicted values have one scale, both errors another that is centred on zero."""
+    rng = np.random.default_rng(0)
+    lonlat = np.stack([rng.uniform(-180, 180, 50), rng.uniform(-60, 80, 50)], axis=1)
+    target = rng.normal(size=50)
+    scores = pd.DataFrame(
+        [("Asia", "a", 0.5), ("Asia", "b", -3.0)], columns=["part", "encoder", "score"]
+    )
+    predicted = {"a": target + 1.0, "b": target - 2.0}
+    fig = plot_continent_maps(lonlat, target, predicted, scores=scores, label="x (m)")
+    fig.draw_without_rendering()
+    drawn = [c for ax in fig.axes for c in ax.collections if np.size(c.get_array()) == 50]
+    values, errors = [drawn[0], drawn[1], drawn[3]], [drawn[2], drawn[4]]
+    assert len({c.get_clim() for c in values}) == len({c.get_clim() for c in errors}) == 1
+    assert errors[0].norm.vmin == -errors[0].norm.vmax
+    np.testing.assert_allclose(errors[1].get_array(), -2.0)
+    bars = next(ax for ax in fig.axes if ax.get_title(loc="left").startswith("R²"))
+    assert sorted(bar.get_width() for bar in bars.patches) == [-1.0, 0.5]
 
 
 def test_umap_depends_on_the_seed_alone():

@@ -5,7 +5,14 @@ import pytest
 
 from satclip_lib.data.locations import compute_block_ids, sample_land_lonlat
 from satclip_lib.data.natural_earth import lookup_regions
-from satclip_lib.evaluation.splits import CONTINENTS, NUM_FOLDS, make_splits
+from satclip_lib.evaluation.splits import (
+    CONTINENTS,
+    MAX_SHOTS_PERCENT,
+    NUM_FOLDS,
+    SplitError,
+    make_splits,
+    parse_protocol,
+)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +115,7 @@ def test_points_far_from_land_are_never_tested_on_a_continent():
 )
 def test_an_empty_side_is_an_error(protocol, lonlat):
     """Too few points are an error that says how many are on each side."""
-    with pytest.raises(ValueError, match=rf"'{protocol}' on {len(lonlat)} points leaves \d+ for"):
+    with pytest.raises(SplitError, match=rf"'{protocol}' on {len(lonlat)} points leaves \d+ for"):
         make_splits(protocol, np.array(lonlat))
 
 
@@ -116,3 +123,80 @@ def test_unknown_protocols_are_answered_with_the_known(lonlat):
     """A misspelt protocol is a ValueError that lists all."""
     with pytest.raises(ValueError, match=r"unknown protocol 'Atlantis'.*'random', 'blocks'.*Asia"):
         make_splits("Atlantis", lonlat)
+
+
+def test_places_with_several_points_stay_together():
+    """Points with the same coordinates, 360 degrees apart or not, are never on both sides."""
+    lonlat = np.repeat(sample_land_lonlat(200, seed=0), 4, axis=0)
+    lonlat[::4, 0] += 360
+    place = np.arange(800) // 4
+    for protocol in ("random", "blocks", "continents+5%"):
+        for split in make_splits(protocol, lonlat):
+            assert not set(place[split.train]) & set(place[split.test])
+
+
+def test_all_continents_are_held_out_in_turn(lonlat):
+    """One split per continent, the same as asking for it alone; no point is tested twice."""
+    splits = make_splits("continents", lonlat)
+    assert [split.name for split in splits] == list(CONTINENTS)
+    for split in splits:
+        (alone,) = make_splits(split.name, lonlat)
+        for name in ("train", "test", "fold_ids"):
+            np.testing.assert_array_equal(getattr(split, name), getattr(alone, name))
+
+
+@pytest.mark.parametrize("continent", ["Asia", "Oceania"])
+def test_shots_are_nested_and_the_test_stays_the_same(lonlat, continent):
+    """0, 1, 5 and 10 % of the continent: each in the next, tested on the same other 90 %."""
+    (whole,) = make_splits(continent, lonlat)
+    splits = [make_splits(f"{continent}+{p}%", lonlat, seed=3)[0] for p in (0, 1, 5, 10)]
+    shots = [set(split.train) - set(whole.train) for split in splits]
+    assert not shots[0] and shots[1] < shots[2] < shots[3]
+    for percent, drawn, split in zip((0, 1, 5, 10), shots, splits, strict=True):
+        assert len(drawn) == int(percent * len(whole.test) / 100)
+        np.testing.assert_array_equal(split.test, splits[0].test)
+        assert not drawn & set(split.test) and drawn <= set(whole.test)
+        assert len(split.fold_ids) == len(split.train)
+    assert len(splits[0].test) == pytest.approx(0.9 * len(whole.test), abs=1)
+    other = make_splits(f"{continent}+5%", lonlat, seed=4)[0]
+    assert set(other.train) != set(splits[2].train)
+
+
+@pytest.mark.parametrize("base", ["random", "blocks", "Africa"])
+def test_fewer_labels_are_among_more(lonlat, base):
+    """300 labels are among 1,000 of the same seed, and the tested points are the same."""
+    few, more, whole = (make_splits(f"{base}{n}", lonlat)[0] for n in (":300", ":1000", ""))
+    assert len(few.train) == 300 and len(more.train) == 1000
+    assert set(few.train) < set(more.train) < set(whole.train)
+    np.testing.assert_array_equal(few.test, whole.test)
+    fold_of = dict(zip(whole.train, whole.fold_ids, strict=True))
+    assert [fold_of[row] for row in few.train] == few.fold_ids.tolist()
+
+
+def test_local_classes_have_random_inner_folds(lonlat):
+    """On request, the folds for hyper-parameters are random where continents are held out."""
+    (split,) = make_splits("Asia+5%", lonlat, random_inner_folds=True)
+    continent = lookup_regions(lonlat).continent.to_numpy(dtype=object)[split.train]
+    _, sizes = np.unique(split.fold_ids, return_counts=True)
+    assert len(sizes) == NUM_FOLDS and np.ptp(sizes) < 0.1 * len(split.train)
+    assert all(len(set(split.fold_ids[continent == name])) == NUM_FOLDS for name in CONTINENTS)
+
+
+def test_one_continent_cannot_be_held_out():
+    """Points of one continent alone are an error that names it."""
+    lonlat = np.stack([np.linspace(-100, -90, 50), np.full(50, 40.0)], axis=1)
+    with pytest.raises(SplitError, match="at least two continents, these are on North America"):
+        make_splits("continents", lonlat)
+
+
+def test_protocols_are_read():
+    """Base, shots and labels, in this order; anything else is an error that says what is."""
+    assert parse_protocol("South America+2.5%:40") == ("South America", 2.5, 40)
+    assert parse_protocol("blocks") == ("blocks", None, None)
+    with pytest.raises(ValueError, match="only held-out continents have shots"):
+        parse_protocol("random+5%")
+    with pytest.raises(ValueError, match=f"at most {MAX_SHOTS_PERCENT} %"):
+        parse_protocol("Africa+50%")
+    for wrong in ("Africa+5", "Africa 5%", "blocks:", "", "continents:3+1%"):
+        with pytest.raises(ValueError, match="unknown protocol"):
+            parse_protocol(wrong)

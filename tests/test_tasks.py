@@ -14,7 +14,9 @@ from PIL import Image
 from satclip_lib.data import labels
 from satclip_lib.data.blue_marble import load_land_mask
 from satclip_lib.data.locations import sample_land_lonlat
+from satclip_lib.data.natural_earth import lookup_regions
 from satclip_lib.data.registry import FileUnavailableError, HashMismatchError
+from satclip_lib.evaluation.inaturalist import FOLDER as INATURALIST
 from satclip_lib.evaluation.tasks import (
     MIN_POINTS_PER_CLASS,
     TASKS,
@@ -22,6 +24,7 @@ from satclip_lib.evaluation.tasks import (
     load_task,
 )
 
+REGISTERED = [name for name in TASKS if name != "inaturalist_2018"]  # whose files are at hand
 WITHOUT_FILES = ("population_density", "climate_zone", "country")
 SAHARA, LHASA, MANAUS, YAKUTSK = (10.0, 24.0), (91.1, 29.65), (-60.0, -3.1), (129.7, 62.0)
 ATLANTIC, GREENLAND_ICE = (-30.0, 0.0), (-40.0, 75.0)
@@ -44,13 +47,13 @@ def no_files(monkeypatch):
     monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", REGISTERED)
 def test_points_and_targets_are_well_formed(mirror, name):
     """Every task gives finite (lon, lat) in range and one finite target for each."""
     data = load_task(name, num_points=2000, seed=0)
     assert data.task is TASKS[name] and data.task.name == name and data.source
     assert data.lonlat.dtype == np.float64 and data.lonlat.shape == (len(data.target), 2)
-    assert 1500 < len(data.target) <= 2000
+    assert (600 if name == "ecoregion" else 1500) < len(data.target) <= 2000
     assert np.all((data.lonlat >= [-180, -90]) & (data.lonlat < [180, 90]))
     assert np.all(np.isfinite(data.target))
     if data.task.kind == "classification":
@@ -63,7 +66,7 @@ def test_points_and_targets_are_well_formed(mirror, name):
         assert data.task.units
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", REGISTERED)
 def test_the_seed_decides(mirror, name):
     """The same seed gives the same points and targets, another seed others."""
     first, again, other = (load_task(name, num_points=500, seed=seed) for seed in (0, 0, 1))
@@ -320,3 +323,59 @@ def test_task_data_can_be_pickled(no_files):
     copy = pickle.loads(pickle.dumps(data))
     assert copy.task == data.task
     np.testing.assert_array_equal(copy.target, data.target)
+
+
+def test_known_ecoregions_are_biomes_parts(mirror):
+    """Every ecoregion lies in one biome; ice, which has no biome, is not a class."""
+    data = load_task("ecoregion", num_points=5000)
+    assert len(data.class_names) > 100 and "Rock and Ice" not in data.class_names
+    biome = labels.lookup_ecoregions(data.lonlat)["biome"]
+    assert biome.groupby(data.target).nunique().max() == 1
+
+
+def test_counties_have_their_income_and_place(mirror):
+    """San Francisco is rich and at the Pacific; totals of states are not counties."""
+    counties = labels.load_county_income()
+    assert 3100 < len(counties) < 3150 and counties.notna().all().all()
+    assert counties.lon.between(-170, -66).all() and counties.lat.between(18.5, 72).all()
+    nearest = ((counties.lon + 122.44) ** 2 + (counties.lat - 37.76) ** 2).argmin()
+    assert counties.median_income_usd[nearest] > 100_000
+    assert counties.median_income_usd.between(20_000, 150_000).all()
+
+
+def test_houses_are_in_california(mirror):
+    """All block groups are in the state, values are capped, Beverly Hills is above Fresno."""
+    houses = labels.load_california_housing()
+    assert len(houses) == 20_640 and houses.house_value_usd.max() == 500_001
+    assert houses.lon.between(-124.5, -114).all() and houses.lat.between(32.5, 42).all()
+
+    def median_near(lon, lat):
+        near = (houses.lon - lon).abs().lt(0.05) & (houses.lat - lat).abs().lt(0.05)
+        return houses.house_value_usd[near].median()
+
+    assert median_near(-118.40, 34.07) > 3 * median_near(-119.78, 36.75)
+
+
+def test_a_plot_has_one_habitat(mirror):
+    """Habitats are EUNIS codes of plots in Europe, one row each; salt marshes are at the coast."""
+    plots = labels.load_habitats()
+    assert 15_000 < len(plots) < 15_400 and plots.notna().all().all()
+    assert plots.habitat.str.fullmatch(r"[A-Z]+[0-9A-Za-z]+").all()
+    assert plots.lon.between(-10, 35).all() and plots.lat.between(34, 62).all()
+    assert plots.habitat.nunique() > 150
+
+
+def test_tasks_are_told_apart_by_where_their_labels_are(mirror):
+    """Tasks that are not worldwide are on one continent; local classes are marked."""
+    for name in REGISTERED:
+        continents = lookup_regions(load_task(name, num_points=3000).lonlat).continent
+        share = continents.value_counts(normalize=True).max()
+        assert (share < 0.7) == TASKS[name].is_worldwide
+    local = [name for name, task in TASKS.items() if task.has_local_classes]
+    assert local == ["ecoregion", "country"]
+
+
+def test_inaturalist_is_absent_with_what_it_needs(mirror):
+    """The competition's files are not registered; the reason says which and where they go."""
+    with pytest.raises(TaskUnavailableError, match=rf"train2018\.json.*{INATURALIST}.*inat_comp"):
+        load_task("inaturalist_2018")

@@ -11,7 +11,7 @@ import pandas as pd
 from jaxtyping import Float32
 
 from satclip_lib.evaluation.baselines import Encoder
-from satclip_lib.evaluation.prediction import hash_arrays, predict
+from satclip_lib.evaluation.prediction import hash_arrays, predict_together
 from satclip_lib.evaluation.probes import METRICS, ProbeOptions
 from satclip_lib.evaluation.scoring import NUM_DRAWS, compute_score
 from satclip_lib.evaluation.splits import Split, SplitError, make_splits, parse_protocol
@@ -154,7 +154,7 @@ def score_tasks(
             for probe in [encoder.own_probe] if encoder.own_probe else probes:
                 if probe == "logistic" and group[0].task.kind == "regression":
                     continue
-                predictions = predict(
+                predictions = predict_together(
                     learnable, embeddings[encoder.name], splits=splits, probe=probe,
                     options=options, cache=cache,
                 )  # fmt: skip

@@ -18,6 +18,30 @@ from satclip_lib.files import write_atomically
 
 
 def predict(
+    data: TaskData,
+    x: Float[np.ndarray, "num_points num_features"],
+    *,
+    splits: Sequence[Split],
+    probe: str = "linear",
+    options: ProbeOptions | None = None,
+) -> Shaped[np.ndarray, " num_test"]:
+    """Predictions at the test points of all splits, each by a probe that never saw the point.
+
+    Args:
+        data: a task.
+        x: embeddings of its points; locations in degrees for a probe that wants them.
+        splits: of its points.
+        probe: name known to :func:`satclip_lib.evaluation.probes.fit_predict`.
+        options: of expensive probes.
+
+    Returns:
+        In the order of the splits: those of ``splits[0].test`` first.
+    """
+    (predicted,) = predict_together([data], x, splits=splits, probe=probe, options=options)
+    return predicted
+
+
+def predict_together(
     group: Sequence[TaskData],
     x: Float[np.ndarray, "num_points num_features"],
     *,
@@ -26,19 +50,10 @@ def predict(
     options: ProbeOptions | None = None,
     cache: Path | None = None,
 ) -> list[Shaped[np.ndarray, " num_test"]]:
-    """Predictions at the test points of all splits, each by a probe that never saw the point.
+    """What :func:`predict` gives for each of several tasks of one kind at the same points.
 
-    Args:
-        group: tasks of one kind at the same points.
-        x: embeddings of these points; locations in degrees for a probe that wants them.
-        splits: of these points.
-        probe: name known to :func:`satclip_lib.evaluation.probes.fit_predict`.
-        options: of expensive probes.
-        cache: folder that keeps predictions, or None.
-
-    Returns:
-        For each task the predictions in the order of the splits: those of ``splits[0].test``
-        first.
+    With ``cache``, a folder, predictions are kept there, and found again for as long as the
+    embeddings, targets, splits, probe and its code stay the same.
     """
     kind = group[0].task.kind
     paths = [

@@ -33,7 +33,7 @@ class RidgeFit:
 
 def fit_ridge(
     x: Float[np.ndarray, "num_points num_features"],
-    targets: Sequence[Float64[np.ndarray, "num_points num_outputs"]],
+    targets: Sequence[Float64[np.ndarray, "num_points _"]],
     splits: Sequence[Split],
 ) -> list[list[RidgeFit]]:
     r"""Fit every target on every split, with the penalty chosen on the training points.

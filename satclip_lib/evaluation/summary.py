@@ -25,10 +25,10 @@ def summarise(
         by_part: one row per continent, not their mean.
 
     Returns:
-        Columns ``task``, ``protocol``, ``part``, ``encoder``, ``metric``, ``score``, ``low``,
-        ``high`` (95 % interval), ``z_mse``, ``macro_f1``, ``difference`` (score minus the
-        reference's), ``difference_low``, ``difference_high``, ``num_seeds``; in the order of the
-        benchmark.
+        Columns ``task``, ``protocol``, ``part``, ``encoder``, ``probe``, ``metric``, ``score``,
+        ``low``, ``high`` (95 % interval), ``z_mse``, ``macro_f1``, ``difference`` (score minus
+        the reference's), ``difference_low``, ``difference_high``, ``num_seeds``; in the order of
+        the benchmark.
 
     Raises:
         ValueError: if the reference, or the probe, is not in the result.
@@ -43,6 +43,7 @@ def summarise(
     groups = scores.assign(part=part).groupby(keys, sort=False)
     draws = {key: result.draws[rows.index].mean(axis=0) for key, rows in groups}
     table = groups.agg(
+        probe=("probe", "first"),
         metric=("metric", "first"),
         score=("score", "mean"),
         z_mse=("z_mse", "mean"),
@@ -103,19 +104,21 @@ def describe(
     for protocol in summary.protocol.unique():
         rows = summary[(summary.protocol == protocol) & ~summary.encoder.isin(not_ranked)]
         scores = rows.pivot(index="task", columns="encoder", values="score")
-        best = scores.idxmax(axis=1)
-        lost = best[best != reference]
-        record = count_wins(summary, protocol, over=twin)
-        text = f"{protocol}: {reference} is best on {len(best) - len(lost)} of {len(best)} tasks"
-        if won := [_name(task) for task in best.index[best == reference]]:
-            text += f" ({', '.join(won)})"
-        if len(lost):
-            losses = [
-                f"{_name(task)} to {winner} ({scores.loc[task, reference]:.2f} against "
-                f"{scores.loc[task, winner]:.2f})"
-                for task, winner in lost.items()
-            ]
+        own = rows.encoder[rows.probe == OWN_PROBE].unique()
+        best = scores.drop(columns=own).idxmax(axis=1)
+        text = (
+            f"{protocol}: with the same probe, {reference} is best on {_list_won(best, reference)}"
+        )
+        if losses := [
+            f"{_name(task)} to {winner} ({_compare(scores.loc[task], reference, winner)})"
+            for task, winner in best.items()
+            if winner != reference
+        ]:
             text += f". It loses {'; '.join(losses)}"
+        for other in own:
+            ahead = scores[scores[other] > scores[reference]]
+            text += f". {other}, which needs no encoder, is ahead on {len(ahead)} of {len(scores)}"
+        record = count_wins(summary, protocol, over=twin)
         text += (
             f". Against its untrained twin it is ahead on {record.wins} of {record.num_tasks}, "
             f"clearly (95 % interval) on {record.clear_wins}, and clearly behind on "
@@ -179,6 +182,15 @@ def _to_latex(table: pd.DataFrame) -> str:
 
 def _escape(text: str) -> str:
     return text.replace("_", r"\_").replace("%", r"\%").replace("R²", "$R^2$")
+
+
+def _list_won(best: pd.Series, reference: str) -> str:
+    won = [_name(task) for task in best.index[best == reference]]
+    return f"{len(won)} of {len(best)} tasks" + (f" ({', '.join(won)})" if won else "")
+
+
+def _compare(scores: pd.Series, reference: str, other: str) -> str:
+    return f"{scores[reference]:.2f} against {scores[other]:.2f}"
 
 
 def _name(task: str) -> str:

@@ -85,8 +85,9 @@ def plot_curves(
         xlabel: what grows to the right.
         num_columns: panels in a row.
     """
-    shots, labels = zip(*(parse_protocol(p)[1:] for p in summary.protocol), strict=True)
-    table = summary.assign(x=shots if shots[0] is not None else labels)
+    _, shots, labels = zip(*map(parse_protocol, summary.protocol), strict=True)
+    table = summary.assign(x=labels if shots[0] is None else shots)
+    ticks = sorted(table.x.unique())
     tasks = list(table.task.unique())
     num_rows = -(-len(tasks) // num_columns)
     fig, axes = plt.subplots(
@@ -99,8 +100,8 @@ def plot_curves(
     for ax, task in zip(axes.flat, tasks, strict=False):
         of_task = table[table.task == task]
         for encoder, color, marker in zip(encoders, COLORS, MARKERS, strict=False):
-            rows = of_task[of_task.encoder == encoder].sort_values("x")
-            x = np.arange(len(rows))
+            rows = of_task[of_task.encoder == encoder].set_index("x").reindex(ticks)
+            x = np.arange(len(ticks))
             ax.plot(x, rows.score, color=color, marker=marker, ms=3, lw=1, label=encoder)
             ax.fill_between(x, rows.low, rows.high, color=color, alpha=0.12, lw=0)
         ax.set_title(task.replace("_", " "))
@@ -108,7 +109,7 @@ def plot_curves(
         lowest = of_task[of_task.encoder.isin(encoders)].score.min()
         if lowest < LOWEST_SCORE:
             ax.set_ylim(bottom=LOWEST_SCORE)
-        ax.set_xticks(x, [f"{value:g}" for value in rows.x])
+        ax.set_xticks(x, [f"{value:g}" for value in ticks])
     for ax in axes.flat[len(tasks) :]:
         ax.set_axis_off()
     for ax in axes[-1]:
@@ -174,22 +175,26 @@ def plot_continent_maps(
         scores: columns ``part``, ``encoder``, ``score``: R2 on each continent.
         label: quantity and unit.
     """
-    fig = plt.figure(figsize=(PAGE_WIDTH_IN, 3.5))
+    fig = plt.figure(figsize=(PAGE_WIDTH_IN, 3.3))
     grid = fig.add_gridspec(2, 3)
     low, high = np.quantile(target, [0.01, 0.99])
     largest = np.concatenate([np.abs(values - target) for values in predicted.values()])
     norm = CenteredNorm(halfrange=float(np.quantile(largest, 0.9)))
-    ax = add_map(fig, grid[0, 0])
-    ax.set_title("measured")
-    plot_points(ax, lonlat, target, vmin=low, vmax=high, size=1.3, label=label)
+    maps = {(0, 0): ("measured", target)}
     for row, (encoder, values) in enumerate(predicted.items()):
-        ax = add_map(fig, grid[row, 1])
-        ax.set_title(encoder)
-        plot_points(ax, lonlat, values, vmin=low, vmax=high, size=1.3, label=label)
-        ax = add_map(fig, grid[row, 2])
-        ax.set_title("predicted minus measured")
-        error = values - target
-        plot_points(ax, lonlat, error, cmap="RdBu_r", norm=norm, size=1.3, label=f"error, {label}")
+        maps[row, 1] = (encoder, values)
+        maps[row, 2] = ("predicted minus measured", values - target)
+    for (row, column), (title, values) in maps.items():
+        ax = add_map(fig, grid[row, column])
+        ax.set_title(title)
+        style = {"cmap": "RdBu_r", "norm": norm} if column == 2 else {"vmin": low, "vmax": high}
+        points = plot_points(ax, lonlat, values, size=1.3, **style)
+        if row == 1:  # one scale for a column, below its lower map
+            name = "error, in the same unit" if column == 2 else label
+            place = ax.inset_axes((0.15, -0.1, 0.7, 0.04))
+            bar = fig.colorbar(points, cax=place, orientation="horizontal", label=name)
+            bar.outline.set_linewidth(0.35)
+            place.tick_params(width=0.35, length=2, labelsize=6.5)
     ax = fig.add_subplot(grid[1, 0], title="R² on each continent")
     parts = list(scores.part.unique())
     for offset, color, encoder in zip((-0.18, 0.18), COLORS, predicted, strict=False):

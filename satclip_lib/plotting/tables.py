@@ -12,7 +12,7 @@ from satclip_lib.evaluation.summary import make_table
 from satclip_lib.plotting.style import PAGE_WIDTH_IN, styled
 
 LINE_HEIGHT_IN = 0.15
-NAMES_WIDTH = 0.185  # share of the page
+NAMES_WIDTH = 0.165  # share of the page
 NUM_HEAD_LINES = 3.4  # names of tasks on two lines, and their metrics
 HOPELESS = -10.0  # scores below are not worth their digits
 
@@ -55,10 +55,11 @@ def plot_table(
     ax = fig.add_axes((0.005, 0, 0.99, 1), xlim=(0, 1), ylim=(num_lines, 0))
     ax.set_axis_off()
     for edge, task in zip(edges, table, strict=True):
-        words = task.replace("_", " ").split(" ", 1)
-        _print(ax, edge, 0.6, words[0])
-        _print(ax, edge, 1.5, words[1] if len(words) > 1 else "")
-        _print(ax, edge, 2.5, metric[task].replace("R2", "R²"), style="italic", color="0.35")
+        *first, last = task.replace("_", " ").split(" ")
+        _print(ax, edge, 0.6, " ".join(first), fontsize=5.4)
+        _print(ax, edge, 1.5, last, fontsize=5.4)
+        name = metric[task].replace("R2", "R²")
+        _print(ax, edge, 2.5, name, style="italic", color="0.35", fontsize=5.4)
     line = NUM_HEAD_LINES
     for protocol in protocols:
         ax.axhline(line - 0.2, color="black", lw=0.5)

@@ -1,0 +1,91 @@
+"""The registry of encoders: what is present works, what is absent says why."""
+
+import sys
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from satclip_lib.checkpoint import save_pretrained
+from satclip_lib.data.locations import sample_land_lonlat
+from satclip_lib.evaluation.encoders import ENCODERS, list_encoders, make_encoders
+from satclip_lib.image_encoder import RandomConvolutionalFeatures
+from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
+from satclip_lib.model import SatCLIP
+
+SMALL = {"hidden_dim": 8, "embed_dim": 6}
+
+
+@pytest.fixture
+def checkpoints(tmp_path, monkeypatch):
+    """A folder with a small rcf-l10, and an empty cache of published weights."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    images = RandomConvolutionalFeatures.fit(torch.rand(8, 3, 8, 8), num_random_features=4)
+    torch.manual_seed(0)
+    location = LocationEncoder(LocationEncoderConfig(num_degrees=10, **SMALL))
+    save_pretrained(SatCLIP(images, location), tmp_path / "rcf-l10")
+    return tmp_path
+
+
+def test_what_is_present_embeds_and_what_is_absent_says_why(checkpoints):
+    """Every entry either gives finite features of all points, or a reason."""
+    lonlat = sample_land_lonlat(30, seed=0)
+    present = {encoder.name: encoder for encoder in make_encoders(checkpoints)}
+    table = list_encoders(checkpoints).set_index("encoder")
+    assert list(table.index) == list(ENCODERS) and table.source.str.len().min() > 0
+    for name, reason in table["absent because"].items():
+        assert (name in present) == (reason == "")
+    assert {"raw lon/lat", "harmonics L=10", "untrained L=10", "SatCLIP L=10"} <= set(present)
+    assert len(present) >= 14
+    for encoder in present.values():
+        features = encoder.encode(lonlat)
+        assert features.ndim == 2 and len(features) == 30 and np.isfinite(features).all()
+    reasons = table["absent because"]
+    assert "run notebook 02" in reasons["SatCLIP L=40"]
+    assert "load_satclip('satclip-vit16-l40') downloads it" in reasons["satclip-vit16-l40"]
+    assert "Encoder('SINR', function)" in reasons["SINR"]
+
+
+def test_trained_and_untrained_differ_only_in_their_weights(checkpoints):
+    """The twin has the architecture of the checkpoint, and the seed decides its weights."""
+    lonlat = sample_land_lonlat(30, seed=0)
+    names = ["untrained L=10", "SatCLIP L=10"]
+    twin, trained = make_encoders(checkpoints, names=names, seed=0)
+    _, again = make_encoders(checkpoints, names=names, seed=1)
+    (other,) = make_encoders(checkpoints, names=names[:1], seed=1)
+    assert twin.encode(lonlat).shape == trained.encode(lonlat).shape == (30, 6)
+    np.testing.assert_array_equal(trained.encode(lonlat), again.encode(lonlat))
+    assert not np.allclose(twin.encode(lonlat), other.encode(lonlat))
+
+
+def test_image_features_are_those_of_the_place(checkpoints):
+    """The features of a place do not depend on the others, and differ between places."""
+    (encoder,) = make_encoders(checkpoints, names=["image features"])
+    lonlat = sample_land_lonlat(3000, seed=0)
+    features = encoder.encode(lonlat)
+    assert features.shape == (3000, 262)
+    np.testing.assert_allclose(features[7:9], encoder.encode(lonlat[7:9]), atol=1e-4)
+    assert np.abs(features[0] - features[1]).max() > 0.1
+
+
+def test_geoclip_is_asked_latitude_first(checkpoints, monkeypatch):
+    """Where the package is there, its encoder is used with the columns it expects."""
+
+    class Echo(torch.nn.Module):
+        def forward(self, latlon):
+            return latlon * torch.tensor([1.0, 10.0])
+
+    package = ModuleType("geoclip")
+    package.__spec__ = object()
+    package.LocationEncoder = Echo
+    monkeypatch.setitem(sys.modules, "geoclip", package)
+    (encoder,) = make_encoders(checkpoints, names=["GeoCLIP"])
+    found = encoder.encode(np.array([[2.0, 48.0]]))
+    np.testing.assert_allclose(found, [[48.0, 20.0]])
+
+
+def test_unknown_names_are_answered_with_the_known(checkpoints):
+    """A misspelt encoder is a ValueError that lists all."""
+    with pytest.raises(ValueError, match=r"unknown encoder SatClip; there is raw lon/lat"):
+        make_encoders(checkpoints, names=["SatClip"])

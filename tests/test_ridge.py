@@ -1,0 +1,104 @@
+"""Shared ridge: every fit is scikit-learn's, every penalty the best over the folds given."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from satclip_lib.data.locations import sample_land_lonlat
+from satclip_lib.evaluation.ridge import RIDGE_ALPHAS, fit_ridge
+from satclip_lib.evaluation.splits import Split, make_splits
+
+NUM_POINTS, NUM_FEATURES = 600, 12
+PROTOCOLS = ["random", "blocks", "Africa", "continents", "continents+5%", "blocks:200"]
+
+
+@pytest.fixture(scope="module")
+def lonlat():
+    """Places on land."""
+    return sample_land_lonlat(NUM_POINTS, seed=0)
+
+
+@pytest.fixture(scope="module")
+def x():
+    """Features on very different scales, far from zero."""
+    x = np.random.default_rng(0).normal(size=(NUM_POINTS, NUM_FEATURES))
+    return x * np.logspace(-3, 3, NUM_FEATURES) + np.linspace(-500, 500, NUM_FEATURES)
+
+
+def _make_targets(x, *, noise):
+    """One number, and three columns as of classes."""
+    rng = np.random.default_rng(1)
+    z = (x - x.mean(axis=0)) / x.std(axis=0)
+    number = z @ rng.normal(size=(NUM_FEATURES, 1)) + noise * rng.normal(size=(len(x), 1)) + 100
+    columns = np.sign(z @ rng.normal(size=(NUM_FEATURES, 3)) + noise * rng.normal(size=(len(x), 3)))
+    return number, columns
+
+
+@pytest.mark.parametrize("noise", [0.5, 30.0])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_every_fit_is_that_of_scikit_learn(x, lonlat, protocol, noise):
+    """Penalty and predictions are those of a loop over folds with StandardScaler and Ridge."""
+    targets = _make_targets(x, noise=noise)
+    splits = make_splits(protocol, lonlat, seed=3)
+    fits = fit_ridge(x, targets, splits)
+    for target, of_target in zip(targets, fits, strict=True):
+        for split, fit in zip(splits, of_target, strict=True):
+            alpha, expected = _fit_by_hand(x, target, split)
+            assert fit.alpha == alpha
+            np.testing.assert_allclose(fit.predicted, expected, rtol=1e-6, atol=1e-6)
+
+
+def _fit_by_hand(x, target, split: Split):
+    x_train, y_train = x[split.train], target[split.train]
+    errors = np.zeros(len(RIDGE_ALPHAS))
+    for fold in np.unique(split.fold_ids):
+        held_out = split.fold_ids == fold
+        for index, alpha in enumerate(RIDGE_ALPHAS):
+            model = make_pipeline(StandardScaler(), Ridge(alpha=alpha))
+            model.fit(x_train[~held_out], y_train[~held_out])
+            predicted = model.predict(x_train[held_out]).reshape(-1, target.shape[1])
+            errors[index] += np.sum((predicted - y_train[held_out]) ** 2)
+    alpha = RIDGE_ALPHAS[int(np.argmin(errors))]
+    model = make_pipeline(StandardScaler(), Ridge(alpha=alpha)).fit(x_train, y_train)
+    return alpha, model.predict(x[split.test]).reshape(-1, target.shape[1])
+
+
+def test_targets_do_not_influence_each_other(x, lonlat):
+    """A target fitted beside others has the penalty and predictions it has alone."""
+    targets = _make_targets(x, noise=1.0)
+    splits = make_splits("blocks", lonlat)
+    together = fit_ridge(x, targets, splits)
+    for index, target in enumerate(targets):
+        (alone,) = fit_ridge(x, [target], splits)
+        for fit, other in zip(together[index], alone, strict=True):
+            assert fit.alpha == other.alpha
+            np.testing.assert_allclose(fit.predicted, other.predicted, atol=1e-9)
+
+
+def test_folds_of_neighbours_choose_a_larger_penalty():
+    """Where copies of a point are told apart by folds, memorising them is not rewarded."""
+    rng = np.random.default_rng(1)
+    x = np.repeat(rng.normal(size=(48, 60)), 5, axis=0)  # 48 places, 5 points at each
+    y = np.repeat(rng.normal(size=48), 5)[:, None]  # nothing to be learnt
+    train, test = np.arange(200), np.arange(200, 240)
+    torn = Split("torn", train, test, train % 5)
+    whole = Split("whole", train, test, np.repeat(np.arange(40) % 5, 5))
+    ((of_torn, of_whole),) = fit_ridge(x, [y], [torn, whole])
+    assert of_torn.alpha == RIDGE_ALPHAS[0] and of_whole.alpha > 100
+
+
+def test_features_that_say_nothing_predict_the_mean():
+    """Constant features do not break the fit; the prediction is the training mean."""
+    y = np.arange(24.0)[:, None]
+    split = Split("one", np.arange(20), np.arange(20, 24), np.arange(20) % 4)
+    ((fit,),) = fit_ridge(np.ones((24, 3)), [y], [split])
+    np.testing.assert_allclose(fit.predicted, 9.5)
+
+
+def test_one_fold_is_not_enough(x):
+    """Without a second fold no penalty can be chosen, and the error says so."""
+    split = Split("one", np.arange(100), np.arange(100, 120), np.zeros(100, dtype=np.int64))
+    with pytest.raises(ValueError, match="fold_ids of split 'one'"):
+        fit_ridge(x, [x[:, :1]], [split])

@@ -1,0 +1,101 @@
+"""What a benchmark says: means, paired intervals, tables and a paragraph, all from the numbers."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from satclip_lib.evaluation.benchmark import BenchmarkResult
+from satclip_lib.evaluation.summary import (
+    count_wins,
+    describe,
+    make_table,
+    save_tables,
+    summarise,
+)
+
+
+@pytest.fixture
+def result():
+    """Two tasks, two seeds; ours beats the twin on one, both continents averaged."""
+    rng = np.random.default_rng(0)
+    common = {seed: rng.normal(scale=0.2, size=400) for seed in (0, 1)}  # shared by encoders
+    rows, draws = [], []
+    scores = {
+        ("elevation", "R2", "ours"): 0.6,
+        ("elevation", "R2", "twin"): 0.5,
+        ("land_use", "accuracy", "ours"): 0.3,
+        ("land_use", "accuracy", "twin"): 0.301,
+        ("land_use", "accuracy", "nearest"): 0.4,
+    }
+    for (task, metric, encoder), score in scores.items():
+        for seed in (0, 1):
+            for part, shift in (("Africa", -0.1), ("Asia", 0.1)):
+                rows.append(
+                    {
+                        "task": task, "protocol": "continents", "part": part, "encoder": encoder,
+                        "probe": "own" if encoder == "nearest" else "linear", "seed": seed,
+                        "metric": metric, "score": score + shift, "z_mse": 0.5, "macro_f1": 0.1,
+                    }
+                )  # fmt: skip
+                own = rng.normal(scale=0.01, size=400)
+                draws.append(score + shift + common[seed] + own)
+    return BenchmarkResult(pd.DataFrame(rows), np.array(draws, np.float32), pd.DataFrame())
+
+
+def test_means_and_intervals(result):
+    """Scores average seeds and continents; the paired interval is far narrower than the score's."""
+    table = summarise(result, reference="ours").set_index(["task", "encoder"])
+    twin = table.loc["elevation", "twin"]
+    assert twin.score == pytest.approx(0.5) and twin.num_seeds == 2 and twin.part == "mean"
+    assert twin.low < 0.5 < twin.high and twin.high - twin.low > 0.3
+    assert twin.difference == pytest.approx(-0.1)
+    assert twin.difference_low < -0.1 < twin.difference_high < -0.05
+    assert table.loc["elevation", "ours"].difference_high == 0
+    assert table.loc["land_use", "nearest"].score == pytest.approx(0.4)
+    parts = summarise(result, reference="ours", by_part=True)
+    assert set(parts.part) == {"Africa", "Asia"} and len(parts) == 2 * len(table)
+
+
+def test_wins_are_counted_and_clear_ones_apart(result):
+    """A lead within its interval is a win, but not a clear one."""
+    record = count_wins(summarise(result, reference="ours"), "continents", over="twin")
+    assert record == (1, 1, 0, 2)
+
+
+def test_the_paragraph_names_winners_and_losses(result):
+    """Who is best where with the same probe, by how much, and who needs no encoder at all."""
+    summary = summarise(result, reference="ours")
+    text = describe(summary, reference="ours", twin="twin")
+    assert text.startswith(
+        "continents: with the same probe, ours is best on 1 of 2 tasks (elevation)."
+    )
+    assert "It loses land use to twin (0.30 against 0.30)" in text
+    assert "nearest, which needs no encoder, is ahead on 1 of 2" in text
+    assert "ahead on 1 of 2, clearly (95 % interval) on 1, and clearly behind on 0" in text
+    alone = describe(summary, reference="ours", twin="twin", not_ranked=["twin", "nearest"])
+    assert "best on 2 of 2 tasks (elevation, land use)" in alone and "nearest" not in alone
+
+
+def test_tables_say_metric_and_winner(result, tmp_path):
+    """CSV has everything; LaTeX and Markdown have the metric in the head and the best in bold."""
+    summary = summarise(result, reference="ours")
+    paths = save_tables(summary, tmp_path / "table")
+    assert [path.name for path in paths] == ["table.csv", "table.tex", "table.md"]
+    pd.testing.assert_frame_equal(pd.read_csv(paths[0]), summary)
+    latex, markdown = paths[1].read_text(), paths[2].read_text()
+    assert "elevation ($R^2$) & land use (accuracy)" in latex
+    assert r"continents & ours & \textbf{0.60} & 0.30 \\" in latex
+    assert r"continents & nearest & -- & \textbf{0.40} \\" in latex
+    assert latex.count("&") == 3 * 4
+    assert "| continents | ours | **0.60** | 0.30 |" in markdown
+    assert "| continents | nearest | – | **0.40** |" in markdown
+    table = make_table(summary)
+    assert list(table) == ["elevation", "land_use"] and len(table) == 3
+
+
+def test_names_that_are_not_there_are_errors(result):
+    """An unknown reference or probe is a ValueError that lists what there is."""
+    with pytest.raises(ValueError, match=r"no encoder 'theirs' in the result, but \['ours'"):
+        summarise(result, reference="theirs")
+    with pytest.raises(ValueError, match="no probe 'knn'"):
+        summarise(result, reference="ours", probe="knn")
