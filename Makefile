@@ -9,7 +9,10 @@ READY := $(VENV)/.ready
 export OMP_WAIT_POLICY := PASSIVE
 
 .DELETE_ON_ERROR:
-.PHONY: help figures data pretrain reference verify expected site test types lint lab lock clean
+.PHONY: help FORCE browser figures data pretrain reference verify expected site test types lint lab lock clean
+=======
+.PHONY: help FORCE browser figures data pretrain reference test lint lab lock clean
+>>>>>>> d730988 (Tests of layers, clusters, globes, sources and layout; atlas benchmark; browser for make test)
 .DEFAULT_GOAL := help
 
 help:  ## print this help
@@ -76,6 +79,7 @@ site: $(READY)  ## render notebooks, figures, API and results into build/site (a
 	$(VENV)/bin/python docs/build_site.py --profile $(PROFILE)
 
 # --- for people who change things ----------------------------------------------------------------
+<<<<<<< HEAD
 test: $(READY)  ## run all tests, without a network
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadgroup -rs
 
