@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 export OMP_WAIT_POLICY := PASSIVE
 
 .DELETE_ON_ERROR:
-.PHONY: help figures data pretrain reference verify expected site test types lint lab lock clean
+.PHONY: help FORCE browser figures data pretrain reference verify expected site test types lint lab lock clean
 .DEFAULT_GOAL := help
 
 help:  ## print this help
@@ -76,7 +76,13 @@ site: $(READY)  ## render notebooks, figures, API and results into build/site (a
 	$(VENV)/bin/python docs/build_site.py --profile $(PROFILE)
 
 # --- for people who change things ----------------------------------------------------------------
-test: $(READY)  ## run all tests, without a network
+# The atlas is tested in a real browser: one that is there, $CHROMIUM, or Debian's if we may install.
+browser:
+	@test -n "$$CHROMIUM" || command -v chromium chromium-browser google-chrome >/dev/null || \
+	{ test "$$(id -u)" = 0 && apt-get -qq update && apt-get -qq install -y chromium; } >/dev/null 2>&1 || \
+	echo "No Chromium found or installed: the tests of the atlas will be skipped. Set CHROMIUM=path."
+
+test: $(READY) browser  ## run all tests, without a network
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadgroup -rs
 
 types: $(READY)  ## check the types of the public modules

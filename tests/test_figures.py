@@ -1,6 +1,8 @@
 """Figures are saved whole, with what they show and where they came from."""
 
 import json
+import re
+from html import escape
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,6 +17,7 @@ from satclip_lib.files import Workspace
 from satclip_lib.image_encoder import RandomConvolutionalFeatures
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 from satclip_lib.model import SatCLIP
+from satclip_lib.plotting.contact_sheet import save_contact_sheet
 from satclip_lib.plotting.figures import FIGURES, save_figure, save_reference
 
 
@@ -40,7 +43,8 @@ def fig():
 
 def test_saves_picture_data_and_provenance(made, fig):
     """PNG at 300 dpi, PDF, CSV of what is drawn, and a sidecar that names its inputs."""
-    save_figure(fig, "biome_umap", workspace=made, seed=3, data=pd.DataFrame({"a": [1.5]}))
+    data, numbers = pd.DataFrame({"a": [1.5]}), {"share": 0.123456}
+    save_figure(fig, "biome_umap", workspace=made, seed=3, data=data, numbers=numbers)
     with Image.open(made.figures / "biome_umap.png") as image:
         assert image.size == (600, 300)
     assert (made.figures / "biome_umap.pdf").read_bytes().startswith(b"%PDF")
@@ -48,6 +52,7 @@ def test_saves_picture_data_and_provenance(made, fig):
     sidecar = json.loads((made.figures / "biome_umap.json").read_text())
     assert sidecar["checkpoints"] == {"tiny": hash_checkpoint(made.checkpoints / "tiny")}
     assert (sidecar["profile"], sidecar["seed"]) == ("smoke", 3)
+    assert sidecar["numbers"] == {"share": 0.1235}
     assert sidecar["notebook"] == FIGURES["biome_umap"].notebook
 
 
@@ -78,3 +83,22 @@ def test_reference_copies_are_small(made, fig):
             assert np.asarray(image.convert("L")).std() > 5
         copy = made.figures / "reference" / f"{figure_id}.json"
         assert copy.read_bytes() == (made.figures / f"{figure_id}.json").read_bytes()
+
+
+def test_contact_sheet_has_all_figures_there_are(made, fig):
+    """Each figure that was made, with caption, numbers and links that lead somewhere."""
+    save_figure(fig, "biome_umap", workspace=made, seed=3, numbers={"k-NN < 1": 0.5})
+    save_figure(fig, "sample_map", workspace=made, seed=0, data=pd.DataFrame({"a": [1]}))
+    (made.figures / "biome_atlas.html").touch()
+    made.build.mkdir(parents=True)
+    for figure_id in ("biome_umap", "sample_map"):
+        (made.build / f"{FIGURES[figure_id].notebook}.ipynb").touch()
+    page = save_contact_sheet(made)
+    text = page.read_text()
+    links = re.findall(r'(?:href|src)="([^"]+)"', text)
+    for link in set(links) - {"data:,"}:
+        assert (page.parent / link).is_file(), link
+    assert {"biome_atlas.html", "sample_map.csv", "biome_umap.pdf"} <= set(links)
+    assert re.findall(r'<figure id="(\w+)">', text) == ["sample_map", "biome_umap"]
+    assert "<dt>k-NN &lt; 1</dt><dd>0.5</dd>" in text
+    assert escape(FIGURES["biome_umap"].caption) in text

@@ -18,6 +18,7 @@ from satclip_lib import notebooks
 from satclip_lib.files import Workspace
 from satclip_lib.notebooks import list_parameters, list_profiles, load_profile, run_notebook
 from satclip_lib.plotting.figures import FIGURES
+from satclip_lib.sources import list_edges, list_figures, read_code
 
 ROOT = Path(__file__).parents[1]
 STEMS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
@@ -32,10 +33,6 @@ def notebook(request):
 
 def _sources(notebook, cell_type: str) -> list[str]:
     return [cell.source for cell in notebook.cells if cell.cell_type == cell_type]
-
-
-def _find_figures(notebook) -> list[str]:
-    return re.findall(r'save_figure\(\s*\w+, "(\w+)"', "\n".join(_sources(notebook, "code")))
 
 
 def test_committed_without_outputs(notebook):
@@ -93,21 +90,35 @@ def test_parameters_are_few_literals_with_reasons(notebook):
 
 def test_figure_table_notebooks_and_makefile_agree():
     """Each figure of the table is saved once, by the notebook it names, and is a make target."""
-    makefile = (ROOT / "Makefile").read_text()
+    for stem in STEMS:
+        saved = list_figures(read_code(ROOT / "notebooks" / f"{stem}.ipynb"))
+        by_table = [f"{i}.png" for i, entry in FIGURES.items() if entry.notebook == stem]
+        assert [name for name in saved if name.endswith(".png")] == by_table
+    edges = set(list_edges(Path("build"), Path("figures")))  # what the Makefile is made of
     for figure_id, entry in FIGURES.items():
-        assert re.search(
-            rf"^[^\n]*\$\(FIGURES\)/{figure_id}\.png[^\n]*: \$\(BUILD\)/{entry.notebook}\.ipynb$",
-            makefile,
-            flags=re.M,
-        )
-    saved = {
-        stem: _find_figures(nbformat.read(ROOT / "notebooks" / f"{stem}.ipynb", as_version=4))
-        for stem in STEMS
-    }
-    by_table = {s: [i for i, entry in FIGURES.items() if entry.notebook == s] for s in STEMS}
-    assert saved == by_table
-    listed = makefile.split("ALL_FIGURES := ")[1].split("\n\n")[0]
-    assert set(re.findall(r"[a-z]+_[a-z_]+", listed)) == set(FIGURES)
+        assert (f"figures/{figure_id}.png", f"build/{entry.notebook}.ipynb") in edges
+
+
+def test_progress_counts_the_figures_of_all_notebooks(tmp_path, monkeypatch, caplog):
+    """Two notebooks side by side: figures written since their start count, older ones do not."""
+    for name in ("one", "two"):
+        note = nbformat.v4.new_notebook()
+        note.cells = [nbformat.v4.new_code_cell(f'save_figure(fig, "{name}_{k}")') for k in "ab"]
+        nbformat.write(note, tmp_path / f"{name}.ipynb")
+    monkeypatch.setattr(notebooks, "NOTEBOOKS_FOLDER", tmp_path)
+    start = time.time()
+    monkeypatch.setenv("SATCLIP_STAGE", f"{start - 75.5:.1f} one two")
+    figures = Workspace("smoke").figures
+    figures.mkdir(parents=True)
+    for name in ("one_a", "one_b", "two_a"):
+        (figures / f"{name}.png").touch()
+    os.utime(figures / "one_b.png", (start - 500, start - 500))
+    stage = notebooks.Stage("two", profile="smoke")
+    with caplog.at_level("INFO", logger="satclip_lib.notebooks"):
+        stage.log_figures({"cell_type": "code", "source": 'save_figure(fig, "two_a")'}, extra=1)
+        stage.log_figures({"cell_type": "markdown", "source": 'save_figure(fig, "two_a")'})
+    (message,) = caplog.messages
+    assert message.split() == "1:15 two figure 2 of 4: two_a.png".split()
 
 
 @pytest.mark.parametrize("profile", ["smoke", "demo", "paper"])
@@ -149,6 +160,7 @@ def test_parameters_reach_the_notebook(tmp_path, monkeypatch):
     assert list_parameters("note") == {"profile": '"demo"', "value": "1"}
     path = run_notebook("note", profile="test")
     assert path == Workspace("test").build / "note.ipynb" and path.is_file()
+    assert path.stat().st_mtime < time.time() - 0.5  # dated when it started, not when it ended
 
 
 def test_failed_run_is_not_taken_for_done(tmp_path, monkeypatch):
@@ -251,6 +263,7 @@ def test_all_notebooks_run_without_network_or_label_files(workspace, monkeypatch
     for figure_id in FIGURES:
         assert (figures / f"{figure_id}.png").stat().st_size > 10_000
         assert (figures / f"{figure_id}.pdf").stat().st_size > 10_000
+    assert (figures / "biome_atlas.html").stat().st_size > 1_000_000
     table = (figures / "downstream_table.csv").read_text()
     assert "climate_zone" in table and "population_density" in table
     assert "air_temperature" not in table

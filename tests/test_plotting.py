@@ -5,8 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex, to_rgb
+from matplotlib.text import Text
+from sklearn.preprocessing import normalize
 
-from satclip_lib.data.patches import make_blue_marble_patches
+from satclip_lib.data.patches import load_images, make_blue_marble_patches
 from satclip_lib.plotting.downstream import (
     LARGEST_DIFFERENCE,
     plot_continent_maps,
@@ -14,8 +16,15 @@ from satclip_lib.plotting.downstream import (
     plot_forest,
     plot_prediction_map,
 )
-from satclip_lib.plotting.embeddings import compute_umap, plot_umap_and_map
-from satclip_lib.plotting.style import BIOME_COLORS, CLIMATE_COLORS, shorten_biome
+from satclip_lib.plotting.embeddings import (
+    compute_umap,
+    find_neighbors,
+    plot_plane_and_map_by_layer,
+    plot_planes,
+    plot_umap_and_map,
+)
+from satclip_lib.plotting.layers import Layer, make_class_layer
+from satclip_lib.plotting.style import BIOME_COLORS, CLIMATE_COLORS, CONTINENT_COLORS, shorten_biome
 from satclip_lib.plotting.tables import plot_table
 from satclip_lib.plotting.training import plot_sample_map, plot_training_curves
 
@@ -56,7 +65,7 @@ def _to_cielab(colors: list[str], sight: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("sight", SIGHT)
-@pytest.mark.parametrize("colors", [BIOME_COLORS, CLIMATE_COLORS], ids=["biome", "climate"])
+@pytest.mark.parametrize("colors", [BIOME_COLORS, CLIMATE_COLORS, CONTINENT_COLORS])
 def test_class_colours_can_be_told_apart(colors, sight):
     """Any two classes differ by 14 units of CIELAB, for colour-blind readers too."""
     lab = _to_cielab(list(colors.values()), sight)
@@ -155,6 +164,43 @@ def test_umap_depends_on_the_seed_alone():
     assert np.array_equal(planes[0], planes[1]) and not np.array_equal(planes[0], planes[2])
 
 
+def test_neighbours_are_exact():
+    """Indices and cosine distances are those of the full matrix, the point itself first."""
+    x = normalize(np.random.default_rng(0).normal(size=(1200, 5))).astype(np.float32)
+    x[7] = x[3]  # a twin
+    index, distance = find_neighbors(x, num_neighbors=6)
+    full = 1 - x.astype(float) @ x.T
+    assert (index[:, 0] == np.arange(len(x))).all() and index[7, 1] == 3
+    np.testing.assert_allclose(distance, np.sort(full, axis=1)[:, :6].clip(0), atol=2e-6)
+
+
+def test_planes_and_layers_have_their_colours_and_keys():
+    """Each row of the layered figure has its colours in plane and map, and a legend or a bar."""
+    plane = np.arange(6, dtype=np.float32).reshape(3, 2)
+    lonlat = np.array([[0.0, 10.0], [20.0, 20.0], [30.0, -10.0]])
+    kind = make_class_layer("Kind", ["a", "b", "a"], colors={"a": "#ff0000", "b": "#0000ff"})
+    height = Layer("Height", np.array([0.0, 1.0, 2.0]), units="m")
+    fig = plot_plane_and_map_by_layer(plane, lonlat, [kind, height])
+    by_title = {ax.get_title(loc="left"): ax for ax in fig.axes}
+    (points,) = by_title["Kind"].collections
+    drawn = dict(zip(map(tuple, points.get_offsets().data), points.get_facecolors(), strict=True))
+    assert to_hex(drawn[(2.0, 3.0)]) == "#0000ff"
+    assert [t.get_text() for t in fig.axes[2].get_legend().get_texts()] == ["a", "b"]
+    assert "m" in [text.get_text() for text in fig.findobj(Text)]  # of the colour bar
+
+
+def test_table_of_planes_is_in_order():
+    """Rows and columns are named at the edge, each plane has its own note and points."""
+    layer = make_class_layer("x", ["a", "a"], colors={"a": "#ff0000"})
+    keys = [("r1", "c1"), ("r1", "c2"), ("r2", "c1"), ("r2", "c2")]
+    planes = {key: np.full((2, 2), i, np.float32) for i, key in enumerate(keys)}
+    fig = plot_planes(planes, layer, notes={key: "/".join(key) for key in keys})
+    for i, (ax, key) in enumerate(zip(fig.axes, keys, strict=True)):
+        assert ax.get_xlabel() == "/".join(key)
+        assert (ax.collections[0].get_offsets() == i).all()
+    assert [ax.get_ylabel() for ax in fig.axes] == ["r1", "", "r2", ""]
+
+
 def test_umap_and_map_share_colours():
     """A class has one colour in every panel and in the legend; absent classes have none."""
     lonlat = np.array([[10.0, 50.0], [20.0, 10.0], [30.0, 0.0]])
@@ -201,6 +247,20 @@ def test_training_figures_draw_their_data():
     fig = plot_training_curves(curve, num_candidates=100)
     kept = next(line for line in fig.axes[0].lines if line.get_label() == "kept")
     assert (kept.get_xdata()[0], kept.get_ydata()[0]) == (2, 2.5)
-    fig = plot_sample_map(make_blue_marble_patches(num_patches=60), num_examples=3)
-    assert len(fig.axes[0].collections[-1].get_offsets()) == 60
-    assert [ax.get_title() for ax in fig.axes[1:]] == ["a", "b", "c"]
+
+
+def test_sample_map_shows_every_patch_and_examples_of_its_class():
+    """Points have the colour of their class; a strip holds patches of its class; rare ones none."""
+    dataset = make_blue_marble_patches(num_patches=60)
+    classes = ["x"] * 30 + ["y"] * 27 + ["rare"] * 2 + [""]
+    colors = {"x": "#ff0000", "y": "#0000ff", "rare": "#00ff00"}
+    layer = make_class_layer("t", classes, colors=colors)
+    fig = plot_sample_map(dataset, layer, num_examples=3)
+    points = next(c for c in fig.axes[0].collections if len(c.get_offsets()) == 59)
+    drawn = [to_hex(color) for color in points.get_facecolors()]
+    assert [drawn.count(color) for color in colors.values()] == [30, 27, 2]
+    strips = fig.axes[1:]
+    assert [ax.texts[0].get_text() for ax in strips] == ["x", "y"]
+    first = strips[0].images[0].get_array()[:, :8]  # (8, 8, 3)
+    of_class = load_images(dataset, slice(0, 30)).permute(0, 2, 3, 1).numpy()
+    assert min(np.abs(patch - first).max() for patch in of_class) < 1e-6

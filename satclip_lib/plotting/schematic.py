@@ -108,14 +108,14 @@ def plot_method_overview(
     return fig
 
 
-def _add_axes(fig: Figure, x: float, y: float, width: float, height: float) -> Axes:
+def _add_axes(fig: Figure, x, y, width, height) -> Axes:
     return fig.add_axes(_place(x, y, width, height))
 
 
-def _place(x: float, y: float, width: float, height: float) -> tuple[float, ...]:
+def _place(x, y, width, height) -> tuple[float, ...]:
     """As shares of the figure."""
     return x / WIDTH, (y - BOTTOM) / HEIGHT, width / WIDTH, height / HEIGHT
 
 
-def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
+def _arrow(ax: Axes, start, end) -> None:
     ax.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=8, color="0.3", lw=1))

@@ -39,9 +39,9 @@ CONTINENT_COLORS = {
     "Africa": "#e8a13c",
     "Asia": "#c33d3e",
     "Europe": "#1b4d8b",
-    "North America": "#57b36a",
-    "Oceania": "#d58fd0",
-    "South America": "#106b2c",
+    "North America": "#009e73",
+    "Oceania": "#b06fd0",
+    "South America": "#444444",
     "Antarctica": "#73d6f5",
 }
 

@@ -1,0 +1,121 @@
+"""How long the atlas takes to make and to open: ``python benchmarks/atlas.py``.
+
+UMAP of 20,000 places from 256 numbers each, by :func:`compute_umap` (exact neighbours) and by
+umap-learn as it comes, both in fresh processes, compilation included. Then the size of the file,
+and how long headless Chromium, which draws without a graphics card, takes to open it and to show
+a selection. Writes ``benchmarks/results/atlas.json``.
+"""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from satclip_lib.data.blue_marble import cut_patches
+from satclip_lib.data.locations import sample_land_lonlat
+from satclip_lib.files import write_atomically
+from satclip_lib.plotting.atlas import save_atlas
+from satclip_lib.plotting.layers import make_climate_layer
+
+NUM_POINTS = 20_000
+UMAP_BAR_S, SIZE_BAR_MB = 60.0, 15.0
+RESULT = Path(__file__).parent / "results" / "atlas.json"
+TIMED = """
+import sys, time
+import numpy as np, torch
+from satclip_lib import LocationEncoder, embed
+from satclip_lib.data.locations import sample_land_lonlat
+torch.manual_seed(0)
+lonlat = sample_land_lonlat({num_points}, seed=0)
+x = embed(lonlat, LocationEncoder().eval())
+start = time.perf_counter()
+{code}
+seconds = time.perf_counter() - start
+np.save(sys.argv[1], plane)
+print(seconds)
+"""
+OURS = "from satclip_lib.plotting.embeddings import compute_umap\nplane = compute_umap(x)"
+PLAIN = """from umap import UMAP
+plane = UMAP(n_neighbors=30, metric="cosine", random_state=0, n_jobs=1).fit_transform(x)"""
+SELECT = """() => new Promise(resolve => {
+  const source = Bokeh.documents[0].get_model_by_name("points")
+  const start = performance.now()
+  source.selected.indices = [...Array(5000).keys()]
+  requestAnimationFrame(() => setTimeout(() => resolve(performance.now() - start)))
+})"""
+
+
+def time_umap(code: str, path: Path) -> float:
+    """Seconds of a fresh process; the plane is left in ``path``."""
+    command = [sys.executable, "-c", TIMED.format(num_points=NUM_POINTS, code=code), str(path)]
+    return float(subprocess.check_output(command, text=True).splitlines()[-1])
+
+
+def time_atlas(path: Path) -> dict:
+    """Seconds until Chromium shows the file, and until it shows 5,000 selected points."""
+    from playwright.sync_api import sync_playwright
+
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1440, "height": 800})
+        start = time.perf_counter()
+        page.goto(path.as_uri())
+        page.wait_for_selector("#atlas[data-ready]")
+        opened = time.perf_counter() - start
+        selected = page.evaluate(SELECT) / 1000
+        browser.close()
+    return {"open_s": round(opened, 2), "select_s": round(selected, 3)}
+
+
+def main() -> None:
+    """Measure, and write the result."""
+    with tempfile.TemporaryDirectory() as folder:
+        planes = [Path(folder) / name for name in ("ours.npy", "again.npy", "plain.npy")]
+        ours, again, plain = map(time_umap, (OURS, OURS, PLAIN), planes)
+        plane = np.load(planes[0])
+        lonlat = sample_land_lonlat(NUM_POINTS, seed=0)
+        atlas = save_atlas(
+            Path(folder) / "atlas.html",
+            plane=plane,
+            lonlat=lonlat,
+            patches=cut_patches(lonlat),
+            layers=[make_climate_layer(lonlat)] * 8,
+            title="Atlas",
+        )
+        size_mb = atlas.stat().st_size / 1e6
+        result = {
+            "num_points": NUM_POINTS,
+            "umap": {
+                "seconds": round(max(ours, again), 1),
+                "bar_s": UMAP_BAR_S,
+                "holds": max(ours, again) < UMAP_BAR_S,
+                "plain_umap_s": round(plain, 1),
+                "share_of_plain": round(ours / plain, 2),
+                "same_plane_twice": bool(np.array_equal(plane, np.load(planes[1]))),
+            },
+            "atlas": {
+                "layers": 8,
+                "size_mb": round(size_mb, 2),
+                "bar_mb": SIZE_BAR_MB,
+                "holds": size_mb < SIZE_BAR_MB,
+            }
+            | time_atlas(atlas),
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "versions": {name: version(name) for name in ("umap-learn", "bokeh", "numba")},
+        }
+    with write_atomically(RESULT) as scratch:
+        scratch.write_text(json.dumps(result, indent=2) + "\n")
+    sys.stdout.write(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""Cluster scores know the extremes: perfect clusters, none, and a neighbour too few."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from satclip_lib.evaluation.clusters import (
+    score_clusters,
+    share_of_kept_neighbors,
+    vote_across_continents,
+    vote_of_neighbors,
+)
+from satclip_lib.plotting.clusters import (
+    compute_class_similarity,
+    plot_class_similarity,
+    plot_cluster_scores,
+)
+
+NUM_POINTS = 300
+
+
+@pytest.fixture
+def clusters():
+    """Three tight clusters far from each other, and the cluster of each point."""
+    rng = np.random.default_rng(0)
+    index = rng.integers(0, 3, NUM_POINTS)
+    centers = np.array([[10.0, 0], [-10, 0], [0, 10]])
+    return centers[index] + rng.normal(0, 0.1, (NUM_POINTS, 2)), np.array(["a", "b", "c"])[index]
+
+
+def test_perfect_clusters_score_one(clusters):
+    """Where classes are clusters, every measure is at or near 1."""
+    scores = score_clusters(*clusters)
+    assert list(scores) == ["k-NN accuracy", "silhouette", "adjusted Rand", "mutual information"]
+    assert min(scores.values()) > 0.98
+
+
+def test_shuffled_classes_score_like_chance(clusters):
+    """Where classes have nothing to do with points, measures are near chance, which is 1/3 or 0."""
+    points, classes = clusters
+    scores = score_clusters(points, np.random.default_rng(1).permutation(classes))
+    assert scores.pop("k-NN accuracy") < 0.5
+    assert max(map(abs, scores.values())) < 0.1
+
+
+def test_same_seed_same_scores(clusters):
+    """k-means and the sample for the silhouette follow the seed."""
+    points, classes = clusters
+    noisy = points + np.random.default_rng(2).normal(0, 5, points.shape)
+    assert score_clusters(noisy, classes, seed=3) == score_clusters(noisy, classes, seed=3)
+
+
+def test_vote_is_that_of_a_loop(clusters):
+    """The vote agrees with one written out point by point, and leaves the point itself out."""
+    points, classes = clusters
+    points = points + np.random.default_rng(3).normal(0, 6, points.shape)
+    right = 0
+    for i in range(NUM_POINTS):
+        distance = np.linalg.norm(points - points[i], axis=1)
+        distance[i] = np.inf
+        names, counts = np.unique(classes[np.argsort(distance)[:5]], return_counts=True)
+        right += names[counts.argmax()] == classes[i]
+    assert vote_of_neighbors(points, classes, num_neighbors=5) == right / NUM_POINTS
+
+
+def test_votes_across_continents_ignore_the_own_continent():
+    """What is known from the own continent alone is not found; what continents share is."""
+    rng = np.random.default_rng(0)
+    centers = [(20, 5), (90, 30), (15, 50), (-100, 45), (134, -24), (-60, -10)]
+    lonlat = np.concatenate([center + rng.uniform(-3, 3, (40, 2)) for center in centers])
+    continent = np.repeat(np.arange(6), 40)
+    kind = rng.integers(0, 2, len(lonlat))
+    shared = np.column_stack([10.0 * kind, continent]) + rng.normal(0, 0.1, (len(lonlat), 2))
+    assert vote_across_continents(shared, kind, lonlat) == 1.0
+    assert vote_across_continents(shared, continent, lonlat) == 0.0
+
+
+def test_kept_neighbours_do_not_depend_on_turn_or_scale(clusters):
+    """A plane that is turned and scaled keeps all neighbours; a shuffled one few."""
+    points, _ = clusters
+    turned = 3 * points @ np.array([[0.6, 0.8], [-0.8, 0.6]]) + 5
+    assert share_of_kept_neighbors(points, turned) == 1.0
+    shuffled = np.random.default_rng(0).permutation(points)
+    assert share_of_kept_neighbors(points, shuffled) < 0.15
+
+
+def test_class_similarity_is_that_of_centred_means():
+    """Opposite classes have cosine -1, whatever all embeddings have in common."""
+    embeddings = np.array([[5.0, 1, 0], [5, 1, 0], [5, -1, 0], [5, -1, 0]])
+    similarity = compute_class_similarity(embeddings, np.array(["x", "x", "y", "y"]))
+    np.testing.assert_allclose(similarity, [[1, -1], [-1, 1]], atol=1e-9)
+    assert list(similarity.index) == list(similarity.columns) == ["x", "y"]
+
+
+def test_dendrogram_and_matrix_have_one_order():
+    """Rows and columns of the matrix stand beside their leaf, and alike classes stand together."""
+    names = ["a", "b", "c", "d"]
+    values = np.array([[1, -0.9, 0.8, -0.7], [0, 1, -0.8, 0.7], [0, 0, 1, -0.9], [0, 0, 0, 1]])
+    similarity = pd.DataFrame(np.triu(values) + np.triu(values, 1).T, index=names, columns=names)
+    fig = plot_class_similarity(similarity, colors=dict.fromkeys(names, "#000000"))
+    matrix = next(ax for ax in fig.axes if ax.images)
+    order = [text.get_text() for text in matrix.get_yticklabels()]
+    assert {frozenset(order[:2]), frozenset(order[2:])} == {frozenset("ac"), frozenset("bd")}
+    np.testing.assert_allclose(matrix.images[0].get_array(), similarity.loc[order, order])
+    plt.close(fig)
+
+
+def test_scores_are_drawn_where_they_are():
+    """Each encoder has a filled mark for its embedding and a hollow one for its plane."""
+    scores = pd.DataFrame(
+        [("p", "embedding", 0.5), ("q", "embedding", 0.7), ("p", "UMAP plane", 0.4)],
+        columns=["encoder", "space", "k-NN accuracy"],
+    ).assign(silhouette=0.1)
+    fig = plot_cluster_scores(scores)
+    marks = [(line.get_xdata()[0], line.get_ydata()[0]) for line in fig.axes[0].lines]
+    assert marks == [(0.5, 0), (0.7, 1), (0.4, 0)]
+    assert fig.axes[0].lines[2].get_markerfacecolor() == "white"
+    plt.close(fig)

@@ -1,0 +1,97 @@
+"""Layers give each point the colour of its class or value, and labels go to their own places."""
+
+import logging
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+
+from satclip_lib.evaluation.tasks import TASKS, TaskData, load_task
+from satclip_lib.plotting.layers import (
+    NO_VALUE_COLOR,
+    Layer,
+    make_biome_layer,
+    make_class_layer,
+    make_climate_layer,
+    make_task_layer,
+)
+from satclip_lib.plotting.style import CLIMATE_COLORS
+
+SAHARA, AMAZON, GREENLAND = (10.0, 23.0), (-63.0, -5.0), (-40.0, 72.0)
+
+
+def test_points_have_the_colour_of_their_class():
+    """Colours and legend follow the order given; what is unknown is grey."""
+    colors = {"b": "#ff0000", "a": "#00ff00", "never": "#0000ff"}
+    layer = make_class_layer("x", ["a", "b", "", "a"], colors=colors)
+    assert layer.names == ("b", "a")
+    expected = [to_rgb(c) for c in ("#00ff00", "#ff0000", NO_VALUE_COLOR, "#00ff00")]
+    np.testing.assert_allclose(layer.to_rgb(), expected)
+
+
+def test_many_classes_take_turns_through_the_colours():
+    """Without given colours, the most frequent class comes first and every class has a colour."""
+    classes = [f"c{i}" for i in range(20)] + ["c7"]
+    layer = make_class_layer("x", classes)
+    assert layer.names[0] == "c7" and len(layer.names) == 20
+    assert np.isfinite(layer.values).all()
+
+
+def test_values_go_from_the_first_to_the_last_colour():
+    """Low is the first colour, high the last; a hundredth at each end is beyond the scale."""
+    layer = Layer(
+        "x", np.append(np.arange(1001.0), np.nan), units="m", colors=("#000000", "#ffffff")
+    )
+    assert layer.limits == (10.0, 990.0) and layer.label == "x (m)"
+    rgb = layer.to_rgb()
+    np.testing.assert_allclose(rgb[[0, 1000, 1001]], [[0] * 3, [1] * 3, to_rgb(NO_VALUE_COLOR)])
+    empty = Layer("empty", np.full(3, np.nan)).to_rgb()
+    np.testing.assert_allclose(empty, [to_rgb(NO_VALUE_COLOR)] * 3)
+
+
+def test_climate_needs_no_file_and_biome_falls_back_to_it(monkeypatch, caplog):
+    """Known climates are right; without the biomes' file the layer says that it is climate."""
+    monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
+    lonlat = np.array([SAHARA, AMAZON, GREENLAND, (-30.0, 0.0)])
+    climate = make_climate_layer(lonlat)
+    names = [climate.names[int(v)] if np.isfinite(v) else "" for v in climate.values]
+    assert names == ["B arid", "A tropical", "E polar", ""]
+    assert set(climate.colors) <= set(CLIMATE_COLORS.values())
+    with caplog.at_level(logging.WARNING):
+        layer = make_biome_layer(lonlat)
+    assert layer.title == "Climate" and "climate instead of biomes" in caplog.text
+
+
+def test_biomes_are_those_of_the_polygons(label_files, monkeypatch):
+    """With the file, places are in the biome they are known for."""
+    monkeypatch.setenv("SATCLIP_DATA_MIRROR", str(label_files))
+    layer = make_biome_layer(np.array([SAHARA, AMAZON]))
+    names = [layer.names[int(v)] for v in layer.values]
+    assert names == ["Deserts & xeric shrublands", "Trop. moist broadleaf forests"]
+
+
+def test_map_labels_are_taken_from_the_same_places():
+    """A task of a map gives each place its own label, whatever the order, and nothing elsewhere."""
+    data = load_task("population_density", num_points=200, seed=0)
+    order = np.random.default_rng(0).permutation(150)
+    lonlat = np.vstack([data.lonlat[order], [(-30.0, 0.0)]])
+    layer = make_task_layer(data, lonlat)
+    np.testing.assert_array_equal(layer.values[:-1], data.target[order])
+    assert np.isnan(layer.values[-1]) and layer.units == "log(1 + x), people per km²"
+
+
+def test_station_labels_are_taken_from_near():
+    """A station's value goes to places within 100 km, and no farther; class names are kept."""
+    stations = np.array([[0.0, 0.0], [50.0, 0.0]])
+    data = TaskData(TASKS["air_temperature"], stations, np.array([5.0, 9.0]), None, "test")
+    lonlat = np.array([[0.5, 0.0], [2.0, 0.0], [50.0, 0.8]])
+    np.testing.assert_array_equal(make_task_layer(data, lonlat).values, [5.0, np.nan, 9.0])
+    named = TaskData(TASKS["country"], stations, np.array([1, 0]), ("a", "b"), "test")
+    layer = make_task_layer(named, lonlat)
+    assert [layer.names[int(v)] if np.isfinite(v) else "" for v in layer.values] == ["b", "", "a"]
+
+
+@pytest.mark.parametrize("values", [np.array([1.0]), np.array([np.nan, 2.0, 2.0])])
+def test_constant_values_have_a_colour(values):
+    """A layer with one value only divides by nothing."""
+    assert np.isfinite(Layer("x", values).to_rgb()).all()
