@@ -6,6 +6,7 @@ Heavy packages are imported by the commands that need them, so that ``satclip --
 import argparse
 import json
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,9 @@ from satclip_lib.hub import find_checkpoint
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import Tensor
+
+    from satclip_lib.image_encoder import ImageEncoder
 
 ROWS_PER_CHUNK = 65_536  # of a table: 64 MB of embeddings
 ERRORS = (CheckpointError, FileNotFoundError, ImportError, RuntimeError, TypeError, ValueError)
@@ -84,23 +88,16 @@ def export_grid(options: argparse.Namespace) -> None:
 
 
 def localize_images(options: argparse.Namespace) -> None:
-    """Print where some pictures may have been taken, as CSV."""
-    import numpy as np
-    import rasterio
-    import torch
-
+    """Print where some images may have been taken, best first, as CSV."""
     from satclip_lib.localization import localize, make_gallery
 
     model = load_satclip(options.model, image_encoder=True)
     gallery = make_gallery(model, num_points=options.places, folder=options.cache)
-    header = True
-    for path in options.images:
-        with rasterio.open(path) as file:
-            pixels = file.read().astype(np.float32) * np.float32(options.scale)
-        found = localize(torch.from_numpy(pixels)[None], model, gallery, num_candidates=options.k)
-        ranked = found.ranked.drop(columns="image").assign(image=path).round(4)
-        ranked.to_csv(sys.stdout, index=False, header=header)
-        header = False
+    for index, path in enumerate(options.images):
+        images = _read_image(path, model.image_encoder, scale=options.scale)
+        found = localize(images, model, gallery, num_candidates=options.k)
+        ranked = found.ranked.assign(image=path).round(4)
+        ranked.to_csv(sys.stdout, index=False, header=index == 0)
 
 
 def show_info(options: argparse.Namespace) -> None:
@@ -119,15 +116,19 @@ def show_info(options: argparse.Namespace) -> None:
 
 
 def _read_chunks(path: Path) -> Iterator["pd.DataFrame"]:
-    """A table, some rows at a time."""
+    """A table, some rows at a time; whole numbers stay so where some are missing."""
     import pandas as pd
     import pyarrow.parquet as pq
 
-    if path.suffix == ".parquet":
-        for batch in pq.ParquetFile(path).iter_batches(ROWS_PER_CHUNK):
-            yield batch.to_pandas()
-    elif path.suffix == ".csv":
-        yield from pd.read_csv(path, chunksize=ROWS_PER_CHUNK)
+    if path.suffix == ".csv":
+        options = {"chunksize": ROWS_PER_CHUNK, "dtype_backend": "numpy_nullable"}
+        yield from pd.read_csv(path, **options)
+    elif path.suffix == ".parquet":
+        with pq.ParquetFile(path) as file:
+            if file.metadata.num_rows == 0:
+                yield file.read().to_pandas(ignore_metadata=True)
+            for batch in file.iter_batches(ROWS_PER_CHUNK):
+                yield batch.to_pandas(ignore_metadata=True)
     else:
         raise ValueError(f"points must be in a .csv or .parquet file, got {path.name}")
 
@@ -150,11 +151,32 @@ def _write_chunks(chunks: Iterator["pd.DataFrame"], path: Path) -> None:
         raise ValueError(f"embeddings go to a .csv or .parquet file, got {path.name}")
 
 
+def _read_image(path: str, image_encoder: "ImageEncoder", *, scale: float) -> "Tensor":
+    """A raster as ``(1, bands, height, width)``, its middle where the encoder wants a size."""
+    import numpy as np
+    import rasterio
+    import torch
+
+    from satclip_lib.data.sentinel2 import MODEL_BAND_NAMES, prepare_sentinel2
+    from satclip_lib.data.transforms import center_crop
+
+    if image_encoder.num_bands == len(MODEL_BAND_NAMES):
+        image = prepare_sentinel2(path)
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # as pictures
+            with rasterio.open(path) as file:
+                pixels = file.read().astype(np.float32)
+        image = torch.from_numpy(pixels * np.float32(scale))
+    size_px = image_encoder.size_px
+    return image[None] if size_px is None else center_crop(image[None], size_px=size_px)
+
+
 def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="satclip", description="Location embeddings in batch.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, command: Callable, **about: str) -> argparse.ArgumentParser:
+    def add(name: str, command: Callable) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, description=command.__doc__, help=command.__doc__)
         sub.set_defaults(command=command)
         return sub
@@ -183,7 +205,7 @@ def _make_parser() -> argparse.ArgumentParser:
     images = add("localize", localize_images)
     add_model(images)
     images.add_argument("images", nargs="+", help="any raster with the model's bands in order")
-    images.add_argument("--scale", type=float, default=1.0, help="what pixels are multiplied by")
+    images.add_argument("--scale", type=float, default=1.0, help="of pixels; known for Sentinel-2")
     images.add_argument("--places", type=int, default=100_000, help="compared, on the globe")
     images.add_argument("--cache", type=Path, help="folder where their embeddings are kept")
     images.add_argument("-k", type=int, default=10, help="candidates per image")

@@ -10,7 +10,7 @@ from jaxtyping import Float32, Int64
 from satclip_lib.files import write_atomically
 
 EXACT_UP_TO = 300_000  # vectors; a query compares with all of them in some ten milliseconds
-PROBED = 1 / 16  # share of an index's cells that a query looks into
+PROBED = 1 / 8  # share of an index's cells that a query looks into
 TRAINING_VECTORS_PER_CELL = 40
 BATCH_SIZE = 1024
 
