@@ -27,7 +27,7 @@ def embed(
     missing: Missing = "raise",
     wrap_longitude: bool = False,
     with_uncertainty: bool = False,
-    training_lonlat: Float64[np.ndarray, "num_training 2"] | None = None,
+    training_lonlat: Float[np.ndarray, "num_training 2"] | None = None,
     batch_size: int | None = None,
 ) -> Any:
     """Embed locations, wherever they are kept, batch by batch and without gradients.

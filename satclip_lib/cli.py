@@ -1,0 +1,218 @@
+"""The command line: ``satclip embed``, ``grid``, ``localize`` and ``info``.
+
+Heavy packages are imported by the commands that need them, so that ``satclip --help`` is quick.
+"""
+
+import argparse
+import json
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from satclip_lib.checkpoint import CheckpointError, load_config, load_satclip
+from satclip_lib.files import write_atomically
+from satclip_lib.hub import find_checkpoint
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+    from satclip_lib.image_encoder import ImageEncoder
+
+ROWS_PER_CHUNK = 65_536  # of a table: 64 MB of embeddings
+ERRORS = (CheckpointError, FileNotFoundError, ImportError, RuntimeError, TypeError, ValueError)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; what the user can put right is said in a line, without a traceback.
+
+    Returns:
+        The exit status: 0, or 1 after an error.
+    """
+    options = _make_parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except ERRORS as error:
+        sys.stderr.write(f"satclip: {error}\n")
+        return 1
+    return 0
+
+
+def embed_table(options: argparse.Namespace) -> None:
+    """Embed the rows of a file, some at a time, beside the columns that are there."""
+    from satclip_lib.embedding import embed, resolve_encoder
+
+    encoder = resolve_encoder(options.model)
+    training_lonlat = None
+    if options.uncertainty:
+        from satclip_lib.uncertainty import load_training_lonlat
+
+        training_lonlat = load_training_lonlat(options.model)
+
+    def add_embeddings(table: "pd.DataFrame") -> "pd.DataFrame":
+        found = embed(
+            table,
+            encoder,
+            columns=options.columns and tuple(options.columns),
+            missing=options.missing,
+            wrap_longitude=options.wrap_longitude,
+            with_uncertainty=options.uncertainty,
+            training_lonlat=training_lonlat,
+        )
+        return table.join(found)
+
+    with write_atomically(options.output) as scratch:
+        _write_chunks(map(add_embeddings, _read_chunks(options.points)), scratch)
+
+
+def export_grid(options: argparse.Namespace) -> None:
+    """Embed a grid of the globe into Zarr or GeoTIFF; run again, it continues."""
+    from satclip_lib.embedding_grid import embed_grid
+    from satclip_lib.grid_files import save_grid
+
+    grid = embed_grid(
+        options.model,
+        resolution_deg=options.resolution,
+        registration=options.registration,
+        dtype=options.dtype,
+    )
+    if options.scheduler is None:
+        save_grid(grid, options.output)
+        return
+    from dask.distributed import Client
+
+    with Client(options.scheduler):
+        save_grid(grid, options.output)
+
+
+def localize_images(options: argparse.Namespace) -> None:
+    """Print where some images may have been taken, best first, as CSV."""
+    from satclip_lib.localization import localize, make_gallery
+
+    model = load_satclip(options.model, image_encoder=True)
+    gallery = make_gallery(model, num_points=options.places, folder=options.cache)
+    for index, path in enumerate(options.images):
+        images = _read_image(path, model.image_encoder, scale=options.scale)
+        found = localize(images, model, gallery, num_candidates=options.k)
+        ranked = found.ranked.assign(image=path).round(4)
+        ranked.to_csv(sys.stdout, index=False, header=index == 0)
+
+
+def show_info(options: argparse.Namespace) -> None:
+    """Print what a checkpoint is, as JSON."""
+    path = find_checkpoint(options.model)
+    encoder = load_satclip(path)
+    about: dict[str, Any] = {
+        "path": str(path),
+        "location_encoder": encoder.config_dict(),
+        "num_parameters": sum(x.numel() for x in encoder.parameters()),
+    }
+    if path.is_dir():
+        config = load_config(path)
+        about |= {name: config.get(name) for name in ("image_encoder", "provenance")}
+    sys.stdout.write(json.dumps(about, indent=2) + "\n")
+
+
+def _read_chunks(path: Path) -> Iterator["pd.DataFrame"]:
+    """A table, some rows at a time; whole numbers stay so where some are missing."""
+    import pandas as pd
+    import pyarrow.parquet as pq
+
+    if path.suffix == ".csv":
+        options = {"chunksize": ROWS_PER_CHUNK, "dtype_backend": "numpy_nullable"}
+        yield from pd.read_csv(path, **options)
+    elif path.suffix == ".parquet":
+        with pq.ParquetFile(path) as file:
+            if file.metadata.num_rows == 0:
+                yield file.read().to_pandas(ignore_metadata=True)
+            for batch in file.iter_batches(ROWS_PER_CHUNK):
+                yield batch.to_pandas(ignore_metadata=True)
+    else:
+        raise ValueError(f"points must be in a .csv or .parquet file, got {path.name}")
+
+
+def _write_chunks(chunks: Iterator["pd.DataFrame"], path: Path) -> None:
+    """Put tables one below the other in a file; types are those of the first."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if path.suffix == ".csv":
+        for index, chunk in enumerate(chunks):
+            chunk.to_csv(path, index=False, mode="a", header=index == 0)
+    elif path.suffix == ".parquet":
+        first = pa.Table.from_pandas(next(chunks), preserve_index=False)
+        with pq.ParquetWriter(path, first.schema) as writer:
+            writer.write_table(first)
+            for chunk in chunks:
+                writer.write_table(pa.Table.from_pandas(chunk, first.schema, preserve_index=False))
+    else:
+        raise ValueError(f"embeddings go to a .csv or .parquet file, got {path.name}")
+
+
+def _read_image(path: str, image_encoder: "ImageEncoder", *, scale: float) -> "Tensor":
+    """A raster as ``(1, bands, height, width)``, its middle where the encoder wants a size."""
+    import numpy as np
+    import rasterio
+    import torch
+
+    from satclip_lib.data.sentinel2 import MODEL_BAND_NAMES, prepare_sentinel2
+    from satclip_lib.data.transforms import center_crop
+
+    if image_encoder.num_bands == len(MODEL_BAND_NAMES):
+        image = prepare_sentinel2(path)
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # as pictures
+            with rasterio.open(path) as file:
+                pixels = file.read().astype(np.float32)
+        image = torch.from_numpy(pixels * np.float32(scale))
+    size_px = image_encoder.size_px
+    return image[None] if size_px is None else center_crop(image[None], size_px=size_px)
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="satclip", description="Location embeddings in batch.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Callable) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, description=command.__doc__, help=command.__doc__)
+        sub.set_defaults(command=command)
+        return sub
+
+    def add_model(sub: argparse.ArgumentParser, flag: str = "--model") -> None:
+        required = {"required": True} if flag.startswith("-") else {}
+        sub.add_argument(flag, help="checkpoint folder, published name or .ckpt file", **required)
+
+    table = add("embed", embed_table)
+    add_model(table)
+    table.add_argument("points", type=Path, help=".csv or .parquet with columns lon and lat")
+    table.add_argument("-o", "--output", type=Path, required=True, help=".csv or .parquet")
+    table.add_argument("--columns", nargs=2, metavar=("LON", "LAT"), help="if called otherwise")
+    table.add_argument("--missing", choices=("raise", "propagate"), default="raise", help="of NaN")
+    table.add_argument("--wrap-longitude", action="store_true", help="accept more than 180 degrees")
+    table.add_argument("--uncertainty", action="store_true", help="and where not to trust it")
+
+    grid = add("grid", export_grid)
+    add_model(grid)
+    grid.add_argument("--resolution", type=float, required=True, help="degrees")
+    grid.add_argument("-o", "--output", type=Path, required=True, help=".zarr or .tif")
+    grid.add_argument("--dtype", choices=("float32", "float16", "int8"), default="float32")
+    grid.add_argument("--registration", choices=("gridline", "pixel"), default="gridline")
+    grid.add_argument("--scheduler", help="address of a Dask cluster")
+
+    images = add("localize", localize_images)
+    add_model(images)
+    images.add_argument("images", nargs="+", help="any raster with the model's bands in order")
+    images.add_argument("--scale", type=float, default=1.0, help="of pixels; known for Sentinel-2")
+    images.add_argument("--places", type=int, default=100_000, help="compared, on the globe")
+    images.add_argument("--cache", type=Path, help="folder where their embeddings are kept")
+    images.add_argument("-k", type=int, default=10, help="candidates per image")
+
+    add_model(add("info", show_info), "model")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""The most similar of many unit vectors: all compared where they are few, an index where not."""
+
+from pathlib import Path
+
+import faiss
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64
+
+from satclip_lib.files import write_atomically
+
+EXACT_UP_TO = 300_000  # vectors; a query compares with all of them in some ten milliseconds
+PROBED = 1 / 8  # share of an index's cells that a query looks into
+TRAINING_VECTORS_PER_CELL = 40
+BATCH_SIZE = 1024
+
+
+def search(
+    queries: Float32[np.ndarray, "num_queries embed_dim"],
+    vectors: Float32[np.ndarray, "num_vectors embed_dim"],
+    *,
+    num_results: int,
+    index_path: Path | None = None,
+    exact: bool | None = None,
+) -> tuple[
+    Int64[np.ndarray, "num_queries num_results"], Float32[np.ndarray, "num_queries num_results"]
+]:
+    """Find the vectors with the largest inner product with each query.
+
+    Args:
+        queries: of length one, so that the product is the cosine.
+        vectors: of length one.
+        num_results: per query.
+        index_path: an index that was built is kept here and found again; it must be of the same
+            vectors.
+        exact: compare with all vectors, or use an index that misses some of the best. None is
+            exact up to ``EXACT_UP_TO`` vectors.
+
+    Returns:
+        Rows of the vectors, best first, and their similarity.
+
+    Raises:
+        ValueError: if there are not as many vectors as results.
+    """
+    if not 1 <= num_results <= len(vectors):
+        raise ValueError(f"cannot give {num_results} of {len(vectors)}: change num_results")
+    if exact is None:
+        exact = len(vectors) <= EXACT_UP_TO
+    if exact:
+        return _search_all(queries, vectors, num_results)
+    index = _load_or_build(vectors, index_path)
+    similarity, rows = index.search(np.ascontiguousarray(queries), num_results)
+    return rows, similarity
+
+
+def build_index(vectors: Float32[np.ndarray, "num_vectors embed_dim"]) -> faiss.Index:
+    """An inverted file: vectors in cells around their means, of which a query tries the nearest.
+
+    References:
+        Douze et al. (2024), The Faiss library, arXiv 2401.08281.
+    """
+    num_vectors, embed_dim = vectors.shape
+    num_cells = max(1, min(round(4 * num_vectors**0.5), num_vectors // TRAINING_VECTORS_PER_CELL))
+    quantizer = faiss.IndexFlatIP(embed_dim)
+    index = faiss.IndexIVFFlat(quantizer, embed_dim, num_cells, faiss.METRIC_INNER_PRODUCT)
+    step = max(1, num_vectors // (num_cells * TRAINING_VECTORS_PER_CELL))
+    index.train(np.ascontiguousarray(vectors[::step]))
+    for start in range(0, num_vectors, EXACT_UP_TO):
+        index.add(np.ascontiguousarray(vectors[start : start + EXACT_UP_TO]))
+    index.nprobe = max(1, round(PROBED * num_cells))
+    return index
+
+
+def _search_all(
+    queries: np.ndarray, vectors: np.ndarray, num_results: int
+) -> tuple[np.ndarray, np.ndarray]:
+    matrix = torch.tensor(vectors).T  # a copy, for it may be read-only
+    batches = torch.tensor(queries).split(BATCH_SIZE)
+    best = [(batch @ matrix).topk(num_results, dim=1) for batch in batches]
+    rows, similarity = (torch.cat([getattr(x, n) for x in best]) for n in ("indices", "values"))
+    return rows.numpy(), similarity.numpy()
+
+
+def _load_or_build(vectors: np.ndarray, path: Path | None) -> faiss.Index:
+    if path is not None and path.is_file():
+        return faiss.read_index(str(path))
+    index = build_index(vectors)
+    if path is not None:
+        with write_atomically(path) as scratch:
+            faiss.write_index(index, str(scratch))
+    return index

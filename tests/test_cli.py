@@ -1,0 +1,170 @@
+"""The command line does what the functions do, for files of any length."""
+
+import io
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio
+import torch
+import xarray as xr
+from PIL import Image
+
+from satclip_lib import cli
+from satclip_lib.checkpoint import save_pretrained
+from satclip_lib.embedding import embed
+from satclip_lib.image_encoder import RandomConvolutionalFeatures
+from satclip_lib.localization import localize, make_gallery
+from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
+from satclip_lib.model import SatCLIP
+from satclip_lib.uncertainty import save_training_lonlat
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A small model with both towers."""
+    torch.manual_seed(0)
+    images = RandomConvolutionalFeatures.fit(torch.rand(8, 3, 8, 8), num_random_features=4)
+    config = LocationEncoderConfig(num_degrees=4, hidden_dim=8, embed_dim=3)
+    return SatCLIP(images, LocationEncoder(config)).eval()
+
+
+@pytest.fixture
+def checkpoint(model, tmp_path):
+    """It, on disk, with the place where it was trained."""
+    folder = save_pretrained(model, tmp_path / "model", provenance={"seed": 7})
+    save_training_lonlat(folder, np.array([[10.0, 20.0]]))
+    return str(folder)
+
+
+@pytest.fixture
+def table():
+    """Ten places with a name and a count that is not always known."""
+    rng = np.random.default_rng(0)
+    columns = {
+        "name": [f"place {i}" for i in range(10)],
+        "lat": rng.uniform(-90, 90, 10),
+        "lon": rng.uniform(-180, 180, 10),
+        "count": pd.array([*range(9), None], dtype="Int64"),
+    }
+    return pd.DataFrame(columns)
+
+
+def _read(path):
+    return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+
+
+@pytest.mark.parametrize("source", [".csv", ".parquet"])
+@pytest.mark.parametrize("target", [".csv", ".parquet"])
+def test_embeds_tables_some_rows_at_a_time(
+    checkpoint, table, tmp_path, monkeypatch, source, target
+):
+    """Any file becomes any file, all columns stay, and no more than a chunk is in memory."""
+    monkeypatch.setattr(cli, "ROWS_PER_CHUNK", 4)
+    points, output = tmp_path / f"points{source}", tmp_path / f"out{target}"
+    table.to_csv(points, index=False) if source == ".csv" else table.to_parquet(points)
+    assert cli.main(["embed", str(points), "-o", str(output), "--model", checkpoint]) == 0
+    found = _read(output)
+    assert found["name"].tolist() == table["name"].tolist()
+    assert found["count"].isna().tolist() == [False] * 9 + [True]
+    expected = embed(table, checkpoint)
+    np.testing.assert_allclose(found[expected.columns], expected, atol=1e-6)
+
+
+def test_embeds_with_the_options_of_embed(checkpoint, tmp_path):
+    """Names of columns, wrapping, NaN and uncertainty are passed on."""
+    points, output = tmp_path / "points.csv", tmp_path / "out.csv"
+    pd.DataFrame({"x": [370.0, np.nan], "y": [20.0, 1.0]}).to_csv(points, index=False)
+    call = ["embed", str(points), "-o", str(output), "--model", checkpoint, "--columns", "x", "y"]
+    assert cli.main([*call, "--missing", "propagate"]) == 1
+    options = ["--missing", "propagate", "--wrap-longitude", "--uncertainty"]
+    assert cli.main([*call, *options]) == 0
+    found = pd.read_csv(output)
+    assert found.distance_km[0] == pytest.approx(0, abs=0.01)
+    assert found.drop(columns=["x", "y"]).iloc[1].isna().all()
+
+
+def test_errors_are_one_line_and_leave_no_file(checkpoint, tmp_path, capsys):
+    """Swapped columns, unknown formats and a missing file are said without a traceback."""
+    points = tmp_path / "points.csv"
+    pd.DataFrame({"lon": [35.0], "lat": [139.0]}).to_csv(points, index=False)
+    output = tmp_path / "out.parquet"
+    for source, target, message in [
+        (points, output, "the columns look swapped"),
+        (points, tmp_path / "out.xlsx", "go to a .csv or .parquet file, got .*out.xlsx"),
+        (tmp_path / "points.xlsx", output, "must be in a .csv or .parquet file, got points.xlsx"),
+        (tmp_path / "absent.csv", output, "No such file"),
+    ]:
+        call = ["embed", str(source), "-o", str(target), "--model", checkpoint]
+        assert cli.main(call) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("satclip: ") and re.search(message, line)
+        assert not target.exists()
+    assert cli.main(["info", str(tmp_path / "nothing")]) == 1
+
+
+def test_empty_tables_stay_empty(checkpoint, tmp_path):
+    """A file with a header and no rows becomes another."""
+    for name in ("points.csv", "points.parquet"):
+        points, output = tmp_path / name, tmp_path / "out.parquet"
+        empty = pd.DataFrame({"lon": [], "lat": []}, dtype=float)
+        empty.to_csv(points, index=False) if name.endswith("csv") else empty.to_parquet(points)
+        assert cli.main(["embed", str(points), "-o", str(output), "--model", checkpoint]) == 0
+        assert len(pd.read_parquet(output)) == 0
+
+
+def test_writes_grids(checkpoint, tmp_path):
+    """A grid is that of the model, in Zarr or GeoTIFF."""
+    zarr, tif = tmp_path / "globe.zarr", tmp_path / "globe.tif"
+    call = ["grid", "--model", checkpoint, "--resolution", "30"]
+    assert cli.main([*call, "-o", str(zarr)]) == 0
+    grid = xr.open_zarr(zarr, consolidated=False).embedding
+    np.testing.assert_allclose(grid, embed(grid.isel(feature=0), checkpoint), atol=1e-5)
+    options = ["--dtype", "int8", "--registration", "pixel"]
+    assert cli.main([*call, *options, "-o", str(tif)]) == 0
+    with rasterio.open(tif) as file:
+        assert (file.height, file.width, file.count, file.dtypes[0]) == (6, 12, 3, "int8")
+
+
+def test_localizes_images(model, checkpoint, tmp_path, capsys):
+    """Candidates of every image, as CSV, with pixels scaled as told."""
+    pixels = np.random.default_rng(0).integers(0, 255, (2, 3, 8, 8), dtype=np.uint8)
+    paths = [str(tmp_path / f"{i}.png") for i in range(2)]
+    for path, image in zip(paths, pixels, strict=True):
+        Image.fromarray(image.transpose(1, 2, 0)).save(path)
+    call = ["localize", *paths, "--model", checkpoint, "--scale", str(1 / 255)]
+    assert cli.main([*call, "--places", "300", "-k", "4", "--cache", str(tmp_path)]) == 0
+    found = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    images = torch.from_numpy(pixels / np.float32(255))
+    gallery = make_gallery(model, num_points=300)
+    expected = localize(images, model, gallery, num_candidates=4).ranked
+    assert found.image.tolist() == [path for path in paths for _ in range(4)]
+    np.testing.assert_allclose(found[["lon", "lat"]], expected[["lon", "lat"]], atol=1e-3)
+
+
+def test_says_what_a_checkpoint_is(model, checkpoint, capsys):
+    """Configuration, size and provenance, as JSON."""
+    assert cli.main(["info", checkpoint]) == 0
+    about = json.loads(capsys.readouterr().out)
+    assert about["location_encoder"]["num_degrees"] == 4
+    assert about["image_encoder"]["name"] == "rcf"
+    assert about["provenance"] == {"seed": 7}
+    expected = sum(x.numel() for x in model.location_encoder.parameters())
+    assert about["num_parameters"] == expected
+
+
+def test_help_is_light():
+    """``satclip --help`` lists the commands without loading pandas or rasterio."""
+    code = (
+        "import sys; from satclip_lib import cli\n"
+        "try: cli.main(['--help'])\n"
+        "finally: assert not {'pandas', 'rasterio', 'dask', 'sklearn'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for command in ("embed", "grid", "localize", "info"):
+        assert command in done.stdout

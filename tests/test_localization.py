@@ -1,0 +1,150 @@
+"""Images find places, and places find images; errors are measured on the sphere."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from satclip_lib.data.blue_marble import is_land
+from satclip_lib.data.patches import load_images, make_blue_marble_patches
+from satclip_lib.image_encoder import RandomConvolutionalFeatures
+from satclip_lib.localization import (
+    Gallery,
+    compute_distance_km,
+    localize,
+    make_equal_area_lonlat,
+    make_gallery,
+    retrieve,
+    score_localization,
+)
+from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
+from satclip_lib.model import SatCLIP
+from satclip_lib.training.features import cache_features
+
+PLACE = st.tuples(st.floats(-180, 180), st.floats(-90, 90))
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    """Thirty Blue Marble patches."""
+    return make_blue_marble_patches(num_patches=30)
+
+
+@pytest.fixture(scope="module")
+def model(dataset):
+    """An untrained model."""
+    torch.manual_seed(0)
+    images = RandomConvolutionalFeatures.fit(load_images(dataset), num_random_features=8)
+    config = LocationEncoderConfig(num_degrees=5, hidden_dim=16, embed_dim=12)
+    return SatCLIP(images, LocationEncoder(config)).eval()
+
+
+@pytest.fixture
+def store(dataset, model, tmp_path):
+    """Their features."""
+    return cache_features(dataset, model.image_encoder, folder=tmp_path / "features")
+
+
+def test_ranking_is_that_of_the_model(dataset, model):
+    """Candidates are the places whose logits are the largest, best first."""
+    gallery = make_gallery(model, num_points=500)
+    images = load_images(dataset, slice(0, 4))
+    found = localize(images, model, gallery, num_candidates=5)
+    with torch.no_grad():
+        logits = model(images, torch.from_numpy(gallery.lonlat)) / model.logit_scale.exp()
+    np.testing.assert_allclose(found.similarity, logits, atol=1e-5)
+    best = logits.topk(5, dim=1)
+    ranked = found.ranked
+    assert ranked.image.tolist() == np.repeat(range(4), 5).tolist()
+    assert ranked["rank"].tolist() == list(range(5)) * 4
+    np.testing.assert_allclose(ranked.similarity, best.values.ravel(), atol=1e-5)
+    np.testing.assert_array_equal(ranked[["lon", "lat"]], gallery.lonlat[best.indices.ravel()])
+    np.testing.assert_array_equal(found.best_lonlat, gallery.lonlat[best.indices[:, 0]])
+
+
+def test_cached_features_are_images(dataset, model, store):
+    """Rows of a feature store give what the images give."""
+    gallery = make_gallery(model, num_points=300)
+    rows = np.array([7, 3])
+    by_images = localize(load_images(dataset, rows), model, gallery)
+    by_features = localize(store, model, gallery, rows=rows)
+    np.testing.assert_allclose(by_features.similarity, by_images.similarity, atol=1e-5)
+    assert localize(store, model, gallery, num_candidates=1).similarity.shape[0] == 30
+
+
+def test_a_perfect_model_finds_every_place(model, monkeypatch):
+    """If an image's embedding is that of its place, the place is found, and its patch from it."""
+    gallery = make_gallery(model, num_points=2000)
+    images = gallery.embeddings[[5, 50, 500]]
+    monkeypatch.setattr("satclip_lib.localization._embed_images", lambda *_: images)
+    found = localize(torch.zeros(3, 3, 8, 8), model, gallery)
+    np.testing.assert_array_equal(found.best_lonlat, gallery.lonlat[[5, 50, 500]])
+    assert score_localization(gallery.lonlat[[5, 50, 500]], found.best_lonlat).median_km == 0
+
+
+def test_retrieval_is_the_other_direction(dataset, model, store):
+    """The patches a place gets are those that suit it most among the rows allowed."""
+    rows = np.array([20, 4, 11, 9])
+    lonlat = np.array([[10.0, 50.0], [-60.0, 0.0]])
+    found = retrieve(lonlat, store, model, num_results=3, rows=rows)
+    with torch.no_grad():
+        logits = model(load_images(dataset, rows), torch.from_numpy(lonlat)).T
+    expected = rows[logits.topk(3, dim=1).indices]
+    np.testing.assert_array_equal(found.patch.to_numpy().reshape(2, 3), expected)
+    np.testing.assert_array_equal(found[["lon", "lat"]], store.lonlat[expected.ravel()])
+    assert found.place.tolist() == [0, 0, 0, 1, 1, 1]
+    assert len(retrieve(lonlat, store, model)) == 20
+
+
+def test_galleries_are_found_again(model, tmp_path, monkeypatch):
+    """A gallery is embedded once per model and set of places."""
+    first = make_gallery(model, num_points=300, folder=tmp_path)
+    monkeypatch.setattr("satclip_lib.localization.embed", lambda *_: 1 / 0)
+    again = make_gallery(model, num_points=300, folder=tmp_path)
+    np.testing.assert_array_equal(first.embeddings, again.embeddings)
+    with pytest.raises(ZeroDivisionError):
+        make_gallery(model, num_points=301, folder=tmp_path)
+    assert is_land(first.lonlat).all()
+
+
+def test_a_gallery_of_another_model_is_refused(model):
+    """Embeddings of another length cannot be compared."""
+    gallery = Gallery(np.zeros((1, 2)), np.ones((1, 3), np.float32))
+    with pytest.raises(ValueError, match="3 numbers, the model of 12: make the gallery with"):
+        localize(torch.rand(1, 3, 8, 8), model, gallery)
+
+
+@pytest.mark.parametrize("num_points", [1, 2, 1000, 4001])
+def test_points_share_the_sphere_evenly(num_points):
+    """Each zone of equal area has its share of the points, and so has each wedge."""
+    lonlat = make_equal_area_lonlat(num_points)
+    assert lonlat.shape == (num_points, 2)
+    assert (np.abs(lonlat) <= [180, 90]).all()
+    zones = np.histogram(np.sin(np.radians(lonlat[:, 1])), bins=10, range=(-1, 1))[0]
+    assert np.ptp(zones) <= 1
+    wedges = np.histogram(lonlat[:, 0], bins=8, range=(-180, 180))[0]
+    assert np.ptp(wedges) <= 4
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        make_equal_area_lonlat(0)
+
+
+@given(PLACE, PLACE)
+def test_distance_is_a_distance(place, other):
+    """Symmetric, zero to itself, at most half the way round, and blind to the date line."""
+    a, b = np.array([place]), np.array([other])
+    distance = compute_distance_km(a, b)
+    np.testing.assert_allclose(distance, compute_distance_km(b, a))
+    assert 0 <= distance[0] <= 20015.2
+    assert compute_distance_km(a, a)[0] == pytest.approx(0, abs=1e-6)
+    turned = a + np.array([360.0, 0.0])
+    np.testing.assert_allclose(compute_distance_km(turned, b), distance, atol=1e-4)
+
+
+def test_scores_count_what_is_near_enough():
+    """Median and shares of errors of 0, 1, 5, 20 and 90 degrees."""
+    lonlat = np.zeros((5, 2))
+    found = np.stack([np.zeros(5), [0.0, 1.0, 5.0, 20.0, 90.0]], axis=1)
+    scores = score_localization(lonlat, found)
+    assert scores.median_km == pytest.approx(5 * 111.195, rel=1e-5)
+    assert scores.drop("median_km").tolist() == pytest.approx([0.2, 0.4, 0.6, 0.8])
