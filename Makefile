@@ -78,7 +78,8 @@ site: $(READY)  ## render notebooks, figures, API and results into build/site (a
 # --- for people who change things ----------------------------------------------------------------
 # The atlas is tested in a real browser: one that is there, $CHROMIUM, or Debian's if we may install.
 browser:
-	@test -n "$$CHROMIUM" || command -v chromium chromium-browser google-chrome >/dev/null || \
+	@test -n "$$CHROMIUM" || { command -v chromium || command -v chromium-browser || \
+	command -v google-chrome; } >/dev/null || \
 	{ test "$$(id -u)" = 0 && apt-get -qq update && apt-get -qq install -y chromium; } >/dev/null 2>&1 || \
 	echo "No Chromium found or installed: the tests of the atlas will be skipped. Set CHROMIUM=path."
 
