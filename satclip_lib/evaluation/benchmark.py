@@ -199,16 +199,9 @@ def _score_parts(
 
 def _make_task_splits(protocol: str, data: TaskData, *, seed: int) -> list[Split]:
     base, shots, _ = parse_protocol(protocol)
-    task = data.task
-    if task.has_local_classes and base not in ("random", "blocks") and shots is None:
+    if data.task.has_local_classes and base not in ("random", "blocks") and shots is None:
         protocol = protocol.replace(base, base + LOCAL_CLASSES_SHOTS, 1)
-    return make_splits(
-        protocol,
-        data.lonlat,
-        seed=seed,
-        block_deg=task.block_deg,
-        random_inner_folds=task.has_local_classes,
-    )
+    return make_splits(protocol, data.lonlat, seed=seed, block_deg=data.task.block_deg)
 
 
 def _has_common_class(data: TaskData, splits: Sequence[Split]) -> bool:
