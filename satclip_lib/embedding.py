@@ -115,7 +115,7 @@ def _embed_points(
     embeddings = None
     with torch.inference_mode():
         for index, batch in enumerate(_show_progress(batches)):
-            found = embed_batch(batch).cpu().numpy()
+            found = _to_numpy(embed_batch(batch))
             if embeddings is None:
                 embeddings = np.empty((len(lonlat), found.shape[1]), found.dtype)
             embeddings[index * batch_size : index * batch_size + len(batch)] = found
@@ -130,10 +130,17 @@ def _embed_grid(
     longitude, latitude = torch.from_numpy(longitude_deg), torch.from_numpy(latitude_deg)
     rows = latitude.split(max(1, folded.batch_size // max(1, len(longitude))))
     blocks = [
-        folded.embed_grid(longitude, block).flatten(0, 1).cpu().numpy()
+        _to_numpy(folded.embed_grid(longitude, block).flatten(0, 1))
         for block in _show_progress(rows)
     ]
     return np.concatenate(blocks)
+
+
+def _to_numpy(embeddings: torch.Tensor) -> np.ndarray:
+    """NumPy has no bfloat16, and float32 holds it."""
+    if embeddings.dtype == torch.bfloat16:
+        embeddings = embeddings.float()
+    return embeddings.cpu().numpy()
 
 
 def _show_progress(batches: tuple) -> Any:

@@ -27,8 +27,9 @@ class SphericalHarmonics(nn.Module):
     once, from a stable recurrence.
 
     Angles, and what is computed from them, are float64, because ``sin(m phi)`` loses digits in
-    float32. Longitudes of -180 and 180 degrees give the same numbers, and at a pole every
-    longitude does. Gradients flow to ``lonlat``.
+    float32; the product is float32 or float64, and shorter numbers are rounded at the end.
+    Longitudes of -180 and 180 degrees give the same numbers, and at a pole every longitude does.
+    Gradients flow to ``lonlat``.
 
     Args:
         num_degrees: number of degrees, the paper's :math:`L`; gives ``num_degrees**2`` features.
@@ -74,13 +75,14 @@ class SphericalHarmonics(nn.Module):
         """
         check_shape(lonlat)
         dtype = dtype or lonlat.dtype
+        work = dtype if dtype in (torch.float32, torch.float64) else torch.float32
         longitude_deg, latitude_deg = lonlat.double().unbind(-1)  # (batch,) each
         # Everything below has the batch in the last dimension, so that rows are contiguous.
         cosines, sines = self.latitude_factors(latitude_deg)  # (L, batch), (2 L - 1, batch)
-        orders = (self.longitude_factors(longitude_deg) * sines).to(dtype)  # (2 L - 1, batch)
-        coefficients = self.coefficients(lonlat.device, dtype)  # (L * L, L)
-        harmonics = coefficients @ cosines.to(dtype)  # (L * L, batch)
-        return harmonics.mul_(orders[self.order_of_column(lonlat.device)]).T
+        orders = (self.longitude_factors(longitude_deg) * sines).to(work)  # (2 L - 1, batch)
+        coefficients = self.coefficients(lonlat.device, work)  # (L * L, L)
+        harmonics = coefficients @ cosines.to(work)  # (L * L, batch)
+        return harmonics.mul_(orders[self.order_of_column(lonlat.device)]).to(dtype).T
 
     def longitude_factors(
         self, longitude_deg: Float64[Tensor, " batch"]

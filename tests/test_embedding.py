@@ -130,6 +130,16 @@ def test_models_come_in_many_forms(tmp_path):
         np.testing.assert_allclose(found, plain(torch.from_numpy(LONLAT)).detach())
 
 
+@pytest.mark.parametrize(
+    ("dtype", "kind"), [(torch.float64, "f8"), (torch.float16, "f2"), (torch.bfloat16, "f4")]
+)
+def test_precision_is_that_of_the_model(dtype, kind):
+    """Embeddings have the dtype of the model, or float32 where NumPy has no such numbers."""
+    found = embed(LONLAT, _make_encoder().to(dtype))
+    assert found.dtype == kind
+    np.testing.assert_allclose(found, EXPECTED, rtol=0, atol=0.1)
+
+
 def test_no_locations_are_no_embeddings():
     """Empty tables and arrays keep their columns."""
     assert embed(np.empty((0, 2)), ENCODER).shape == (0, 3)

@@ -113,7 +113,7 @@ def test_the_checkpoint_is_that_of_the_best_epoch(inputs, workspace):
 def test_the_checkpoint_is_complete_and_no_pickle(inputs, finished):
     """It holds weights, configuration with provenance, and the curve, and none is a pickle."""
     names = sorted(path.name for path in finished.iterdir())
-    assert names == ["config.json", "model.safetensors", CURVE_NAME]
+    assert names == ["config.json", "model.safetensors", CURVE_NAME, "training_lonlat.npy"]
     for path in finished.iterdir():
         with pytest.raises(ValueError):
             list(pickletools.genops(path.read_bytes()))

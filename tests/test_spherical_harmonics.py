@@ -52,6 +52,17 @@ def test_float32_keeps_its_digits_at_forty_degrees():
     np.testing.assert_allclose(found, _by_scipy(lonlat, 40), rtol=0, atol=2e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_short_numbers_are_rounded_at_the_end(dtype):
+    """Half precision is as good as rounding what is exact."""
+    lonlat = _lonlat(100)
+    found = SphericalHarmonics(40)(lonlat, dtype=dtype)
+    assert found.dtype == dtype
+    torch.testing.assert_close(
+        found.double(), SphericalHarmonics(40)(lonlat), rtol=torch.finfo(dtype).eps, atol=1e-5
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "num_degrees", "bar"), [("official_l10", 10, 1e-10), ("official_l40_midlat", 40, 1e-4)]
 )

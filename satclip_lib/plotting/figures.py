@@ -122,6 +122,19 @@ FIGURES = {
         "UMAP planes of the same places over seeds and numbers of neighbours, with the share of "
         "the embedding's 15 nearest neighbours that the plane keeps.",
     ),
+    "localization_maps": FigureEntry(
+        "07_image_localization",
+        "Patches from held-out blocks, and their cosine similarity with places on land. Star: "
+        "where the patch was taken; circle: the most similar place.",
+    ),
+    "localization_errors": FigureEntry(
+        "07_image_localization",
+        "Share of patches from held-out blocks that are localised within a distance.",
+    ),
+    "retrieved_patches": FigureEntry(
+        "07_image_localization",
+        "The held-out patches that suit a place most, best first, with their distance to it.",
+    ),
 }
 
 

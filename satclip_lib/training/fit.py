@@ -30,6 +30,7 @@ from satclip_lib.training.checkpoint_io import SafetensorsCheckpointIO
 from satclip_lib.training.features import FeatureStore
 from satclip_lib.training.looks import ImageLooks
 from satclip_lib.training.module import SatCLIPModule, Schedule
+from satclip_lib.uncertainty import save_training_lonlat
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +117,8 @@ def pretrain(
         num_nodes: machines, each started by ``torchrun`` or another launcher Lightning knows.
 
     Returns:
-        ``folder``, with ``model.safetensors``, ``config.json`` and ``training_curve.csv``.
+        ``folder``, with ``model.safetensors``, ``config.json``, ``training_curve.csv`` and the
+        locations of the training split, by which embeddings know their limits.
 
     Raises:
         ValueError: if ``store`` was not made with ``image_encoder``, or a split is too small.
@@ -180,6 +182,7 @@ def pretrain(
         module.load_state_dict(checkpoint_io.load_checkpoint(best)["state_dict"])
         with write_atomically(folder) as scratch:
             save_pretrained(module.model, scratch, provenance=provenance)
+            save_training_lonlat(scratch, store.lonlat[~store.is_val])
             curve.save(scratch / CURVE_NAME)
         shutil.rmtree(run_folder)
     trainer.strategy.barrier()
