@@ -5,12 +5,14 @@
 """
 
 import argparse
+import ast
 import logging
 import os
 import time
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import papermill
 import yaml
 
@@ -58,7 +60,12 @@ def list_parameters(notebook: str) -> dict[str, Any]:
     if not path.is_file():
         known = sorted(p.stem for p in NOTEBOOKS_FOLDER.glob("*.ipynb"))
         raise ValueError(f"unknown notebook {notebook!r}; choose from {known}")
-    return {name: about["default"] for name, about in papermill.inspect_notebook(path).items()}
+    cells = nbformat.read(path, as_version=4).cells
+    (source,) = [c.source for c in cells if "parameters" in c.metadata.get("tags", [])]
+    return {
+        line.targets[0].id: ast.get_source_segment(source, line.value)
+        for line in ast.parse(source).body
+    }
 
 
 def run_notebook(notebook: str, *, profile: str = "demo") -> Path:
