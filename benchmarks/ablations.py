@@ -115,14 +115,14 @@ def score(model: torch.nn.Module, *, seed: int) -> list[dict]:
         by_protocol = {name: make_splits(name, data.lonlat, seed=seed) for name in PROTOCOLS}
         for protocol, splits in by_protocol.items():
             tested = np.concatenate([split.test for split in splits])
-            (predicted,) = predict([data], embeddings, splits=splits)
+            predicted = predict(data, embeddings, splits=splits)
             rows.append((task, protocol, compute_score(data.target[tested], predicted)))
         if task == "country":  # no class on both sides
             continue
         of_continents = []
         for continent in CONTINENTS:
             splits = make_splits(continent, data.lonlat, seed=seed)
-            (predicted,) = predict([data], embeddings, splits=splits)
+            predicted = predict(data, embeddings, splits=splits)
             of_continents.append((data.target[splits[0].test], predicted))
             rows.append((task, continent, compute_score(*of_continents[-1])))
         together = [np.concatenate(part) for part in zip(*of_continents, strict=True)]
