@@ -50,12 +50,14 @@ def make_course_page(notebooks: Mapping[str, NotebookNode]) -> str:
 def make_gallery_page(source: Path, *, figures: Path) -> str:
     """All figures of the table, with captions, files to download, and interactive pages.
 
+    (``index.html`` among the figures is the contact sheet, whose place this page takes.)
+
     Args:
         source: folder of the site's source; the files shown are copied into it.
         figures: the profile's figures. Of one that is not there the tracked copy is shown.
     """
     text = "# Figures\n\nEach is made by a notebook, from real data, by `make figures`.\n"
-    for path in sorted(figures.glob("*.html")):
+    for path in sorted(set(figures.glob("*.html")) - {figures / "index.html"}):
         shutil.copy(path, source / "extra")
         text += f'\n<p><a href="{path.name}">Interactive: {_title(path.stem)}</a></p>\n'
     for figure_id, entry in FIGURES.items():

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ __all__ = [
     "hash_checkpoint",
     "load_config",
     "load_satclip",
+    "load_trained",
     "push_to_hub",
     "save_pretrained",
 ]
@@ -89,6 +91,28 @@ def load_satclip(
         tensors = {name.removeprefix(prefix): x for name, x in tensors.items()}
     _fill(model, tensors, path)
     return model.to(device).eval()
+
+
+def load_trained(
+    folder: Path, names: Sequence[str], *, image_encoder: bool = False
+) -> dict[str, LocationEncoder | SatCLIP]:
+    """Those of our checkpoints that are there.
+
+    Args:
+        folder: that holds them, ``Workspace(profile).checkpoints``.
+        names: of checkpoints, such as "rcf-l10".
+        image_encoder: see :func:`load_satclip`.
+
+    Raises:
+        FileNotFoundError: if there is none of them, with the command that makes them.
+    """
+    found = [name for name in names if (folder / name).is_dir()]
+    if not found:
+        raise FileNotFoundError(
+            f"none of {', '.join(names)} is in {folder}: run notebook 02_pretraining, or "
+            "`make pretrain`"
+        )
+    return {name: load_satclip(folder / name, image_encoder=image_encoder) for name in found}
 
 
 def save_pretrained(

@@ -90,6 +90,22 @@ def list_encoders(checkpoints: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["encoder", "family", "needs", "absent because", "source"])
 
 
+def choose_num_degrees(wanted: int, names: Sequence[str]) -> int:
+    """L of the encoder of ours that others are compared with: as wanted, else one that is there.
+
+    Args:
+        wanted: 10 or 40.
+        names: of the encoders that are there, "SatCLIP L=10" among them.
+
+    Raises:
+        FileNotFoundError: if none of ours is there, with the command that makes them.
+    """
+    for num_degrees in (wanted, 10, 40):
+        if f"SatCLIP L={num_degrees}" in names:
+            return num_degrees
+    raise FileNotFoundError("no SatCLIP is trained yet: run notebook 02, or `make pretrain`")
+
+
 def _load_own(checkpoints: Path, name: str) -> LocationEncoder:
     if not (checkpoints / name).is_dir():
         raise EncoderUnavailableError(f"no checkpoint {name} in {checkpoints}: run notebook 02")
