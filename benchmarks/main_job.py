@@ -6,6 +6,7 @@ Writes ``benchmarks/results/main_job.json``: seconds, peak memory, and what came
 SATCLIP_DATA_MIRROR to a folder with the label files, so that downloads are not measured.
 """
 
+import argparse
 import hashlib
 import json
 import os
@@ -24,6 +25,7 @@ from satclip_lib.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "main_job.json"
+RUNS = ("again", "same_seed", "offline")  # after the first
 MADE = ("data/demo", "build", "figures/*.*")
 
 
@@ -76,23 +78,34 @@ def delete_made(clone: Path) -> None:
 
 def main() -> None:
     """Measure, and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", nargs="+", default=RUNS, choices=RUNS)
+    parser.add_argument("--keep", type=Path, help="folder for what the first run made")
+    arguments = parser.parse_args()
+    result = {}
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "satclip" / "clone"  # no label files beside it
         subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
-        result = {"first": run(clone, "make figures")}
+        result["first"] = run(clone, "make figures")
         first = hash_outputs(clone)
-        result["again"] = run(clone, "make figures")
-        delete_made(clone)
-        result["same_seed"] = run(clone, "make figures")
-        second = hash_outputs(clone)
-        result["same_seed"]["identical"] = sorted(n for n in first if first[n] == second.get(n))
-        result["same_seed"]["different"] = sorted(n for n in first if first[n] != second.get(n))
-        delete_made(clone)
-        os.environ.pop("SATCLIP_DATA_MIRROR", None)
-        result["offline"] = run(clone, "make figures", SATCLIP_OFFLINE="1")
-        table = pd.read_csv(clone / "figures" / "downstream_table.csv")
-        result["offline"]["tasks"] = sorted(table.task.unique())
-        result["offline"]["figures"] = len(list((clone / "figures").glob("*.png")))
+        if arguments.keep:
+            for made in ("data/demo", "build", "figures"):
+                shutil.copytree(clone / made, arguments.keep / made, dirs_exist_ok=True)
+        if "again" in arguments.runs:
+            result["again"] = run(clone, "make figures")
+        if "same_seed" in arguments.runs:
+            delete_made(clone)
+            result["same_seed"] = run(clone, "make figures")
+            second = hash_outputs(clone)
+            result["same_seed"]["identical"] = sorted(n for n in first if first[n] == second.get(n))
+            result["same_seed"]["different"] = sorted(n for n in first if first[n] != second.get(n))
+        if "offline" in arguments.runs:
+            delete_made(clone)
+            os.environ.pop("SATCLIP_DATA_MIRROR", None)
+            result["offline"] = run(clone, "make figures", SATCLIP_OFFLINE="1")
+            table = pd.read_csv(clone / "figures" / "downstream_table.csv")
+            result["offline"]["tasks"] = sorted(table.task.unique())
+            result["offline"]["figures"] = len(list((clone / "figures").glob("*.png")))
     about = {"machine": platform.machine(), "cores": os.cpu_count(), "figures": sorted(first)}
     with write_atomically(RESULT) as scratch:
         scratch.write_text(json.dumps(about | result, indent=2) + "\n")
