@@ -14,15 +14,14 @@ import pandas as pd
 import torch
 
 from satclip_lib.checkpoint import load_satclip
-from satclip_lib.data.patches import load_images, open_patches
+from satclip_lib.data.patches import open_patches
 from satclip_lib.evaluation.baselines import make_baselines, make_encoder
 from satclip_lib.evaluation.benchmark import run_benchmark
 from satclip_lib.files import Workspace, write_atomically
-from satclip_lib.image_encoder import RandomConvolutionalFeatures
-from satclip_lib.location_encoder import LocationEncoderConfig
 from satclip_lib.notebooks import list_parameters
 from satclip_lib.training.features import cache_features
-from satclip_lib.training.fit import PretrainingConfig, pretrain
+from satclip_lib.training.fit import pretrain
+from satclip_lib.training.recipes import make_recipe, prepare_image_encoder
 
 SEEDS = (0, 1, 2)
 # (task, protocol): the least that trained minus untrained should be, on average over seeds
@@ -45,19 +44,9 @@ def score_seed(seed: int) -> pd.DataFrame:
     workspace = Workspace("demo")
     parameters = demo_parameters("02_pretraining")
     dataset = open_patches(workspace.patches)
-    image_encoder = RandomConvolutionalFeatures.fit(
-        load_images(dataset, slice(0, 10_000)),
-        num_random_features=parameters["num_random_features"],
-        seed=seed,
-    )
-    config = PretrainingConfig(
-        location_encoder=LocationEncoderConfig(num_degrees=parameters["num_degrees"]),
-        **{
-            name: parameters[name]
-            for name in ("batch_size", "num_epochs", "learning_rate", "schedule")
-        },
-        seed=seed,
-    )
+    image_encoder = prepare_image_encoder("rcf", dataset, seed=seed)
+    names = ("batch_size", "num_epochs", "learning_rate", "schedule", "jitter_m")
+    config = make_recipe("paper-l10", **{name: parameters[name] for name in names}, seed=seed)
     checkpoint = pretrain(
         config,
         cache_features(dataset, image_encoder, folder=workspace.features),

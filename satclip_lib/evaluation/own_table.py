@@ -10,6 +10,8 @@ import pandas as pd
 from satclip_lib.evaluation.loaders import LabelledPoints
 from satclip_lib.evaluation.tasks import Task, TaskData, make_data
 
+EQUAL_AREA = "EPSG:6933"  # in which centroids are taken
+
 
 def load_table(
     table: pd.DataFrame | Path | str,
@@ -43,9 +45,12 @@ def load_table(
     """
     frame = _read_table(table) if not isinstance(table, pd.DataFrame) else table
     if isinstance(frame, geopandas.GeoDataFrame):
-        centroids = frame.geometry.centroid
-        centroids = centroids.to_crs(4326) if frame.crs is not None else centroids
-        frame = pd.DataFrame(frame).assign(**{lon: centroids.x, lat: centroids.y})
+        places = frame.geometry
+        if not (places.geom_type == "Point").all():
+            places = places.to_crs(EQUAL_AREA).centroid
+        if frame.crs is not None:
+            places = places.to_crs(4326)
+        frame = pd.DataFrame(frame).assign(**{lon: places.x, lat: places.y})
     if missing := {target, lon, lat} - set(frame):
         raise ValueError(
             f"no column {', '.join(sorted(missing))}; the table has {', '.join(map(str, frame))}: "

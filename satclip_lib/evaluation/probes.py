@@ -134,6 +134,7 @@ def make_probe(
             cv=PredefinedSplit(fold_ids),
             max_iter=1000,
             l1_ratios=(0.0,),
+            scoring="accuracy",
             use_legacy_attributes=False,
         )
         return make_pipeline(StandardScaler(), search)

@@ -63,7 +63,9 @@ def plot_table(
     line = NUM_HEAD_LINES
     for protocol in protocols:
         ax.axhline(line - 0.2, color="black", lw=0.5)
-        _print(ax, 0, line + 0.5, PROTOCOL_TITLES.get(protocol, protocol), ha="left", weight="bold")
+        _print(
+            ax, 0.0, line + 0.5, PROTOCOL_TITLES.get(protocol, protocol), ha="left", weight="bold"
+        )
         line += 1.2
         scores = table.loc[protocol].round(2)
         for encoder, row in scores.iterrows():
@@ -78,7 +80,7 @@ def plot_table(
         line += 0.2
     ax.axhline(line - 0.2, color="black", lw=0.5)
     for text in notes:
-        _print(ax, 0, line + 0.5, text, ha="left", style="italic")
+        _print(ax, 0.0, line + 0.5, text, ha="left", style="italic")
         line += 1
     return fig
 
