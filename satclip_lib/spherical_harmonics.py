@@ -87,7 +87,7 @@ class SphericalHarmonics(nn.Module):
     def longitude_factors(
         self, longitude_deg: Float64[Tensor, " batch"]
     ) -> Float64[Tensor, "orders batch"]:
-        """``(2 L - 1, batch)``: sin(|m| phi), 1 and cos(m phi) for the orders m = -(L-1) .. L-1."""
+        """``(2 L - 1, batch)``: ``sin(|m| phi)``, 1, ``cos(m phi)`` for m = -(L-1) .. L-1."""
         phi = torch.deg2rad(torch.remainder(longitude_deg + 180.0, 360.0))
         m = torch.arange(1, self.num_degrees, dtype=torch.float64, device=phi.device)
         angles = m[:, None] * phi  # (L - 1, batch)

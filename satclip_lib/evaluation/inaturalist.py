@@ -3,14 +3,11 @@
 The competition's files are not ours to hand on. Put them into ``data/raw/inaturalist_2018``, or
 into ``inaturalist_2018`` in the folder that ``SATCLIP_DATA_MIRROR`` names:
 
-=========================== =======================================================
-``train2018.json``          annotations, from https://github.com/visipedia/inat_comp
-``val2018.json``            the same for validation
-``train2018_locations.json`` id, lon and lat of each photo (also in a folder
-``val2018_locations.json``  ``inat2018_locations``)
-``features.npz``            optional: ``image_id`` ``(num_images,)`` and ``features``
-                            ``(num_images, num_features)`` of any image encoder
-=========================== =======================================================
+- ``train2018.json``, ``val2018.json``: annotations, https://github.com/visipedia/inat_comp
+- ``train2018_locations.json``, ``val2018_locations.json``: id, lon and lat of each photo (also in
+  a folder ``inat2018_locations``)
+- ``features.npz``, optional: ``image_id`` ``(num_images,)`` and ``features``
+  ``(num_images, num_features)`` of any image encoder
 """
 
 import json
