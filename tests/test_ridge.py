@@ -8,10 +8,10 @@ from sklearn.preprocessing import StandardScaler
 
 from satclip_lib.data.locations import sample_land_lonlat
 from satclip_lib.evaluation.ridge import RIDGE_ALPHAS, fit_ridge
-from satclip_lib.evaluation.splits import NEVER, Split, make_splits
+from satclip_lib.evaluation.splits import Split, make_splits
 
 NUM_POINTS, NUM_FEATURES = 600, 12
-PROTOCOLS = ["random", "blocks", "Africa", "continents", "continents+10%", "blocks:200"]
+PROTOCOLS = ["random", "blocks", "Africa", "continents", "continents+5%", "blocks:200"]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_every_fit_is_that_of_scikit_learn(x, lonlat, protocol, noise):
 def _fit_by_hand(x, target, split: Split):
     x_train, y_train = x[split.train], target[split.train]
     errors = np.zeros(len(RIDGE_ALPHAS))
-    for fold in set(split.fold_ids) - {NEVER}:
+    for fold in np.unique(split.fold_ids):
         held_out = split.fold_ids == fold
         for index, alpha in enumerate(RIDGE_ALPHAS):
             model = make_pipeline(StandardScaler(), Ridge(alpha=alpha))

@@ -8,7 +8,6 @@ from satclip_lib.data.natural_earth import lookup_regions
 from satclip_lib.evaluation.splits import (
     CONTINENTS,
     MAX_SHOTS_PERCENT,
-    NEVER,
     NUM_FOLDS,
     SplitError,
     make_splits,
@@ -174,16 +173,13 @@ def test_fewer_labels_are_among_more(lonlat, base):
     assert [fold_of[row] for row in few.train] == few.fold_ids.tolist()
 
 
-def test_with_shots_they_are_what_is_validated(lonlat):
-    """Folds are of the shots, all other training points are never held out; one shot is too few."""
-    (split,) = make_splits("Asia+5%", lonlat)
-    on_continent = (lookup_regions(lonlat).continent == "Asia").to_numpy()[split.train]
-    np.testing.assert_array_equal(split.fold_ids == NEVER, ~on_continent)
-    _, sizes = np.unique(split.fold_ids[on_continent], return_counts=True)
-    assert len(sizes) == NUM_FOLDS and np.ptp(sizes) <= 1
-    (none,) = make_splits("Asia+0%", lonlat)
-    (whole,) = make_splits("Asia", lonlat)
-    np.testing.assert_array_equal(none.fold_ids, whole.fold_ids)
+def test_local_classes_have_random_inner_folds(lonlat):
+    """On request, the folds for hyper-parameters are random where continents are held out."""
+    (split,) = make_splits("Asia+5%", lonlat, random_inner_folds=True)
+    continent = lookup_regions(lonlat).continent.to_numpy(dtype=object)[split.train]
+    _, sizes = np.unique(split.fold_ids, return_counts=True)
+    assert len(sizes) == NUM_FOLDS and np.ptp(sizes) < 0.1 * len(split.train)
+    assert all(len(set(split.fold_ids[continent == name])) == NUM_FOLDS for name in CONTINENTS)
 
 
 def test_one_continent_cannot_be_held_out():

@@ -199,9 +199,16 @@ def _score_parts(
 
 def _make_task_splits(protocol: str, data: TaskData, *, seed: int) -> list[Split]:
     base, shots, _ = parse_protocol(protocol)
-    if data.task.has_local_classes and base not in ("random", "blocks") and shots is None:
+    task = data.task
+    if task.has_local_classes and base not in ("random", "blocks") and shots is None:
         protocol = protocol.replace(base, base + LOCAL_CLASSES_SHOTS, 1)
-    return make_splits(protocol, data.lonlat, seed=seed, block_deg=data.task.block_deg)
+    return make_splits(
+        protocol,
+        data.lonlat,
+        seed=seed,
+        block_deg=task.block_deg,
+        random_inner_folds=task.has_local_classes,
+    )
 
 
 def _has_common_class(data: TaskData, splits: Sequence[Split]) -> bool:

@@ -15,7 +15,6 @@ from sklearn.base import BaseEstimator
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-from satclip_lib.evaluation.splits import NEVER
 from satclip_lib.progress import progress_bar
 
 MAX_EPOCHS = 60
@@ -26,10 +25,10 @@ class TunedMlp(BaseEstimator):
     """A multilayer perceptron of scikit-learn with layers, width, rate and penalty searched.
 
     One fold of the training points is the validation set: the one whose size is nearest to a
-    fifth of all that are in folds. Every setting is fitted to the rest and scored on it after
-    each epoch; settings that are worse than the median of earlier ones are given up (Optuna's
-    median pruner). The best setting is fitted again to all training points, for as many epochs
-    as served it best. Numbers are z-scored on the training points before they are fitted.
+    fifth of them. Every setting is fitted to the other folds and scored on it after each epoch;
+    settings that are worse than the median of earlier ones are given up (Optuna's median
+    pruner). The best setting is fitted again to all training points, for as many epochs as
+    served it best. Numbers are z-scored on the training points before they are fitted.
 
     Args:
         kind: "regression" or "classification".
@@ -69,10 +68,10 @@ class TunedMlp(BaseEstimator):
         target: Shaped[np.ndarray, " num_train"],
     ) -> "TunedMlp":
         """Search, then fit the best setting to all training points."""
-        folds, sizes = np.unique(self.fold_ids[self.fold_ids != NEVER], return_counts=True)
+        folds, sizes = np.unique(self.fold_ids, return_counts=True)
         if len(folds) < 2:
             raise ValueError(f"fold_ids must name at least 2 folds, got {len(folds)}")
-        is_val = self.fold_ids == folds[np.abs(sizes - sizes.sum() / 5).argmin()]
+        is_val = self.fold_ids == folds[np.abs(sizes - len(x) / 5).argmin()]
         if self.kind == "regression":
             self.mean_, self.std_ = target.mean(), target.std() or 1.0
             target = (target - self.mean_) / self.std_

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 
-from satclip_lib.evaluation.splits import NEVER, Split
+from satclip_lib.evaluation.splits import Split
 
 RIDGE_ALPHAS = tuple(10.0**power for power in range(-2, 6))
-TESTED, UNUSED = -2, -3  # where a split has folds, and NEVER
+TESTED, UNUSED = -1, -2
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,13 +65,13 @@ def fit_ridge(
     fits: list[list[RidgeFit]] = [[] for _ in targets]
     for number, split in enumerate(splits):
         membership = sums.membership[:, number]
-        folds = sorted(set(membership.tolist()) - {TESTED, UNUSED, NEVER})
+        folds = sorted(set(membership.tolist()) - {TESTED, UNUSED})
         if len(folds) < 2:
             raise ValueError(
                 f"fold_ids of split {split.name!r} must name at least 2 folds, got {len(folds)}: "
                 "pass more points or another protocol"
             )
-        train = frozenset(np.flatnonzero(membership >= NEVER).tolist())
+        train = frozenset(np.flatnonzero(membership >= 0).tolist())
         error = np.zeros((len(targets), len(RIDGE_ALPHAS)))
         for fold in folds:
             held_out = frozenset(np.flatnonzero(membership == fold).tolist())

@@ -13,7 +13,6 @@ NUM_FOLDS = 5
 CONTINENTS = ("Africa", "Asia", "Europe", "North America", "Oceania", "South America")
 MIN_CONTINENT_POINTS = 10  # of a continent that "continents" holds out
 MAX_SHOTS_PERCENT = 10  # of a held-out continent, set aside for training; the rest is tested
-NEVER = -1  # fold of points that are never held out, as in scikit-learn's PredefinedSplit
 NOWHERE = "none"  # the continent of points far from all land
 
 
@@ -31,8 +30,6 @@ class Split:
         test: row numbers of the test points.
         fold_ids: of the training points, for choosing hyper-parameters on them. Folds are made
             as the split is: of single places, of whole blocks, or of the other continents.
-            Where a held-out continent has two shots or more, what is chosen is what predicts
-            them best: folds are of the shots, and all other points are in ``NEVER``.
     """
 
     name: str
@@ -47,6 +44,7 @@ def make_splits(
     *,
     seed: int = 0,
     block_deg: float = 10.0,
+    random_inner_folds: bool = False,
 ) -> list[Split]:
     """Divide points into training and test points.
 
@@ -66,6 +64,9 @@ def make_splits(
         lonlat: ``(num_points, 2)`` degrees.
         seed: of the draw of folds, shots and labels.
         block_deg: side of the blocks, degrees.
+        random_inner_folds: where continents are held out, choose hyper-parameters on random
+            folds of the training points. For classes that no two continents share, holding out
+            whole continents would choose to learn nothing.
 
     Returns:
         One or more splits. Over the splits of a protocol no point is tested twice.
@@ -84,15 +85,15 @@ def make_splits(
     else:
         continents = lookup_regions(lonlat).continent.fillna(NOWHERE).to_numpy(dtype=str)
         fold_ids = np.unique(continents, return_inverse=True)[1]
+        if random_inner_folds:
+            fold_ids = _draw_folds(_number_places(lonlat), seed=seed)
         held_out = [base] if base in CONTINENTS else _list_continents(continents)
         tests = {name: continents == name for name in held_out}
     splits = []
     for name, is_test in tests.items():
-        is_train, folds = ~is_test, fold_ids
+        is_train = ~is_test
         if shots_percent is not None:
-            on_continent = is_test
             is_train, is_test = _add_shots(is_test, lonlat, percent=shots_percent, seed=seed)
-            folds = _make_shot_folds(is_train & on_continent, lonlat, fold_ids, seed=seed)
         if not (is_train.any() and is_test.any()):
             raise SplitError(
                 f"protocol {protocol!r} on {len(lonlat)} points leaves {np.sum(is_train)} for "
@@ -101,7 +102,7 @@ def make_splits(
         train = np.flatnonzero(is_train)
         if num_labels is not None:
             train = np.sort(np.random.default_rng(seed).permutation(train)[:num_labels])
-        splits.append(Split(name, train, np.flatnonzero(is_test), folds[train]))
+        splits.append(Split(name, train, np.flatnonzero(is_test), fold_ids[train]))
     return splits
 
 
@@ -156,27 +157,10 @@ def _add_shots(
     return is_train, is_test
 
 
-def _make_shot_folds(
-    is_shot: Bool[np.ndarray, " num_points"],
-    lonlat: np.ndarray,
-    fold_ids: Int64[np.ndarray, " num_points"],
-    *,
-    seed: int,
-) -> Int64[np.ndarray, " num_points"]:
-    """Folds of the shots alone; too few to be divided, and the folds stay as they are."""
-    places = _number_places(lonlat[is_shot])
-    if len(np.unique(places)) < 2:
-        return fold_ids
-    folds = np.full(len(lonlat), NEVER)
-    folds[is_shot] = _draw_folds(places, seed=seed)
-    return folds
-
-
 def _number_places(lonlat: np.ndarray) -> Int64[np.ndarray, " num_points"]:
     """A number for each place: points with the same coordinates are one place."""
     wrapped = np.stack([(lonlat[:, 0] + 180) % 360, lonlat[:, 1]], axis=1)
-    places = np.unique(wrapped.round(9), axis=0, return_inverse=True)[1]  # 0.1 mm
-    return places.reshape(-1)
+    return np.unique(wrapped, axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def _draw_folds(
