@@ -160,7 +160,8 @@ def _add_shots(
 def _number_places(lonlat: np.ndarray) -> Int64[np.ndarray, " num_points"]:
     """A number for each place: points with the same coordinates are one place."""
     wrapped = np.stack([(lonlat[:, 0] + 180) % 360, lonlat[:, 1]], axis=1)
-    return np.unique(wrapped, axis=0, return_inverse=True)[1].reshape(-1)
+    places = np.unique(wrapped.round(9), axis=0, return_inverse=True)[1]  # 0.1 mm
+    return places.reshape(-1)
 
 
 def _draw_folds(
