@@ -224,7 +224,7 @@ def test_the_kernel_is_chosen():
 def test_lab_opens_the_first_notebook(workspace):
     """The command of `make lab` starts a server that offers the quickstart."""
     command = subprocess.run(
-        ["make", "-n", "-o", ".venv/.ready", "lab"],
+        ["make", "--no-print-directory", "-n", "-o", ".venv/.ready", "lab"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     ).stdout.split()  # fmt: skip
     assert command[:2] == [".venv/bin/jupyter", "lab"]

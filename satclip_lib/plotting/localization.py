@@ -69,7 +69,7 @@ def plot_localizations(
 def plot_localization_errors(
     errors_km: Mapping[str, Float[np.ndarray, " num_images"]],
     *,
-    radii_km: tuple[float, ...],
+    radii_km: tuple[float | int, ...],
 ) -> Figure:
     """Share of images that are localised within a distance, for several ways to do it.
 
