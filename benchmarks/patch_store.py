@@ -40,7 +40,7 @@ from satclip_lib.data.patches import open_patches
 from satclip_lib.training.features import cache_features
 
 class Means(nn.Module):
-    num_features, config = 12, {"name": "means"}
+    num_bands, num_features, config = 12, 12, {"name": "means"}
 
     def forward(self, images):
         return images.mean(dim=(2, 3))
