@@ -9,6 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,9 +53,14 @@ def find_sources(code: str) -> list[Path]:
         path = _find_module(waiting.pop())
         if path and path not in found:
             found.add(path)
-            waiting += _list_imports(path.read_text(encoding="utf-8"))
+            waiting += _read_imports(path)
     beside = {other for path in found for other in path.parent.glob(f"{path.stem}.*")}
     return sorted(path.relative_to(ROOT) for path in found | beside)
+
+
+@cache
+def _read_imports(path: Path) -> list[str]:
+    return list(_list_imports(path.read_text(encoding="utf-8")))
 
 
 def _list_imports(code: str) -> Iterator[str]:
