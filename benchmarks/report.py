@@ -127,7 +127,7 @@ def list_pretraining_bars(result: dict) -> Iterator[Row]:
                 f"full recipe, L = {recipe['num_degrees']}, {recipe['dtype']}, from "
                 f"{recipe['measured_epochs']} epochs",
                 "60 min" if machine.startswith("cpu") else "1 min",
-                f"{minutes} min (the matrix products alone: {recipe['minutes_at_matmul_rate']} min)",
+                f"{minutes} min (matrix products alone: {recipe['minutes_at_matmul_rate']} min)",
                 minutes <= (60 if machine.startswith("cpu") else 1),
             )
         if ratio := entry.get("cached_over_per_step_backbone"):
@@ -208,13 +208,13 @@ def list_embedding_bars(result: dict) -> Iterator[Row]:
         f"{fine['share of the bound, scattered']}",
         holds["scattered at 60 % of the bound"],
     )
-    ratios = [
+    float32, float64 = (
         fine[f"harmonics, {dtype} / sphericart-torch, float64"] for dtype in ("float32", "float64")
-    ]
+    )
     yield (
         "harmonics, L = 40, rate over sphericart-torch's in float64",
         "1",
-        f"{ratios[0]} in float32, {ratios[1]} in float64",
+        f"{float32} in float32, {float64} in float64",
         holds[peer],
     )
     yield (
