@@ -72,7 +72,7 @@ class EndToEnd(BaseEstimator):
             torch.manual_seed(self.seed)  # of weights
             model = LocationEncoder(config)
             harmonics = model.compute_harmonics(torch.from_numpy(lonlat))
-            optimizer = torch.optim.AdamW(model.parameters(), lr=self.learning_rate)
+            optimizer = torch.optim.AdamW(model.parameters(), lr=self.learning_rate, fused=True)
             schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.num_steps)
             for _ in range(self.num_steps):
                 batch = torch.randint(len(lonlat), (self.batch_size,), generator=generator)
