@@ -50,11 +50,11 @@ def plot_variants(
         for task, color, marker in zip(tasks, COLORS, MARKERS, strict=False):
             of_task = rows[rows.task == task].set_index("encoder").difference.reindex(names)
             style = {"color": color, "marker": marker, "label": task.replace("_", " ")}
-            draw_intervals(ax, y, of_task, edge=edge, size=8, **style)
+            draw_intervals(ax, y, of_task, edge=edge, size=8.0, **style)
         mean = rows[rows.task == ALL_TASKS].set_index("encoder").reindex(names)
         interval = mean.difference_low, mean.difference_high
         style = {"color": "black", "marker": "D", "label": ALL_TASKS}
-        draw_intervals(ax, y, mean.difference, interval, edge=edge, size=14, **style)
+        draw_intervals(ax, y, mean.difference, interval, edge=edge, size=14.0, **style)
     axes[0, 0].set_yticks(range(len(names)), names)
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return fig

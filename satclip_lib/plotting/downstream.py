@@ -48,7 +48,7 @@ def plot_forest(summary: pd.DataFrame, *, reference: str, encoders: Sequence[str
             style = {"color": color, "marker": marker, "label": encoder}
             interval = -rows.difference_high, -rows.difference_low
             draw_intervals(
-                ax, y, -rows.difference, interval, edge=LARGEST_DIFFERENCE, size=9, **style
+                ax, y, -rows.difference, interval, edge=LARGEST_DIFFERENCE, size=9.0, **style
             )
         ax.set_xlabel(f"{reference} minus the other")
     metric = summary.drop_duplicates("task").set_index("task")["metric"].str.replace("R2", "R²")
