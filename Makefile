@@ -41,6 +41,7 @@ $(BUILD)/02_pretraining.ipynb: $(BUILD)/01_dataset_construction.ipynb
 $(after_pretraining): $(checkpoints) | $(BUILD)/02_pretraining.ipynb
 $(after_pretraining): private export OMP_NUM_THREADS := 1
 $(checkpoints): $(BUILD)/02_pretraining.ipynb ;
+$(BUILD)/08_ablations.ipynb: benchmarks/results/ablations.json
 
 # --- figures: made by their notebooks, one that was deleted is made again ------------------------
 ALL_FIGURES := $(sort $(filter %.png %.html,$(subst :, ,$(edges))))

@@ -18,6 +18,8 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from satclip_lib.data.patches import get_lonlat, make_blue_marble_patches
+from satclip_lib.evaluation.ablations import ALL_TASKS
+from satclip_lib.plotting.ablations import plot_rankings, plot_variants
 from satclip_lib.plotting.clusters import plot_class_similarity, plot_cluster_scores
 from satclip_lib.plotting.embeddings import (
     plot_plane_and_map_by_layer,
@@ -120,7 +122,34 @@ def _draw_training_curves():
     return plot_training_curves(pd.DataFrame(columns), num_candidates=2048)
 
 
+def _draw_variants():
+    rows = [
+        {"task": task, "protocol": protocol, "encoder": encoder, "difference": difference}
+        for task in ("population_density", "air_temperature", "climate_zone", ALL_TASKS)
+        for protocol in ("random", "blocks", "continents")
+        for encoder, difference in _make_differences()[protocol].items()
+    ]
+    summary = pd.DataFrame(rows)
+    low, high = summary.difference - 0.01, summary.difference + 0.01
+    summary = summary.assign(difference_low=low, difference_high=high)
+    return plot_variants(summary, reference="ours")
+
+
+def _draw_rankings():
+    table = _make_differences()
+    return plot_rankings({"this sweep": table[["random", "blocks"]], "full size": table})
+
+
+def _make_differences():
+    names = ["ours", "paper L=40, learning rate 2e-4", *(f"variant {i}" for i in range(18))]
+    columns = {"random": np.arange(20.0), "blocks": np.arange(20.0) * 7 % 20}
+    columns["continents"] = 19 - columns["random"]
+    return pd.DataFrame({k: (v - v[0]) / 100 for k, v in columns.items()}, index=names)
+
+
 DRAWINGS = {
+    "ablation_forest": _draw_variants,
+    "split_ranking": _draw_rankings,
     "biome_umap": _draw_umap_and_map,
     "umap_by_label": _draw_layers,
     "umap_stability": _draw_planes,

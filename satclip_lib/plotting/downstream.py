@@ -38,19 +38,19 @@ def plot_forest(summary: pd.DataFrame, *, reference: str, encoders: Sequence[str
     offsets = np.linspace(-0.3, 0.3, len(encoders)) if len(encoders) > 1 else [0.0]
     for ax, protocol in zip(axes[0], protocols, strict=True):
         ax.set_title(protocol)
-        ax.axvline(0, color="black", lw=0.6, zorder=1)
-        for y in np.arange(len(tasks))[::2]:
-            ax.axhspan(y - 0.5, y + 0.5, color="0.95", lw=0, zorder=0)
+        draw_rows(ax, len(tasks), edge=LARGEST_DIFFERENCE)
         of_protocol = summary[summary.protocol == protocol]
         for encoder, offset, color, marker in zip(
             encoders, offsets, COLORS[1:], MARKERS[1:], strict=False
         ):
             rows = of_protocol[of_protocol.encoder == encoder].set_index("task").reindex(tasks)
-            _draw_intervals(ax, rows, np.arange(len(tasks)) + offset, color, marker, encoder)
-        ax.set(xlim=(-LARGEST_DIFFERENCE, LARGEST_DIFFERENCE), ylim=(len(tasks) - 0.5, -0.5))
+            y = pd.Series(np.arange(len(tasks)) + offset, index=tasks)
+            style = {"color": color, "marker": marker, "label": encoder}
+            interval = -rows.difference_high, -rows.difference_low
+            draw_intervals(
+                ax, y, -rows.difference, interval, edge=LARGEST_DIFFERENCE, size=9.0, **style
+            )
         ax.set_xlabel(f"{reference} minus the other")
-        ax.tick_params(axis="y", length=0)
-        ax.spines["left"].set_visible(False)
     metric = summary.drop_duplicates("task").set_index("task")["metric"].str.replace("R2", "R²")
     labels = [f"{task.replace('_', ' ')} ({metric[task]})" for task in tasks]
     axes[0, 0].set_yticks(range(len(tasks)), labels)
@@ -58,19 +58,58 @@ def plot_forest(summary: pd.DataFrame, *, reference: str, encoders: Sequence[str
     return fig
 
 
-def _draw_intervals(
-    ax: Axes, rows: pd.DataFrame, y: np.ndarray, color: str, marker: str, label: str
+def draw_rows(ax: Axes, num_rows: int, *, edge: float) -> None:
+    """The empty rows of a forest plot, first on top, around a line at zero.
+
+    Args:
+        ax: where.
+        num_rows: every other one is shaded.
+        edge: the axis goes from ``-edge`` to ``edge``.
+    """
+    ax.axvline(0, color="black", lw=0.6, zorder=1)
+    for y in np.arange(num_rows)[::2]:
+        ax.axhspan(y - 0.5, y + 0.5, color="0.95", lw=0, zorder=0)
+    ax.set(xlim=(-edge, edge), ylim=(num_rows - 0.5, -0.5))
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+
+
+def draw_intervals(
+    ax: Axes,
+    y: pd.Series,
+    middle: pd.Series,
+    interval: tuple[pd.Series, pd.Series] | None = None,
+    *,
+    edge: float,
+    size: float,
+    color: str,
+    marker: str,
+    label: str,
 ) -> None:
-    edge = LARGEST_DIFFERENCE
-    middle, low, high = -rows.difference, -rows.difference_high, -rows.difference_low
-    ax.hlines(y, low.clip(-edge, edge), high.clip(-edge, edge), color=color, lw=0.9)
-    inside = middle.abs() <= edge
-    style = {"color": color, "s": 9, "linewidths": 0, "zorder": 3}
+    """Marks on the rows of a forest plot; those beyond the axis are arrows at its edge.
+
+    Args:
+        ax: prepared by :func:`draw_rows`.
+        y: height of each mark.
+        middle: its position, with the index of ``y``, as the interval.
+        interval: lower and upper ends of the line through each mark; None for no line.
+        edge: of the axis.
+        size: of the marks, points squared.
+        color: of marks and lines.
+        marker: Matplotlib's name of the mark.
+        label: for the legend.
+    """
+    if interval is not None:
+        low, high = (end.clip(-edge, edge) for end in interval)
+        ax.hlines(y, low, high, color=color, lw=0.9)
+    at_edge = 0.985 * edge
+    inside = middle.abs() <= at_edge
+    style = {"color": color, "s": size, "linewidths": 0, "zorder": 3}
     ax.scatter(middle[inside], y[inside], marker=marker, label=label, **style)
     for sign, arrow in ((1, ">"), (-1, "<")):
-        beyond = sign * middle > edge
-        at = np.full(beyond.sum(), sign * edge * 0.985)
-        ax.scatter(at, y[beyond], marker=arrow, **style | {"s": 14})
+        beyond = sign * middle > at_edge
+        at = np.full(beyond.sum(), sign * at_edge)
+        ax.scatter(at, y[beyond], marker=arrow, **style | {"s": 1.5 * size})
 
 
 @styled()

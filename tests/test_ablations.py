@@ -1,0 +1,149 @@
+"""Variants are compared seed by seed, and their figures show what the tables say."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from satclip_lib.data.locations import lonlat_to_unit_vectors
+from satclip_lib.evaluation.ablations import (
+    ALL_TASKS,
+    PROTOCOLS,
+    compare_rankings,
+    compare_runs,
+    describe_leaders,
+    load_full_size_runs,
+    summarise_variants,
+    tabulate_differences,
+)
+from satclip_lib.evaluation.baselines import Encoder
+from satclip_lib.evaluation.benchmark import run_benchmark
+from satclip_lib.plotting.ablations import plot_rankings, plot_variants
+
+ENCODERS = [
+    Encoder("base", lonlat_to_unit_vectors),
+    Encoder("raw", lambda lonlat: lonlat),
+]
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    """Leave no figure open."""
+    yield
+    plt.close("all")
+
+
+def _make_runs() -> pd.DataFrame:
+    """Two seeds of "ours" and "worse", one of "odd"; continents turn the order round."""
+    scores = {
+        ("ours", 0): (0.8, 0.6, 0.1),
+        ("worse", 0): (0.7, 0.5, 0.3),
+        ("odd", 0): (0.75, 0.7, 0.2),
+        ("ours", 1): (0.9, 0.6, 0.1),
+        ("worse", 1): (0.6, 0.5, 0.3),
+        ("alone", 7): (1.0, 1.0, 1.0),
+    }
+    rows = [
+        {"encoder": name, "seed": seed, "task": task, "protocol": protocol, "score": score + more}
+        for (name, seed), values in scores.items()
+        for protocol, score in zip(PROTOCOLS, values, strict=True)
+        for task, more in (("elevation", 0.0), ("air_temperature", 0.04 * (name == "odd")))
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_differences_are_paired_by_seed():
+    """A seed counts only where both have run it; the range is that of the seeds."""
+    summary = compare_runs(_make_runs(), reference="ours")
+    assert "alone" not in set(summary.encoder)
+    rows = summary[(summary.protocol == "random") & (summary.task == ALL_TASKS)]
+    rows = rows.set_index("encoder")
+    np.testing.assert_allclose(rows.difference[["ours", "worse", "odd"]], [0, -0.2, -0.03])
+    worse = rows.loc["worse"]
+    np.testing.assert_allclose([worse.difference_low, worse.difference_high], [-0.3, -0.1])
+    assert list(rows.num_seeds[["worse", "odd"]]) == [2, 1]
+
+
+def test_an_unknown_reference_is_refused():
+    """The message names the variants there are."""
+    with pytest.raises(ValueError, match=r"no variant 'our' in the runs, but \['ours', 'worse'"):
+        compare_runs(_make_runs(), reference="our")
+
+
+def test_the_order_can_turn_round():
+    """Where the best on random folds is the worst elsewhere, the rank correlation is -1."""
+    differences = tabulate_differences(compare_runs(_make_runs(), reference="ours"))
+    assert list(differences) == list(PROTOCOLS) and len(differences) == 3
+    correlation = compare_rankings(differences)
+    assert correlation.loc["random", "continents"] == pytest.approx(-1)
+    assert correlation.loc["random", "random"] == 1
+
+
+def test_says_where_the_reference_is_not_the_best():
+    """Rank, who is ahead by how much on how many seeds, and the single tasks that are lost."""
+    lines = describe_leaders(
+        compare_runs(_make_runs(), reference="ours"), reference="ours"
+    ).splitlines()
+    assert lines[0] == (
+        "random: ours is number 1 of 3 on the mean of tasks. On 0 of 2 single tasks some variant "
+        "is better."
+    )
+    assert lines[1].startswith(
+        "blocks: ours is number 2 of 3 on the mean of tasks; ahead of it odd"
+    )
+    assert "(+0.120, 1 seed)" in lines[1] and lines[1].endswith("(air temperature, elevation).")
+    assert "worse (+0.200, 2 seeds)" in lines[2] and "number 3 of 3" in lines[2]
+
+
+def test_live_summary_has_the_mean_of_tasks():
+    """Score, difference and interval of the mean are those of the tasks' averages."""
+    result = run_benchmark(
+        ENCODERS, ["climate_zone", "population_density"], protocols=["random"],
+        probes=["linear"], num_points=400, seeds=[0, 1],
+    )  # fmt: skip
+    summary = summarise_variants(result, reference="base")
+    table = summary[summary.encoder == "raw"].set_index("task")
+    single = table.drop(index=ALL_TASKS)
+    assert len(single) == 2
+    assert table.score[ALL_TASKS] == pytest.approx(single.score.mean())
+    assert table.difference[ALL_TASKS] == pytest.approx(single.difference.mean())
+    assert table.difference_low[ALL_TASKS] < table.difference[ALL_TASKS]
+    assert table.difference_low[ALL_TASKS] > single.difference_low.min()
+    assert list(tabulate_differences(summary).index) == ["base", "raw"]
+
+
+def test_full_size_runs_are_read(tmp_path):
+    """The committed results have the reference on three protocols; without them it says so."""
+    runs = load_full_size_runs()
+    assert set(runs.protocol) == set(PROTOCOLS) and {"ours", "paper L=10"} <= set(runs.encoder)
+    assert not runs.duplicated(["encoder", "seed", "task", "protocol"]).any()
+    assert runs.score.between(-5, 1).all()
+    with pytest.raises(FileNotFoundError, match=r"benchmarks/ablations\.py writes them"):
+        load_full_size_runs(tmp_path / "none.json")
+
+
+def test_forest_shows_variant_minus_reference():
+    """Diamonds are means with the range of seeds, right of zero the variant is better."""
+    summary = compare_runs(_make_runs(), reference="ours")
+    fig = plot_variants(summary, reference="ours", encoders=["worse", "odd"])
+    random, blocks, continents = fig.axes
+    assert [ax.get_title(loc="left") for ax in fig.axes] == list(PROTOCOLS)
+    assert [label.get_text() for label in random.get_yticklabels()] == ["worse", "odd"]
+    diamonds = [c for c in continents.collections if c.get_label() == ALL_TASKS]
+    np.testing.assert_allclose(diamonds[0].get_offsets(), [[0.2, 0], [0.12, 1]])
+    tasks = [c for c in blocks.collections if c.get_label() == "air temperature"]
+    np.testing.assert_allclose(tasks[0].get_offsets(), [[-0.1, 0], [0.14, 1]])
+
+
+def test_rankings_show_order_and_correlation():
+    """Best on top in every column; what changes places is coloured, and rho is written."""
+    differences = tabulate_differences(compare_runs(_make_runs(), reference="ours"))
+    fig = plot_rankings({"full size": differences, "small": differences[["random", "blocks"]]})
+    ax = fig.axes[0]
+    texts = [text.get_text() for text in ax.texts]
+    assert texts[:3] == ["ours", "worse", "odd"] and texts[3].startswith("ρ = ")
+    np.testing.assert_allclose(
+        [line.get_ydata() for line in ax.lines], [[1, 2, 3], [3, 3, 1], [2, 1, 2]]
+    )
+    assert len({line.get_color() for line in ax.lines}) == 3  # falls, rises, stays
+    assert len(fig.axes[1].texts) == 4
