@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
@@ -68,6 +69,23 @@ def hash_outputs(clone: Path) -> dict[str, str]:
     }
 
 
+def time_stages(clone: Path) -> dict[str, float]:
+    """Seconds of set-up and of the notebooks: up to the trained encoders, and after them."""
+    ran = {
+        path.stem: json.loads(path.read_text())["metadata"]["papermill"]
+        for path in (clone / "build" / "demo").glob("*.ipynb")
+    }
+    start, end = (
+        {stem: datetime.fromisoformat(about[key]) for stem, about in ran.items()}
+        for key in ("start_time", "end_time")
+    )
+    trained = end["02_pretraining"]
+    before = (trained - start["01_dataset_construction"]).total_seconds()
+    after = (max(end.values()) - trained).total_seconds()
+    each = {f"{stem}_s": round(about["duration"], 1) for stem, about in sorted(ran.items())}
+    return {"data_and_training_s": round(before, 1), "figures_s": round(after, 1), **each}
+
+
 def delete_made(clone: Path) -> None:
     """Delete all that `make figures` makes but the installation."""
     for pattern in MADE:
@@ -87,6 +105,7 @@ def main() -> None:
         clone = Path(folder) / "satclip" / "clone"  # no label files beside it
         subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
         result["first"] = run(clone, "make figures")
+        result["first"] |= time_stages(clone)
         first = hash_outputs(clone)
         if arguments.keep:
             for made in ("data/demo", "build", "figures"):
@@ -95,7 +114,7 @@ def main() -> None:
             result["again"] = run(clone, "make figures")
         if "same_seed" in arguments.runs:
             delete_made(clone)
-            result["same_seed"] = run(clone, "make figures")
+            result["same_seed"] = run(clone, "make figures") | time_stages(clone)
             second = hash_outputs(clone)
             result["same_seed"]["identical"] = sorted(n for n in first if first[n] == second.get(n))
             result["same_seed"]["different"] = sorted(n for n in first if first[n] != second.get(n))

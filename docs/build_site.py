@@ -25,6 +25,7 @@ DOCUMENTS = {
     "data/README.md": "data/index",
     "data/natural_earth/README.md": "data/natural_earth",
     "MODELCARD.md": "models",
+    "benchmarks/RESULTS.md": "results",
     "benchmarks/README.md": "benchmarks",
     "figures/README.md": "gallery",
     "REPRODUCING.md": "project/reproducing",
@@ -33,8 +34,8 @@ DOCUMENTS = {
 }
 GENERATED = ("benchmarks", "gallery")  # of these, the page is generated and the document left out
 MENU = [
-    "course", "gallery", "benchmarks", "faq", "api/index", "data/index", "models", "cloud",
-    "project/*",
+    "course", "gallery", "results", "benchmarks", "faq", "api/index", "data/index", "models",
+    "cloud", "project/*",
 ]  # fmt: skip
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 
