@@ -50,7 +50,8 @@ ALL_FIGURES := $(filter $(FIGURES)/%,$(ALL_FIGURES))
 $(ALL_FIGURES):
 	@touch -c $@
 
-$(FIGURES)/index.html: $(ALL_FIGURES) satclip_lib/plotting/contact_sheet.py
+longest := 04_downstream_tasks 06_biome_clustering 05_geographic_generalization  # begun first
+$(FIGURES)/index.html: $(longest:%=$(BUILD)/%.ipynb) $(ALL_FIGURES) satclip_lib/plotting/contact_sheet.py
 	@$(VENV)/bin/python -m satclip_lib.plotting.contact_sheet --profile $(PROFILE)
 
 # `make -j4 figures` runs up to four notebooks side by side; without -j it is JOBS.
