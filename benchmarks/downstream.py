@@ -51,7 +51,7 @@ def time_benchmark(
 def main() -> None:
     """Measure, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--num-points", type=int, default=5_000, help="per task, at most")
+    parser.add_argument("--num-points", type=int, default=4_000, help="per task, at most")
     parser.add_argument("--num-jobs", type=int, default=2, help="processes")
     arguments = parser.parse_args()
     checkpoints = Workspace("demo").checkpoints
