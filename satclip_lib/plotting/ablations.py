@@ -14,7 +14,7 @@ from satclip_lib.plotting.downstream import COLORS, MARKERS, draw_intervals, dra
 from satclip_lib.plotting.style import PAGE_WIDTH_IN, styled
 
 INSIDE = 0.9  # of the differences, by which the axis is chosen; others are arrows at its edge
-LARGE_SHIFT = 0.2  # of all ranks, from which on a line has a colour
+LARGE_SHIFT = 1 / 3  # of all ranks, from which on a line has a colour
 
 
 @styled()
@@ -64,7 +64,7 @@ def plot_variants(
 def plot_rankings(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """The order of variants, best on top, under one way of splitting and another.
 
-    Lines of variants that gain or lose at least a fifth of all ranks have a colour. Between two
+    Lines of variants that gain or lose at least a third of all ranks have a colour. Between two
     columns stands the rank correlation of the orders they give.
 
     Args:
