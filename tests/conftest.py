@@ -9,6 +9,11 @@ import pytest
 os.environ["SATCLIP_OFFLINE"] = "1"
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with what takes longest, so that no process is left alone with it in the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture
 def shape_checks_off():
     """Run as a user does: without jaxtyping, so that the library's own errors are seen."""
