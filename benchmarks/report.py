@@ -176,10 +176,10 @@ def list_downstream_bars(result: dict) -> Iterator[Row]:
         )
     minutes, cached = result["minutes"], result["minutes_with_the_cache"]
     yield "its time", "10 min", f"{minutes} min, again {cached} min", result["holds"]["minutes"]
-    for probe, record in result["trained_beats_untrained_on_continents"].items():
-        is_bar = probe == "linear"
+    for name, record in result["trained_beats_untrained_on_continents"].items():
+        is_bar = name.endswith("linear")
         yield (
-            f"trained beats untrained on held-out continents, {probe} probe",
+            f"trained beats untrained on held-out continents, {name} probe",
             "6 of 8 tasks" if is_bar else "",
             f"{record['wins']} of {record['num_tasks']} ({record['clear_wins']} clearly)",
             record["wins"] * 8 >= 6 * record["num_tasks"] if is_bar else None,
