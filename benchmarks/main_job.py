@@ -57,7 +57,7 @@ def watch_memory(pid: int, peak: list[int]) -> None:
                 return
         except psutil.NoSuchProcess:
             pass
-        time.sleep(0.2)
+        time.sleep(2)  # adding up the pages of torch takes a good part of a core
 
 
 def hash_outputs(clone: Path) -> dict[str, str]:
