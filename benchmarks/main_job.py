@@ -125,9 +125,11 @@ def main() -> None:
             table = pd.read_csv(clone / "figures" / "downstream_table.csv")
             result["offline"]["tasks"] = sorted(table.task.unique())
             result["offline"]["figures"] = len(list((clone / "figures").glob("*.png")))
+    earlier = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
+    kept = {name: earlier[name] for name in RUNS if name in earlier}  # of runs not asked for
     about = {"machine": platform.machine(), "cores": os.cpu_count(), "figures": sorted(first)}
     with write_atomically(RESULT) as scratch:
-        scratch.write_text(json.dumps(about | result, indent=2) + "\n")
+        scratch.write_text(json.dumps(about | kept | result, indent=2) + "\n")
 
 
 if __name__ == "__main__":
