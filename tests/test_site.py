@@ -26,7 +26,7 @@ CUT_OFF = """[...document.querySelectorAll('main *')].filter(element => {
 }).map(element => element.tagName + ' ' + element.textContent.trim().slice(0, 40)).slice(0, 3)"""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def site(tmp_path_factory):
     """The site as a fresh clone makes it, but for one notebook that has run and a plot in it."""
     home = tmp_path_factory.mktemp("home")
