@@ -82,13 +82,7 @@ class SphericalHarmonics(nn.Module):
         orders = (self.longitude_factors(longitude_deg) * sines).to(work)  # (2 L - 1, batch)
         coefficients = self.coefficients(lonlat.device, work)  # (L * L, L)
         harmonics = coefficients @ cosines.to(work)  # (L * L, batch)
-        if harmonics.requires_grad:
-            return (harmonics * orders[self.order_of_column(lonlat.device)]).to(dtype).T
-        zero = self.num_degrees - 1  # row of order 0
-        for degree in range(self.num_degrees):  # in place, so that nothing is gathered
-            of_degree = slice(degree**2, (degree + 1) ** 2)
-            harmonics[of_degree].mul_(orders[zero - degree : zero + degree + 1])
-        return harmonics.to(dtype).T
+        return harmonics.mul_(orders[self.order_of_column(lonlat.device)]).to(dtype).T
 
     def longitude_factors(
         self, longitude_deg: Float64[Tensor, " batch"]
