@@ -17,10 +17,16 @@ help:  ## print this help
 	@echo "Options: PROFILE=smoke|demo|paper (now $(PROFILE)), SATCLIP_DATA_MIRROR=folder, SATCLIP_OFFLINE=1, JOBS=2"
 
 # --- set-up -------------------------------------------------------------------------------------
+# uv installs in seconds what takes pip minutes. pip comes first for torch, whose build for this
+# machine may lie on an index that only pip is told of, and last where uv finds no index at all.
+INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -c requirements.lock
+unexport PYTHONDONTWRITEBYTECODE  # modules are compiled when first imported, and only then
+
 $(READY): requirements.txt requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.txt -c requirements.lock
+	$(INSTALL) torch uv
+	$(VENV)/bin/uv pip install --quiet -r requirements.txt -c requirements.lock || $(INSTALL) -r requirements.txt
 	touch $@
 
 # --- notebooks: each is rerun when it, its parameters, its code or what it reads has changed -----

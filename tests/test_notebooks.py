@@ -194,19 +194,23 @@ def test_solutions_answer_the_exercises(stem):
     assert len(checks) >= len(exercises)
 
 
+def _run_cells(name: str, *, profile: str) -> None:
+    """Run the code of a notebook here, with the parameters of a profile."""
+    names: dict = {"display": lambda *shown: None}
+    for cell in _read(name).cells:
+        if cell.cell_type == "code":
+            exec(compile(cell.source, name, "exec"), names)  # our own notebooks
+        if "parameters" in cell.metadata.get("tags", []):
+            names |= {"profile": profile} | load_profile(profile).get(name, {})
+
+
 @pytest.mark.parametrize("stem", [s for s in STEMS if not s.startswith("01")])
 def test_missing_inputs_name_the_command(stem, workspace, monkeypatch):
     """With nothing made yet, a notebook ends at once, and says what to run."""
     monkeypatch.setenv("MPLBACKEND", "agg")
     monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
-    parameters = {"profile": "smoke"} | load_profile("smoke").get(stem, {})
-    names: dict = {"display": lambda *shown: None}
     with pytest.raises(FileNotFoundError, match=r"`make (data|pretrain|figures)`"):
-        for cell in _read(stem).cells:
-            if cell.cell_type == "code":
-                exec(compile(cell.source, stem, "exec"), names)  # our own notebooks
-            if "parameters" in cell.metadata.get("tags", []):
-                names.update(parameters)
+        _run_cells(stem, profile="smoke")
     assert not list(workspace.rglob("*.png"))
 
 
@@ -247,18 +251,27 @@ def test_lab_opens_the_first_notebook(workspace):
         server.wait(timeout=30)
 
 
-@pytest.mark.slow
-@pytest.mark.xdist_group("notebooks")
-def test_all_notebooks_run_without_network_or_label_files(workspace, monkeypatch):
-    """The smoke profile runs end to end offline: figures are made, absent tasks say why."""
-    monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
-    lessons = sorted(STEMS, key=lambda stem: (stem.startswith("00"), stem))  # 00 needs 02
-    for stem in [*lessons, *(f"solutions/{stem}" for stem in SOLUTIONS)]:
+@pytest.fixture(scope="module")
+def smoke_run(tmp_path_factory) -> Path:
+    """Project folder in which all notebooks ran in the smoke profile, without label files."""
+    home = tmp_path_factory.mktemp("smoke")
+    environment = os.environ | {"SATCLIP_HOME": str(home)}
+    environment.pop("SATCLIP_DATA_MIRROR", None)
+    for stem in sorted(STEMS, key=lambda stem: (stem.startswith("00"), stem)):  # 00 needs 02
         subprocess.run(
             [sys.executable, "-m", "satclip_lib.notebooks", stem, "--profile", "smoke"],
             check=True,
             capture_output=True,
+            env=environment,
         )
+    return home
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("notebooks")
+def test_all_notebooks_run_without_network_or_label_files(smoke_run, monkeypatch):
+    """The smoke profile runs end to end offline: figures are made, absent tasks say why."""
+    monkeypatch.setenv("SATCLIP_HOME", str(smoke_run))
     figures = Workspace("smoke").figures
     for figure_id in FIGURES:
         assert (figures / f"{figure_id}.png").stat().st_size > 10_000
@@ -269,4 +282,15 @@ def test_all_notebooks_run_without_network_or_label_files(workspace, monkeypatch
     assert "air_temperature" not in table
     executed = (Workspace("smoke").build / "04_downstream_tasks.ipynb").read_text()
     assert "SATCLIP_OFFLINE forbids" in executed
-    assert not list(workspace.rglob(".partial-*"))
+    assert not list(smoke_run.rglob(".partial-*"))
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("notebooks")
+@pytest.mark.parametrize("stem", SOLUTIONS)
+def test_solutions_hold(stem, smoke_run, shape_checks_off, monkeypatch):
+    """Each solution runs after the notebooks, and what it asserts is so."""
+    monkeypatch.setenv("SATCLIP_HOME", str(smoke_run))
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
+    _run_cells(f"solutions/{stem}", profile="smoke")
