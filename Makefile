@@ -92,7 +92,7 @@ browser:
 	echo "No Chromium found or installed: the tests of the atlas will be skipped. Set CHROMIUM=path."
 
 test: $(READY) browser  ## run all tests, without a network
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadgroup -rs
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -rs
 
 types: $(READY)  ## check the types of the public modules
 	$(VENV)/bin/mypy

@@ -9,9 +9,12 @@ import pytest
 os.environ["SATCLIP_OFFLINE"] = "1"
 
 
+LONGEST = ["test_notebooks", "test_stac", "test_site", "test_fit", "test_atlas"]  # files
+
+
 def pytest_collection_modifyitems(items):
     """Begin with what takes longest, so that no process is left alone with it in the end."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    items.sort(key=lambda item: (*LONGEST, item.path.stem).index(item.path.stem))
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from PIL import Image
 from satclip_lib.plotting.atlas import SPRITE_COLUMNS, AtlasView, make_sprite, save_atlas
 from satclip_lib.plotting.layers import Layer, make_class_layer
 
-pytestmark = pytest.mark.xdist_group("atlas")
 SCREENSHOTS = Path(__file__).parents[1] / "build" / "screenshots"
 NUM_POINTS = 20_000
 COLORS = {"africa": "#d00000", "america": "#0000d0"}

@@ -241,7 +241,7 @@ def test_lab_opens_the_first_notebook(workspace):
         stderr=subprocess.DEVNULL,
     )
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180  # nothing is compiled yet on a new machine
         while not (pages := list(workspace.glob("jpserver-*-open.html"))):  # what a browser opens
             assert server.poll() is None and time.monotonic() < deadline
             time.sleep(0.2)
@@ -268,7 +268,6 @@ def smoke_run(tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("notebooks")
 def test_all_notebooks_run_without_network_or_label_files(smoke_run, monkeypatch):
     """The smoke profile runs end to end offline: figures are made, absent tasks say why."""
     monkeypatch.setenv("SATCLIP_HOME", str(smoke_run))
@@ -286,7 +285,6 @@ def test_all_notebooks_run_without_network_or_label_files(smoke_run, monkeypatch
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("notebooks")
 @pytest.mark.parametrize("stem", SOLUTIONS)
 def test_solutions_hold(stem, smoke_run, shape_checks_off, monkeypatch):
     """Each solution runs after the notebooks, and what it asserts is so."""

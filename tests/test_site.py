@@ -59,7 +59,6 @@ def browser():
         browser.close()
 
 
-@pytest.mark.xdist_group("site")
 def test_has_every_part(site):
     """Front page, course, figures, interactive pages, API, data, results, questions are there."""
     for page in (
@@ -74,7 +73,6 @@ def test_has_every_part(site):
     assert "Contrastive" in (site / "api" / "satclip_lib.loss.html").read_text().title()
 
 
-@pytest.mark.xdist_group("site")
 def test_no_page_is_broken_loads_from_outside_or_is_wider_than_a_phone(site, browser):
     """Opened from disk: no error, no missing image, no request to a network, no overflow."""
     assert find_problems(site) == []
@@ -104,7 +102,6 @@ def test_no_page_is_broken_loads_from_outside_or_is_wider_than_a_phone(site, bro
     assert len(paths) > 20
 
 
-@pytest.mark.xdist_group("site")
 def test_equations_and_search_work_from_disk(site, browser):
     """MathJax sets the loss in type, and the search finds a function."""
     tab = browser.new_context(offline=True).new_page()
