@@ -33,7 +33,7 @@ $(READY): requirements.txt requirements.lock pyproject.toml
 notebooks := $(wildcard notebooks/*.ipynb)
 executed := $(notebooks:notebooks/%=$(BUILD)/%)
 after_pretraining := $(filter-out %/01_dataset_construction.ipynb %/02_pretraining.ipynb,$(executed))
-checkpoints := $(wildcard data/$(PROFILE)/checkpoints/rcf-*/model.safetensors)
+checkpoints := $(wildcard data/$(PROFILE)/checkpoints/*-l[14]0/model.safetensors)
 
 $(BUILD)/%.ipynb: notebooks/%.ipynb notebooks/profiles/$(PROFILE).yaml | $(READY)
 	@$(VENV)/bin/python -m satclip_lib.notebooks $* --profile $(PROFILE)

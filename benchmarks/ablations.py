@@ -70,6 +70,7 @@ VARIANTS: dict[str, PretrainingConfig] = {
     "ours, damping degree 8": encoder(ours, damping_degree=8.0),
     "ours, damping power 2": encoder(ours, damping_power=2.0),
     "ours, damping learned": encoder(ours, learned_damping=True),
+    "ours, damped init": encoder(ours, damped_init=True),
     "ours, soft targets 0.3": replace(ours, soft_target_weight=0.3),
     "ours, soft targets 0.8": replace(ours, soft_target_weight=0.8),
     "ours, temperature 0.05": replace(ours, soft_target_temperature=0.05),

@@ -127,10 +127,14 @@ def save_pretrained(
     Args:
         model: both towers (the image encoder's frozen weights are written too), or a location
             encoder alone.
-        folder: becomes ``folder/config.json`` and ``folder/model.safetensors``; replaced if there.
+        folder: becomes ``folder/config.json`` and ``folder/model.safetensors``; a model that is
+            there is replaced, with all other files of its folder.
         provenance: JSON-ready facts about the training run, kept under ``"provenance"``. A
             ``"licence"`` among them is that of the weights, for the model card; else it is MIT.
         model_card: also write ``folder/README.md``, as the Hugging Face Hub shows it.
+
+    Raises:
+        FileExistsError: if the folder holds other files and no model.
     """
     config = {
         "location_encoder": _find_location_encoder(model).config_dict(),
@@ -156,6 +160,7 @@ def convert_published(
 
     Raises:
         FileNotFoundError, CheckpointError: see :func:`load_satclip`.
+        FileExistsError: see :func:`save_pretrained`.
     """
     path = find_checkpoint(name_or_path, revision=revision)
     config, tensors = read_published(path)
@@ -235,6 +240,11 @@ def hash_checkpoint(folder: Path | str) -> str:
 def _write(
     folder: Path | str, config: dict[str, Any], tensors: dict[str, Tensor], *, card: str | None
 ) -> Path:
+    folder = Path(folder)
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / CONFIG_NAME).is_file():
+        raise FileExistsError(
+            f"{folder} holds other files, which would be deleted: pass a new or empty folder"
+        )
     text = json.dumps({"format": FORMAT, **config}, indent=2, default=str)
     with write_atomically(folder) as scratch:
         scratch.mkdir()
@@ -242,7 +252,7 @@ def _write(
         (scratch / CONFIG_NAME).write_text(text + "\n", encoding="utf-8")
         if card is not None:
             (scratch / CARD_NAME).write_text(card, encoding="utf-8")
-    return Path(folder)
+    return folder
 
 
 def _read_tensors(path: Path, *, prefix: str) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from satclip_lib.checkpoint import CheckpointError, load_config, load_satclip
+from satclip_lib.checkpoint import load_config, load_satclip
 from satclip_lib.files import write_atomically
 from satclip_lib.hub import find_checkpoint
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from satclip_lib.image_encoder import ImageEncoder
 
 ROWS_PER_CHUNK = 65_536  # of a table: 64 MB of embeddings
-ERRORS = (CheckpointError, FileNotFoundError, ImportError, RuntimeError, TypeError, ValueError)
+ERRORS = (ImportError, OSError, RuntimeError, TypeError, ValueError)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,5 +1,7 @@
 """Embeddings for people who work with arrays, tables, maps and grids."""
 
+from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +50,7 @@ def embed(
         data: see above; longitude first, degrees. Coordinates in another CRS are transformed.
         model: a :class:`LocationEncoder`, a :class:`SatCLIP`, any module
             ``(batch, 2) -> (batch, embed_dim)`` in eval mode, or what :func:`load_satclip` takes.
-            It runs on the device it is on.
+            It runs on the device it is on. Any other module gets its degrees as float64.
         columns: names of longitude and latitude in a ``DataFrame`` that calls them something else.
         missing: what to do with NaN: "raise", or "propagate" to embeddings of NaN.
         wrap_longitude: accept longitudes beyond 180 degrees, such as 0 to 360.
@@ -60,7 +62,8 @@ def embed(
         batch_size: locations per forward pass; None takes as many as suit the device.
 
     Raises:
-        TypeError: if ``data`` is none of the above.
+        TypeError: if ``data`` is none of the above, or the uncertainty of a module is asked for
+            that is no :class:`LocationEncoder`.
         ValueError: if the model is in training mode (dropout would make embeddings random), there
             is no CRS, or a coordinate is not a longitude and latitude. Says which rows.
 
@@ -82,6 +85,11 @@ def embed(
     if with_uncertainty:
         from satclip_lib.uncertainty import compute_uncertainty, load_training_lonlat
 
+        if not isinstance(encoder, LocationEncoder):
+            raise TypeError(
+                "with_uncertainty=True needs a LocationEncoder or SatCLIP, whose dropout is drawn; "
+                f"got {type(encoder).__name__}"
+            )
         if training_lonlat is None:
             training_lonlat = load_training_lonlat(model)
         found |= compute_uncertainty(lonlat, encoder, training_lonlat=training_lonlat)
@@ -106,17 +114,19 @@ def resolve_encoder(model: nn.Module | Path | str) -> nn.Module:
 def _embed_points(
     lonlat: Float64[np.ndarray, "num_points 2"], encoder: nn.Module, batch_size: int | None
 ) -> Float[np.ndarray, "num_points embed_dim"]:
+    embed_batch: Callable[[torch.Tensor], torch.Tensor]
     if isinstance(encoder, LocationEncoder):
         folded = FoldedEncoder(encoder)
         embed_batch, batch_size = folded.embed, batch_size or folded.batch_size
     else:
         embed_batch, batch_size = encoder, batch_size or GENERIC_BATCH_SIZE
+    device = _find_device(encoder)
     batches = torch.from_numpy(np.ascontiguousarray(lonlat)).split(batch_size)
-    embeddings = None
+    embeddings = np.empty(0)
     with torch.inference_mode():
         for index, batch in enumerate(_show_progress(batches)):
-            found = _to_numpy(embed_batch(batch))
-            if embeddings is None:
+            found = _to_numpy(embed_batch(batch.to(device)))
+            if index == 0:
                 embeddings = np.empty((len(lonlat), found.shape[1]), found.dtype)
             embeddings[index * batch_size : index * batch_size + len(batch)] = found
     return embeddings
@@ -136,6 +146,11 @@ def _embed_grid(
     return np.concatenate(blocks)
 
 
+def _find_device(module: nn.Module) -> torch.device:
+    """Where its first tensor is; the CPU if it has none."""
+    return next(chain(module.parameters(), module.buffers()), torch.empty(0)).device
+
+
 def _to_numpy(embeddings: torch.Tensor) -> np.ndarray:
     """NumPy has no bfloat16, and float32 holds it."""
     if embeddings.dtype == torch.bfloat16:
@@ -143,7 +158,7 @@ def _to_numpy(embeddings: torch.Tensor) -> np.ndarray:
     return embeddings.cpu().numpy()
 
 
-def _show_progress(batches: tuple) -> Any:
+def _show_progress(batches: tuple[torch.Tensor, ...]) -> Any:
     return progress_bar(batches, desc="embedding", delay=1)
 
 

@@ -1,5 +1,6 @@
 """Where files live, and how they are written: whole or not at all."""
 
+import functools
 import hashlib
 import os
 import re
@@ -77,8 +78,9 @@ def write_atomically(path: Path | str) -> Iterator[Path]:
 
     The scratch path ends as ``path`` does, since many writers look at the suffix. Works for
     files and folders. A run that dies half-way leaves nothing under ``path`` (or leaves what
-    stood there before); the next writer of ``path`` sweeps up what dead runs left. Of two runs
-    that write ``path`` at once, the later one's stays.
+    stood there before); the next run that writes ``path`` sweeps up what dead runs left. A
+    process looks for that once per folder, since folders may hold 100,000 files. Of two runs that
+    write ``path`` at once, the later one's stays.
 
     Example:
         >>> with write_atomically(folder / "table.csv") as scratch:
@@ -86,14 +88,9 @@ def write_atomically(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    for sibling in path.parent.iterdir():
-        scratch_of = re.fullmatch(r"\.partial-(\d+)-(.+)", sibling.name)
-        if (
-            scratch_of
-            and scratch_of[2].removesuffix(OLD_SUFFIX) == path.name
-            and not _is_running(int(scratch_of[1]))
-        ):
-            _remove(sibling)
+    for leftover, pid, name in _find_leftovers(path.parent.absolute()):
+        if name == path.name and not _is_running(pid):
+            _remove(leftover)
     scratch = path.with_name(f".partial-{os.getpid()}-{path.name}")
     try:
         yield scratch
@@ -107,6 +104,16 @@ def sha256_of_file(path: Path | str) -> str:
     """Hexadecimal SHA-256 of a file, read in blocks."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@functools.cache
+def _find_leftovers(folder: Path) -> list[tuple[Path, int, str]]:
+    """Scratch paths of other runs, the process of each, and the name of what it wrote."""
+    return [
+        (sibling, int(scratch_of[1]), scratch_of[2].removesuffix(OLD_SUFFIX))
+        for sibling in folder.iterdir()
+        if (scratch_of := re.fullmatch(r"\.partial-(\d+)-(.+)", sibling.name))
+    ]
 
 
 def _put_in_place(scratch: Path, path: Path) -> None:

@@ -60,15 +60,15 @@ def find_checkpoint(name_or_path: str | Path, *, revision: str | None = None) ->
     published = name_or_path.lower().removeprefix("microsoft/")
     if repo_id := PUBLISHED_MODELS.get(published):
         revision = revision or PINNED_REVISIONS.get(published)
-        return _fetch_from_hub(repo_id, f"{published}.ckpt", revision)
+        return fetch_from_hub(repo_id, f"{published}.ckpt", revision=revision)
     if re.fullmatch(r"\w[\w.-]*/[\w.-]+", name_or_path) and path.suffix != ".ckpt":
-        weights = _fetch_from_hub(name_or_path, WEIGHTS_NAME, revision)
+        weights = fetch_from_hub(name_or_path, WEIGHTS_NAME, revision=revision)
         commit = weights.parent.name  # so that both files are of one commit
-        return _fetch_from_hub(name_or_path, CONFIG_NAME, commit).parent
+        return fetch_from_hub(name_or_path, CONFIG_NAME, revision=commit).parent
     if path.name == name_or_path and not path.suffix:
         raise FileNotFoundError(
             f"{name_or_path!r} is neither a folder here nor a published model; those are "
-            f"{', '.join(PUBLISHED_MODELS)}"
+            f"{', '.join(PUBLISHED_MODELS)}. `make pretrain` makes those of the notebooks"
         )
     return path
 
@@ -186,7 +186,18 @@ class PretrainedMixin:
         )
 
 
-def _fetch_from_hub(repo_id: str, file_name: str, revision: str | None) -> Path:
+def fetch_from_hub(repo_id: str, file_name: str, *, revision: str | None = None) -> Path:
+    """Path of a file in the Hugging Face cache, downloaded if it is not there.
+
+    Args:
+        repo_id: ``"owner/name"``.
+        file_name: in that repository.
+        revision: commit, tag or branch; None for "main" as it was when it was first downloaded.
+
+    Raises:
+        FileNotFoundError: if it is not cached and cannot be downloaded.
+        CheckpointError: if the download does not have the SHA-256 that it was announced with.
+    """
     if cached := _find_cached(repo_id, file_name, revision or "main"):
         return cached
     if is_offline():
@@ -238,5 +249,5 @@ def _fetch_url(url: str) -> Path:
 
 def _unavailable(what: str, reason: str) -> FileNotFoundError:
     return FileNotFoundError(
-        f"{what} is neither a folder here nor in the cache, and cannot be downloaded: {reason}"
+        f"{what} is neither here nor in the cache, and cannot be downloaded: {reason}"
     )

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from satclip_lib.data.blue_marble import is_land
 from satclip_lib.data.locations import EARTH_RADIUS_KM, lonlat_to_unit_vectors
-from satclip_lib.embedding import embed
+from satclip_lib.embedding import _to_numpy, embed
 from satclip_lib.files import write_atomically
 from satclip_lib.model import SatCLIP
 from satclip_lib.similarity_search import search
@@ -34,11 +34,13 @@ class Gallery:
         embeddings: ``(num_places, embed_dim)``, of length one, memory-mapped where cached.
         index_path: where the index of a large gallery is kept, see
             :func:`satclip_lib.similarity_search.search`; None builds it each time.
+        encoder_hash: of the location encoder that made it; None where it is not known.
     """
 
     lonlat: Float64[np.ndarray, "num_places 2"]
     embeddings: Float32[np.ndarray, "num_places embed_dim"]
     index_path: Path | None = None
+    encoder_hash: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,15 +88,16 @@ def make_gallery(
     lonlat = make_equal_area_lonlat(num_points)
     if land_only:
         lonlat = lonlat[is_land(lonlat)]
+    encoder_hash = _hash_encoder(model)
     if folder is None:
-        return Gallery(lonlat, _embed_units(lonlat, model))
-    path = Path(folder) / _hash_gallery(model, lonlat)[:16]
+        return Gallery(lonlat, _embed_units(lonlat, model), encoder_hash=encoder_hash)
+    path = Path(folder) / _hash_encoder(model, lonlat)[:16]
     if not path.is_dir():
         with write_atomically(path) as scratch:
             scratch.mkdir()
             np.save(scratch / "embeddings.npy", _embed_units(lonlat, model))
     embeddings = np.load(path / "embeddings.npy", mmap_mode="r")
-    return Gallery(lonlat, embeddings, path / "index.faiss")
+    return Gallery(lonlat, embeddings, path / "index.faiss", encoder_hash)
 
 
 def localize(
@@ -122,6 +125,11 @@ def localize(
         raise ValueError(
             f"the gallery has embeddings of {gallery.embeddings.shape[1]} numbers, the model of "
             f"{units.shape[1]}: make the gallery with this model"
+        )
+    if gallery.encoder_hash and gallery.encoder_hash != _hash_encoder(model):
+        raise ValueError(
+            "the gallery was made with other weights, or in another precision, than the model's "
+            "location encoder has: make the gallery with this model"
         )
     places, similarity = search(
         units, gallery.embeddings, num_results=num_candidates, index_path=gallery.index_path
@@ -209,7 +217,8 @@ def _embed_units(
 def _embed_images(
     images: Tensor | FeatureStore, model: SatCLIP, rows: np.ndarray | None
 ) -> Float32[np.ndarray, "num_images embed_dim"]:
-    """Embeddings of length one, some images at a time."""
+    """Embeddings of length one, some images at a time, where and how precise the model is."""
+    weight = model.image_projection.weight
     if isinstance(images, FeatureStore):
         rows = np.arange(len(images.lonlat)) if rows is None else rows
         batches = (torch.from_numpy(images.features[part]) for part in _split(rows))
@@ -217,7 +226,9 @@ def _embed_images(
     else:
         batches, encode = images.split(BATCH_SIZE), model.encode_images
     with torch.inference_mode():
-        units = [F.normalize(encode(batch), dim=-1).float().numpy() for batch in batches]
+        units = [
+            F.normalize(encode(batch.to(weight)), dim=-1).float().cpu().numpy() for batch in batches
+        ]
     return np.concatenate(units)
 
 
@@ -242,10 +253,12 @@ def _tabulate(
     )
 
 
-def _hash_gallery(model: SatCLIP, lonlat: np.ndarray) -> str:
+def _hash_encoder(model: SatCLIP, *lonlat: np.ndarray) -> str:
+    """Hash of a model's location encoder, and of the places it embedded if these are given."""
     encoder = model.location_encoder
     digest = hashlib.sha256(json.dumps(encoder.config_dict(), sort_keys=True).encode())
     for tensor in encoder.state_dict().values():
-        digest.update(tensor.cpu().numpy().tobytes())
-    digest.update(np.ascontiguousarray(lonlat))
+        digest.update(_to_numpy(tensor).tobytes())
+    for places in lonlat:
+        digest.update(np.ascontiguousarray(places))
     return digest.hexdigest()

@@ -31,6 +31,8 @@ class LocationEncoderConfig:
             :class:`SpectralDamping`; None leaves them as they are, as the paper does.
         damping_power: how steeply harmonics beyond that degree fade.
         learned_damping: train the factor of each degree, from this start.
+        damped_init: draw the first layer for as many inputs as damping leaves, not for all; the
+            network starts with the variance it would have on undamped harmonics of low degree.
         convention: sign and scale of the harmonics, see :class:`SphericalHarmonics`.
     """
 
@@ -43,6 +45,7 @@ class LocationEncoderConfig:
     damping_degree: float | None = None
     damping_power: float = 4.0
     learned_damping: bool = False
+    damped_init: bool = False
     convention: Convention = "orthonormal"
 
     def __post_init__(self) -> None:
@@ -53,6 +56,8 @@ class LocationEncoderConfig:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
         if self.damping_degree is None and self.learned_damping:
             raise ValueError("learned_damping needs a start: give damping_degree, for instance 6")
+        if self.damping_degree is None and self.damped_init:
+            raise ValueError("damped_init needs damping: give damping_degree, for instance 6")
         if self.damping_degree is not None and not self.damping_degree > 0:
             raise ValueError(f"damping_degree must be positive or None, got {self.damping_degree}")
 
@@ -96,6 +101,8 @@ class LocationEncoder(PretrainedMixin, nn.Module):
             first_omega=self.config.first_omega,
             dropout=self.config.dropout,
         )
+        if self.config.damped_init and isinstance(self.damping, SpectralDamping):
+            self.network.reset_parameters(fan_in=self.damping.factors().square().sum().item())
 
     def forward(self, lonlat: Float[Tensor, "batch 2"]) -> Float[Tensor, "batch embed_dim"]:
         """Embed locations.
@@ -203,11 +210,17 @@ class Siren(nn.Module):
         self.dropout = Dropout(dropout)
         self.reset_parameters()
 
-    def reset_parameters(self) -> None:
-        """Uniform weights and biases: +-1/n in the first layer, +-sqrt(6/n) later, n the fan-in."""
+    def reset_parameters(self, *, fan_in: float | None = None) -> None:
+        """Uniform weights and biases: +-1/n in the first layer, +-sqrt(6/n) later, n the fan-in.
+
+        Args:
+            fan_in: that of the first layer, if its inputs are not of one size; None counts them.
+        """
         for index, layer in enumerate([*self.layers, self.last_layer]):
-            fan_in = layer.in_features
-            bound = 1 / fan_in if index == 0 else math.sqrt(6 / fan_in)
+            if index == 0:
+                bound = 1 / (fan_in or layer.in_features)
+            else:
+                bound = math.sqrt(6 / layer.in_features)
             nn.init.uniform_(layer.weight, -bound, bound)
             nn.init.uniform_(layer.bias, -bound, bound)
 

@@ -80,6 +80,7 @@ def run_notebook(notebook: str, *, profile: str = "demo") -> Path:
     Raises:
         ValueError: if notebook, profile or a parameter of the profile is unknown.
         papermill.PapermillExecutionError: if a cell fails.
+        nbclient.exceptions.DeadKernelError: if the kernel is killed.
     """
     list_parameters(notebook)
     parameters = {"profile": profile} | load_profile(profile).get(notebook, {})
@@ -99,9 +100,10 @@ def run_notebook(notebook: str, *, profile: str = "demo") -> Path:
                 on_cell_executed=stage.log_figures,
                 extra_arguments=["--log-level=50"],  # of the kernel, which chats otherwise
             )
-        except papermill.PapermillExecutionError:
-            os.replace(scratch, failed)
-            stage.log(f"failed, see {failed}")
+        except Exception:
+            if scratch.is_file():
+                os.replace(scratch, failed)
+                stage.log(f"failed, see {failed}")
             raise
     failed.unlink(missing_ok=True)
     # Dated when it started, so that what is edited meanwhile is newer, and so is what it made.

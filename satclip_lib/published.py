@@ -37,7 +37,9 @@ NUM_BANDS = 13  # of every moco_* encoder, whatever in_channels says
 LOCATION_PREFIXES = ("model.nnet.", "model.location.nnet.")  # the same tensors twice
 VISUAL_PREFIX = "model.visual."
 # Settings that need no place in the layout: they go into the weights, or no longer matter.
-FOLDED = ("convention", "dropout", "damping_degree", "damping_power", "learned_damping")
+FOLDED = (
+    "convention", "dropout", "damping_degree", "damping_power", "learned_damping", "damped_init",
+)  # fmt: skip
 # What the public code must find but no weight depends on. It removes the last three again.
 OTHER_HYPER_PARAMETERS = {
     "image_resolution": 256,

@@ -50,6 +50,9 @@ def search(
         return _search_all(queries, vectors, num_results)
     index = _load_or_build(vectors, index_path)
     similarity, rows = index.search(np.ascontiguousarray(queries), num_results)
+    short = (rows < 0).any(axis=1)  # the cells these looked into hold fewer than num_results
+    if short.any():
+        rows[short], similarity[short] = _search_all(queries[short], vectors, num_results)
     return rows, similarity
 
 

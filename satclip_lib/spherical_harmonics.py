@@ -138,6 +138,7 @@ def check_shape(lonlat: Tensor) -> None:
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)
 def _order_of_column(num_degrees: int, device: str) -> Tensor:
     orders = [torch.arange(-degree, degree + 1) for degree in range(num_degrees)]
     return (torch.cat(orders) + num_degrees - 1).to(device)

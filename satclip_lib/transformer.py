@@ -33,7 +33,8 @@ class LocationEmbedder(TransformerMixin, BaseEstimator):
         feature_names_in_: their names, where they are all strings.
 
     Example:
-        >>> climate = make_pipeline(LocationEmbedder("rcf-l40"), StandardScaler(), RidgeCV())
+        >>> embedder = LocationEmbedder("satclip-resnet18-l40")
+        >>> climate = make_pipeline(embedder, StandardScaler(), RidgeCV())
         >>> cross_val_score(climate, table[["lon", "lat"]], table.temperature_c)
     """
 

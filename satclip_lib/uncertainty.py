@@ -12,7 +12,7 @@ from jaxtyping import Float, Float32, Float64
 from scipy.spatial import cKDTree
 from torch import nn
 
-from satclip_lib.data.locations import EARTH_RADIUS_KM, lonlat_to_unit_vectors
+from satclip_lib.data.locations import chord_to_km, lonlat_to_unit_vectors
 from satclip_lib.files import write_atomically
 from satclip_lib.hub import find_checkpoint
 from satclip_lib.location_encoder import LocationEncoder
@@ -54,7 +54,7 @@ def compute_distance_to_nearest_km(
         raise ValueError("training_lonlat is empty: pass the locations the model was trained on")
     tree = cKDTree(lonlat_to_unit_vectors(np.asarray(training_lonlat, np.float64)))
     chord = tree.query(lonlat_to_unit_vectors(lonlat))[0] if len(lonlat) else np.empty(0)
-    return (2 * EARTH_RADIUS_KM * np.arcsin(np.minimum(chord / 2, 1))).astype(np.float32)
+    return chord_to_km(chord).astype(np.float32)
 
 
 def compute_dropout_spread(

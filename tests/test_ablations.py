@@ -133,6 +133,9 @@ def test_forest_shows_variant_minus_reference():
     np.testing.assert_allclose(diamonds[0].get_offsets(), [[0.2, 0], [0.12, 1]])
     tasks = [c for c in blocks.collections if c.get_label() == "air temperature"]
     np.testing.assert_allclose(tasks[0].get_offsets(), [[-0.1, 0], [0.14, 1]])
+    many = pd.concat([summary.assign(task=f"task {number}") for number in range(8)])
+    with pytest.raises(ValueError, match="8 tasks, but colours for 7"):
+        plot_variants(many, reference="ours")
 
 
 def test_rankings_show_order_and_correlation():

@@ -1,5 +1,6 @@
 """The benchmark: same points for all, no leaks, and a reason for whatever is not scored."""
 
+import inspect
 import logging
 
 import numpy as np
@@ -13,13 +14,15 @@ from satclip_lib.data.locations import (
 )
 from satclip_lib.data.natural_earth import lookup_regions
 from satclip_lib.evaluation import benchmark, prediction
-from satclip_lib.evaluation.baselines import Encoder, make_baselines, make_encoder
+from satclip_lib.evaluation.baselines import Encoder, make_encoder, make_untrained
 from satclip_lib.evaluation.benchmark import OWN_PROBE, run_benchmark, score_tasks
+from satclip_lib.evaluation.end_to_end import EndToEnd
 from satclip_lib.evaluation.prediction import predict
 from satclip_lib.evaluation.scoring import NUM_DRAWS
 from satclip_lib.evaluation.splits import CONTINENTS, make_splits
 from satclip_lib.evaluation.tasks import Task, TaskData, TaskUnavailableError
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
+from satclip_lib.spherical_harmonics import SphericalHarmonics
 
 UNIT_VECTORS = Encoder("unit vector", lonlat_to_unit_vectors)
 COLUMNS = {
@@ -226,6 +229,12 @@ def test_what_has_been_predicted_is_not_fitted_again(lonlat, tmp_path, monkeypat
     assert not list(tmp_path.rglob(".partial-*"))
 
 
+@pytest.mark.parametrize("part", [EndToEnd, LocationEncoder, SphericalHarmonics])
+def test_kept_predictions_are_of_the_code_that_made_them(part):
+    """Code that "end to end" is made of, down to its harmonics, is in the name of the file."""
+    assert inspect.getsource(part) in prediction._code_version()
+
+
 def test_processes_give_the_same_numbers():
     """Two processes score as one does, in the same order."""
     options = {"protocols": ["random"], "probes": ["linear"], "num_points": 200, "seeds": [0, 1]}
@@ -348,18 +357,14 @@ def test_predictions_come_in_the_order_of_the_splits(lonlat):
     np.testing.assert_array_equal(together, np.concatenate(apart))
 
 
-def test_baselines_have_seen_no_image(lonlat):
-    """Raw degrees, unit vectors, and an untrained network that its seed decides."""
+def test_an_untrained_network_is_what_its_seed_says(lonlat):
+    """Its weights depend on the seed, and on nothing else."""
     config = LocationEncoderConfig(num_degrees=4, hidden_dim=16, embed_dim=8)
-    raw, vectors, untrained = make_baselines(config)
-    assert [raw.name, vectors.name, untrained.name] == [
-        "raw lon/lat", "unit vector", "untrained L=4"
-    ]  # fmt: skip
-    np.testing.assert_array_equal(raw.encode(lonlat), lonlat)
-    np.testing.assert_array_equal(vectors.encode(lonlat), lonlat_to_unit_vectors(lonlat))
+    untrained = make_untrained(config)
+    assert untrained.name == "untrained L=4"
     found = untrained.encode(lonlat)
     assert found.shape == (1500, 8)
-    again, other = (make_baselines(config, seed=seed)[2].encode(lonlat) for seed in (0, 1))
+    again, other = (make_untrained(config, seed=seed).encode(lonlat) for seed in (0, 1))
     np.testing.assert_array_equal(found, again)
     assert not np.isclose(found, other).any(axis=1).all()
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from satclip_lib import checkpoint
+from satclip_lib import checkpoint, files
 from satclip_lib.checkpoint import (
     CheckpointError,
     hash_checkpoint,
@@ -196,9 +196,22 @@ def test_a_killed_save_leaves_the_old_checkpoint(folder):
     command = [sys.executable, "-c", KILLED_WHILE_SAVING, str(folder)]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     assert torch.equal(load_satclip(folder)(LONLAT), _make_model().location_encoder(LONLAT))
+    files._find_leftovers.cache_clear()  # as in a process of its own
     save_pretrained(_make_model(seed=1), folder)
     assert torch.equal(load_satclip(folder)(LONLAT), _make_model(seed=1).location_encoder(LONLAT))
     assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_other_files_are_not_deleted(workspace):
+    """A folder of other things is refused and stays as it was; an empty one will do."""
+    folder = workspace / "home"
+    folder.mkdir()
+    save_pretrained(_make_model(), folder)
+    (folder / checkpoint.CONFIG_NAME).rename(folder / "notes.txt")
+    before = sorted(folder.iterdir())
+    with pytest.raises(FileExistsError, match=r"home holds other files.*pass a new or empty"):
+        save_pretrained(_make_model(), folder)
+    assert sorted(folder.iterdir()) == before
 
 
 WEIGHT = "location_encoder.network.last_layer.weight"

@@ -105,6 +105,10 @@ def test_errors_are_one_line_and_leave_no_file(checkpoint, tmp_path, capsys):
         assert line.startswith("satclip: ") and re.search(message, line)
         assert not target.exists()
     assert cli.main(["info", str(tmp_path / "nothing")]) == 1
+    capsys.readouterr()
+    call = ["localize", "absent.tif", "--model", checkpoint, "--places", "10"]
+    assert cli.main(call) == 1
+    assert re.fullmatch(r"satclip: absent\.tif: No such file.*\n", capsys.readouterr().err)
 
 
 def test_empty_tables_stay_empty(checkpoint, tmp_path):

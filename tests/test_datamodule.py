@@ -9,10 +9,12 @@ from satclip_lib.data.patches import (
     get_lonlat,
     load_images,
     make_blue_marble_patches,
+    make_patch_dataset,
     make_split,
     open_patches,
     save_patches,
 )
+from satclip_lib.data.sentinel2 import BAND_NAMES
 from satclip_lib.image_encoder import RandomConvolutionalFeatures
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 from satclip_lib.model import SatCLIP
@@ -122,6 +124,34 @@ def test_workers_change_nothing(store):
         processes.append({worker.pid for worker in others._iterator._workers})
     assert len(processes[0]) == 2 and processes[0] == processes[1]
     others._iterator._shutdown_workers()
+
+
+def test_processes_share_out_each_batch(store):
+    """Two processes together see the batches of one, each its part."""
+    module = _make(store)
+    loaders = [module.train_dataloader() for _ in range(3)]
+    for rank in (0, 1):
+        loaders[rank].share(rank, 2)
+    first, second, alone = ([lonlat for _, lonlat in _epoch(module, loader)] for loader in loaders)
+    for part, other, whole in zip(first, second, alone, strict=True):
+        assert torch.equal(part, whole[0::2]) and torch.equal(other, whole[1::2])
+
+
+def test_level_2a_patches_get_the_band_they_lack(workspace):
+    """An encoder of 13 bands sees B10 as zeros, in both splits; others see what is stored."""
+    numbers = np.random.default_rng(0).integers(1, 5000, (8, 12, 8, 8), dtype=np.uint16)
+    lonlat = np.stack([np.arange(8.0), np.arange(8.0)], axis=1)
+    dataset = make_patch_dataset(
+        numbers, lonlat, is_val=np.arange(8) < 4, band_names=BAND_NAMES, scale=1e-4, source="test"
+    )
+    path = save_patches(dataset, workspace / "patches.zarr")
+    plain, filled = (_make(path, batch_size=4, num_bands=n) for n in (None, 13))
+    for name in ("train_dataloader", "val_dataloader"):
+        ((images, _),), ((more, _),) = (_epoch(m, getattr(m, name)()) for m in (plain, filled))
+        assert images.shape[1] == 12 and not more[:, 10].any()
+    assert torch.equal(torch.cat([more[:, :10], more[:, 11:]], dim=1), images)
+    with pytest.raises(ValueError, match="has 12 bands and num_bands is 3: set it to 12"):
+        _make(path, num_bands=3)
 
 
 def test_a_process_opens_the_store_once(store, monkeypatch):

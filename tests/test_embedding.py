@@ -130,6 +130,22 @@ def test_models_come_in_many_forms(tmp_path):
         np.testing.assert_allclose(found, plain(torch.from_numpy(LONLAT)).detach())
 
 
+def test_a_plain_module_runs_where_it_is():
+    """It gets float64 degrees on its own device, or on the CPU if it has no tensors."""
+    seen = []
+
+    class Plain(torch.nn.Module):
+        def forward(self, lonlat):
+            seen.append((lonlat.device.type, lonlat.dtype))
+            return torch.zeros(len(lonlat), 3)
+
+    module = Plain().eval()
+    embed(LONLAT, module)
+    module.register_buffer("constants", torch.empty(1, device="meta"))
+    embed(LONLAT, module)
+    assert seen == [("cpu", torch.float64), ("meta", torch.float64)]
+
+
 @pytest.mark.parametrize(
     ("dtype", "kind"), [(torch.float64, "f8"), (torch.float16, "f2"), (torch.bfloat16, "f4")]
 )
@@ -189,3 +205,10 @@ def test_light_use_imports_light_packages():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_only_a_location_encoder_has_uncertainty():
+    """Another module is refused, by name, before anything is computed from its dropout."""
+    other = torch.nn.Linear(2, 8).double().eval()
+    with pytest.raises(TypeError, match=r"needs a LocationEncoder or SatCLIP.*got Linear"):
+        embed(LONLAT, other, with_uncertainty=True, training_lonlat=LONLAT)

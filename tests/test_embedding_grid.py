@@ -1,5 +1,7 @@
 """Lazy grids hold the numbers of embed(), with CF attributes and a measured rounding error."""
 
+import copy
+
 import dask
 import numpy as np
 import pytest
@@ -25,6 +27,17 @@ def test_values_are_those_of_points(encoder):
     lat, lon = np.meshgrid(grid.lat, grid.lon, indexing="ij")
     expected = embed(np.stack([lon.ravel(), lat.ravel()], axis=1), encoder)
     np.testing.assert_allclose(grid.values.reshape(-1, 5), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_models_may_be_bfloat16(encoder, dtype):
+    """NumPy has no such numbers; what is kept has the dtype asked for."""
+    short = copy.deepcopy(encoder).bfloat16()
+    grid = embed_grid(short, resolution_deg=30, dtype=dtype).compute()
+    assert grid.dtype == dtype
+    found = grid.values * np.float32(grid.attrs.get("scale_factor", 1))
+    expected = embed_grid(encoder, resolution_deg=30).compute()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=0.05)
 
 
 def test_nothing_is_computed_early(encoder, monkeypatch):

@@ -1,5 +1,6 @@
 """The registry of encoders: what is present works, what is absent says why."""
 
+import os
 import sys
 from types import ModuleType
 
@@ -57,6 +58,18 @@ def test_trained_and_untrained_differ_only_in_their_weights(checkpoints):
     assert twin.encode(lonlat).shape == trained.encode(lonlat).shape == (30, 6)
     np.testing.assert_array_equal(trained.encode(lonlat), again.encode(lonlat))
     assert not np.allclose(twin.encode(lonlat), other.encode(lonlat))
+
+
+def test_the_image_encoder_does_not_matter(checkpoints):
+    """A checkpoint that is named after another image encoder is found; the last trained counts."""
+    first = checkpoints / "rcf-l10"
+    (own,) = make_encoders(checkpoints, names=["SatCLIP L=10"])
+    location = LocationEncoder(LocationEncoderConfig(num_degrees=10, **SMALL))
+    save_pretrained(location, checkpoints / "resnet18-l10")
+    os.utime(first / "config.json", (0, 0))
+    (other,) = make_encoders(checkpoints, names=["SatCLIP L=10"])
+    lonlat = sample_land_lonlat(3, seed=0)
+    assert not np.allclose(own.encode(lonlat), other.encode(lonlat))
 
 
 def test_image_features_are_those_of_the_place(checkpoints):

@@ -41,6 +41,13 @@ def test_features_are_what_the_encoder_says(dataset, encoder, workspace, batch_s
     assert 0 < store.is_val.sum() < 50
 
 
+def test_the_callers_encoder_stays_where_it_is(dataset, encoder, workspace):
+    """On another device, by name at least, a copy is run."""
+    store = cache_features(dataset, encoder, folder=workspace, device="cpu:0")
+    assert encoder.num_seen == 0
+    np.testing.assert_allclose(store.features, encoder(load_images(dataset)), atol=1e-5)
+
+
 def test_features_are_read_where_touched(dataset, encoder, workspace):
     """Features are memory-mapped and cannot be written to by accident."""
     store = cache_features(dataset, encoder, folder=workspace)

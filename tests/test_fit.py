@@ -7,6 +7,7 @@ import pickletools
 import signal
 import socket
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,13 @@ from satclip_lib.location_encoder import LocationEncoderConfig
 from satclip_lib.loss import contrastive_loss
 from satclip_lib.training import fit
 from satclip_lib.training.features import FeatureStore, cache_features
-from satclip_lib.training.fit import CURVE_NAME, PretrainingConfig, make_model, pretrain
+from satclip_lib.training.fit import (
+    CURVE_NAME,
+    PretrainingConfig,
+    TrainingCurve,
+    make_model,
+    pretrain,
+)
 from satclip_lib.training.module import SatCLIPModule, rank_of_match
 
 CONFIG = PretrainingConfig(
@@ -299,6 +306,38 @@ def test_our_recipe_trains(inputs, workspace):
     )
     curve = _curve(pretrain(config, store, image_encoder=encoder, folder=workspace / "model"))
     assert curve.val_loss.min() < curve.val_loss[0] - 0.05
+
+
+def test_both_splits_look_up_in_one_copy(inputs, workspace, monkeypatch):
+    """The features are put on the device once, not for training and again for validation."""
+    store, encoder = inputs
+    made, loads = fit.Batches, []
+    monkeypatch.setattr(
+        fit, "Batches", lambda load, *a, **k: loads.append(load) or made(load, *a, **k)
+    )
+    pretrain(replace(CONFIG, num_epochs=1), store, image_encoder=encoder, folder=workspace / "m")
+    assert len(loads) == 2 and loads[0] is loads[1]
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_one_process_writes_the_curve(workspace, is_first, shape_checks_off):
+    """All processes keep the rows, the first one alone writes the file."""
+    curve = TrainingCurve(workspace / CURVE_NAME)
+    metrics = {"train_loss": 1.0, "val_loss": 2.0}
+    trainer = SimpleNamespace(
+        callback_metrics=metrics, current_epoch=0, max_epochs=1, is_global_zero=is_first
+    )
+    for step in ("on_train_start", "on_train_epoch_start", "on_train_epoch_end", "on_train_end"):
+        getattr(curve, step)(trainer, None)
+    assert len(curve.rows) == 1
+    assert (workspace / CURVE_NAME).exists() == is_first
+
+
+@pytest.mark.parametrize("name", ["num_epochs", "patience"])
+def test_a_run_has_an_epoch_and_some_patience(name):
+    """Zero is an error that names the setting; it is not another word for never."""
+    with pytest.raises(ValueError, match=f"{name} must be at least 1.*got 0"):
+        replace(CONFIG, **{name: 0})
 
 
 def test_settings_of_soft_targets_are_checked():

@@ -5,6 +5,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 
 import huggingface_hub
+import huggingface_hub.constants
 import numpy as np
 import pytest
 import torch
@@ -19,6 +20,7 @@ from parity.timm_reference import (
 from torch import nn
 
 from satclip_lib.files import sha256_of_file
+from satclip_lib.hub import CheckpointError
 from satclip_lib.image_encoder import (
     IMAGE_ENCODERS,
     MOCO_WEIGHTS,
@@ -350,11 +352,17 @@ def test_moco_weights_are_pinned_for_all_networks():
 def published(tmp_path, monkeypatch):
     """A stand-in for the Hugging Face: returns a function that publishes a file as resnet18's.
 
-    The function gives the list of the calls made to the hub, filled as they come.
+    The function puts it into the cache, unless told otherwise, and gives the list of the calls
+    made to the hub, filled as they come.
     """
+    cache = tmp_path / "models--some--repo" / "snapshots" / ("0" * 40)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
 
-    def publish(content: object, *, sha256_prefix: str | None = None) -> list[dict]:
-        path, calls = tmp_path / "published.pth", []
+    def publish(
+        content: object, *, sha256_prefix: str | None = None, is_cached: bool = True
+    ) -> list[dict]:
+        path, calls = (cache if is_cached else tmp_path) / "published.pth", []
+        path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(content, path)
         prefix = sha256_of_file(path)[:8] if sha256_prefix is None else sha256_prefix
         weights = MocoWeights("some/repo", "0" * 40, "published.pth", prefix)
@@ -372,22 +380,22 @@ def published(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("is_offline", [True, False])
 def test_moco_encoder_has_the_published_weights(published, monkeypatch, is_offline):
-    """The file is asked for at its pinned revision and becomes a frozen encoder."""
+    """The file, cached or asked for at its pinned revision, becomes a frozen encoder."""
     monkeypatch.setenv("SATCLIP_OFFLINE", "1" if is_offline else "0")
     source = make_image_encoder("resnet18")
-    calls = published(source.state_dict())
+    calls = published(source.state_dict(), is_cached=is_offline)
     encoder = make_moco_encoder("resnet18")
     images = make_images(2, num_bands=NUM_BANDS, size_px=64)
     assert torch.equal(encoder(images), source(images))
     assert encoder.is_frozen
     expected = {"repo_id": "some/repo", "filename": "published.pth", "revision": "0" * 40}
-    assert calls == [{**expected, "local_files_only": is_offline}]
+    assert calls == ([] if is_offline else [expected])
 
 
 def test_moco_file_with_another_hash_is_refused(published):
     """A file that is not the published one is not used, and the error says where it lies."""
     published({}, sha256_prefix="not-a-hash")
-    with pytest.raises(RuntimeError, match=r"published.pth has SHA-256 .*begin with not-a-hash"):
+    with pytest.raises(CheckpointError, match=r"published.pth has SHA-256 .*begin with not-a-hash"):
         fetch_moco_weights("resnet18")
 
 
@@ -402,7 +410,20 @@ def test_moco_weights_offline_and_not_cached(tmp_path, monkeypatch):
     """Offline, weights that are not in the cache are an error that says why; none is unknown."""
     monkeypatch.setenv("SATCLIP_OFFLINE", "1")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(RuntimeError, match=r"resnet50.*not in the .* cache and SATCLIP_OFFLINE=1"):
+    with pytest.raises(FileNotFoundError, match=r"resnet50.*nor in the cache.*SATCLIP_OFFLINE"):
         fetch_moco_weights("resnet50")
     with pytest.raises(ValueError, match=r"one of resnet18, resnet50, vit_small.*got 'rcf'"):
         fetch_moco_weights("rcf")
+
+
+def test_a_failed_download_of_moco_weights_is_named(tmp_path, monkeypatch):
+    """Whatever fails on the way, the error says what was wanted and what happened."""
+
+    def fail(*args, **kwargs):
+        raise ConnectionError("no route to host")
+
+    monkeypatch.delenv("SATCLIP_OFFLINE")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
+    with pytest.raises(FileNotFoundError, match=r"resnet18_sentinel2.*no route to host"):
+        fetch_moco_weights("resnet18")

@@ -1,5 +1,7 @@
 """Images find places, and places find images; errors are measured on the sphere."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -113,6 +115,32 @@ def test_a_gallery_of_another_model_is_refused(model):
     gallery = Gallery(np.zeros((1, 2)), np.ones((1, 3), np.float32))
     with pytest.raises(ValueError, match="3 numbers, the model of 12: make the gallery with"):
         localize(torch.rand(1, 3, 8, 8), model, gallery)
+
+
+def test_a_gallery_of_other_weights_is_refused(dataset, model, tmp_path):
+    """A gallery knows its encoder, also when found again; a hand-made one is taken as it is."""
+    torch.manual_seed(1)
+    other = SatCLIP(model.image_encoder, LocationEncoder(model.location_encoder.config)).eval()
+    images = load_images(dataset, slice(0, 2))
+    for folder in (None, tmp_path, tmp_path):
+        gallery = make_gallery(model, num_points=300, folder=folder)
+        localize(images, model, gallery)
+        with pytest.raises(ValueError, match="make the gallery with this model"):
+            localize(images, other, gallery)
+    localize(images, other, Gallery(gallery.lonlat, gallery.embeddings))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_images_take_the_precision_of_the_model(dataset, model, store, dtype):
+    """Images and features are cast to it, and embeddings come back as float32."""
+    cast = copy.deepcopy(model).to(dtype)
+    gallery = make_gallery(cast, num_points=300)
+    rows = np.array([7, 3])
+    expected = localize(store, model, make_gallery(model, num_points=300), rows=rows)
+    for images, options in ((store, {"rows": rows}), (load_images(dataset, rows), {})):
+        found = localize(images, cast, gallery, **options)
+        assert found.image_embeddings.dtype == np.float32
+        np.testing.assert_allclose(found.similarity, expected.similarity, atol=0.05)
 
 
 @pytest.mark.parametrize("num_points", [1, 2, 1000, 4001])

@@ -303,12 +303,28 @@ def test_learned_damping_is_trained_and_stored(tmp_path):
     assert torch.equal(loaded.damping.log_factors, encoder.damping.log_factors)
 
 
+def test_damped_init_makes_up_for_what_damping_takes():
+    """The first sine starts as wide as on undamped harmonics of about as many degrees."""
+    lonlat = _random_lonlat(1000)
+
+    def spread(**config):
+        encoder = _make_encoder(hidden_dim=256, **config).eval()
+        harmonics = encoder.damping(encoder.compute_harmonics(lonlat))
+        return encoder.network.layers[0](harmonics).std().item()
+
+    damped = spread(num_degrees=30, damping_degree=6.0, damped_init=True)
+    assert damped == pytest.approx(spread(num_degrees=6), rel=0.25)
+    assert damped > 10 * spread(num_degrees=30, damping_degree=6.0)
+
+
 def test_settings_of_damping_are_checked(shape_checks_off):
     """Impossible ones are errors that name the setting."""
     with pytest.raises(ValueError, match="damping_degree must be positive or None, got 0"):
         LocationEncoderConfig(damping_degree=0.0)
     with pytest.raises(ValueError, match="learned_damping needs a start: give damping_degree"):
         LocationEncoderConfig(learned_damping=True)
+    with pytest.raises(ValueError, match="damped_init needs damping: give damping_degree"):
+        LocationEncoderConfig(damped_init=True)
 
 
 # --- dropout --------------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ from scipy.stats import chisquare
 
 from satclip_lib.data.blue_marble import is_land, load_land_mask
 from satclip_lib.data.locations import (
+    EARTH_RADIUS_KM,
+    chord_to_km,
     compute_block_ids,
     hold_out_blocks,
     lonlat_to_unit_vectors,
@@ -149,3 +151,10 @@ def test_unit_vectors_have_length_one_and_the_right_angles():
     )
     chord = np.linalg.norm(vectors[:50] - vectors[50:], axis=1)
     np.testing.assert_allclose(chord, 2 * np.sqrt(haversine), atol=1e-14)
+
+
+def test_chords_become_distances():
+    """A quarter and half a turn are right, and a chord that rounding made too long is half one."""
+    chord = np.array([0.0, np.sqrt(2), 2.0, np.nextafter(2, 3)])
+    expected = np.pi * EARTH_RADIUS_KM * np.array([0, 0.5, 1, 1])
+    np.testing.assert_allclose(chord_to_km(chord), expected)

@@ -10,6 +10,7 @@ import shapely
 
 from satclip_lib.data import natural_earth
 from satclip_lib.data.natural_earth import load_countries, lookup_regions, natural_earth_folder
+from satclip_lib.data.registry import FileUnavailableError
 
 CONTINENTS = {
     "Africa", "Antarctica", "Asia", "Europe", "North America", "Oceania", "South America",
@@ -267,7 +268,7 @@ def test_a_package_without_its_checkout_says_so(tmp_path, monkeypatch):
     """Without data/natural_earth beside the package, the error names the folder and the cure."""
     module = tmp_path / "satclip_lib" / "data" / "natural_earth.py"
     monkeypatch.setattr(natural_earth, "__file__", str(module))
-    with pytest.raises(FileNotFoundError, match="from a checkout"):
+    with pytest.raises(FileUnavailableError, match="from a checkout"):
         natural_earth_folder()
 
 

@@ -15,6 +15,7 @@ import papermill
 import pytest
 import yaml
 from jupyter_client.kernelspec import KernelSpecManager
+from nbclient.exceptions import DeadKernelError
 
 from satclip_lib import notebooks
 from satclip_lib.files import Workspace
@@ -130,6 +131,21 @@ def test_profiles_fit_the_notebooks(profile):
     load_profile(profile)
 
 
+@pytest.mark.parametrize("profile", ["smoke", "demo", "paper"])
+def test_later_notebooks_read_what_pretraining_writes(profile):
+    """Checkpoints are named after notebook 02's image encoder, in every profile."""
+
+    def get(stem, name):
+        default = ast.literal_eval(list_parameters(stem)[name])
+        return load_profile(profile).get(stem, {}).get(name, default)
+
+    image_encoder = get("02_pretraining", "image_encoder")
+    written = [f"{image_encoder}-l10", f"{image_encoder}-l40"]
+    for stem in ("03_embedding_space", "06_biome_clustering", "07_image_localization"):
+        assert get(stem, "checkpoints") == written
+    assert get("00_quickstart", "model") == written[0]
+
+
 def test_unknown_names_are_errors(tmp_path, monkeypatch):
     """An unknown profile, notebook or parameter is refused, and the message names the known."""
     with pytest.raises(ValueError, match=r"unknown profile 'dmeo'.*demo"):
@@ -176,6 +192,17 @@ def test_failed_run_is_not_taken_for_done(tmp_path, monkeypatch):
     (tmp_path / "profiles" / "test.yaml").write_text("note: {value: 1}")
     run_notebook("note", profile="test")
     assert [path.name for path in build.iterdir()] == ["note.ipynb"]
+
+
+def test_a_killed_kernel_leaves_a_copy(tmp_path, monkeypatch):
+    """What ran before the kernel died, out of memory say, can be looked at."""
+    _write_notebook(tmp_path, "import os\nos.kill(os.getpid(), 9)", profile={})
+    monkeypatch.setattr(notebooks, "NOTEBOOKS_FOLDER", tmp_path)
+    with pytest.raises(DeadKernelError):
+        run_notebook("note", profile="test")
+    build = Workspace("test").build
+    assert [path.name for path in build.iterdir()] == ["note.failed.ipynb"]
+    nbformat.read(build / "note.failed.ipynb", as_version=4)
 
 
 def _read(name: str) -> nbformat.NotebookNode:

@@ -125,6 +125,18 @@ def test_forest_shows_the_reference_minus_the_others():
     assert labels == ["air temperature (R²)", "country (accuracy)"]
 
 
+def test_more_encoders_than_colours_are_refused():
+    """Six beside the reference and seven curves are drawn; one more is an error, not left out."""
+    summary = _make_summary().replace({"protocol": {"random": "Asia+5%", "blocks": "Asia+10%"}})
+    names = list("bcdefghi")
+    assert len(plot_forest(summary, reference="a", encoders=names[:6]).legends[0].texts) == 6
+    with pytest.raises(ValueError, match="7 encoders, but colours for 6"):
+        plot_forest(summary, reference="a", encoders=names[:7])
+    assert len(plot_curves(summary, encoders=names[:7], xlabel="%").legends[0].texts) == 7
+    with pytest.raises(ValueError, match="8 encoders, but colours for 7"):
+        plot_curves(summary, encoders=names, xlabel="%")
+
+
 def test_curves_keep_gaps_and_the_order_of_what_grows():
     """Each encoder is a line over all ticks; a protocol that a task lacks is a gap."""
     summary = _make_summary().replace({"protocol": {"random": "Asia+5%", "blocks": "Asia+10%"}})

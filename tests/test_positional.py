@@ -56,10 +56,14 @@ def test_waves_by_hand():
 
 
 def test_wrap_and_unit_vectors_have_no_seam():
-    """180 W is 180 E, and the first scale of sphereC is the unit vector."""
+    """180 W is 180 E, wrap's poles coincide, and the first scale of sphereC is the unit vector."""
     west, east = np.array([[-180.0, 20.0]]), np.array([[180.0, 20.0]])
     for encode in (positional.encode_wrap, positional.encode_unit_vector):
         np.testing.assert_allclose(encode(west), encode(east), atol=1e-12)
+    north, south = np.array([[20.0, 90.0]]), np.array([[20.0, -90.0]])
+    np.testing.assert_allclose(
+        positional.encode_wrap(north), positional.encode_wrap(south), atol=1e-12
+    )
     lonlat = sample_land_lonlat(50, seed=0)
     vectors = positional.encode_unit_vector(lonlat)
     sphere_c = positional.encode_sphere_c(lonlat)[:, ::NUM_SCALES]

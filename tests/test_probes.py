@@ -194,7 +194,9 @@ def test_targets_come_back_in_order_and_so_do_splits():
 
 def test_unknown_probes_are_answered_with_the_known():
     """A misspelt probe is a ValueError that lists all; logistic regression wants classes."""
-    with pytest.raises(ValueError, match="unknown probe 'forest'; choose one of 'linear'"):
-        make_probe("forest", kind="regression", fold_ids=SPLIT.fold_ids)
+    for name in ("forest", "linear"):
+        expected = f"unknown probe '{name}'; choose one of 'logistic'.*; 'linear' is fitted by fit_"
+        with pytest.raises(ValueError, match=expected):
+            make_probe(name, kind="regression", fold_ids=SPLIT.fold_ids)
     with pytest.raises(ValueError, match="'logistic' predicts classes"):
         make_probe("logistic", kind="regression", fold_ids=SPLIT.fold_ids)

@@ -1,6 +1,9 @@
 """Recipes: the paper's and ours by name, from a patch store to a checkpoint."""
 
+import os
+import socket
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -14,7 +17,12 @@ from satclip_lib.image_encoder import make_image_encoder
 from satclip_lib.training import recipes
 from satclip_lib.training.features import cache_features
 from satclip_lib.training.fit import PretrainingConfig
-from satclip_lib.training.recipes import RECIPES, make_recipe, prepare_image_encoder
+from satclip_lib.training.recipes import (
+    RECIPES,
+    make_recipe,
+    prepare_image_encoder,
+    train_recipe,
+)
 
 
 def test_the_papers_recipe_is_the_default_one():
@@ -45,7 +53,7 @@ def test_unknown_names_are_errors():
 def test_weights_that_are_not_at_hand_are_a_clear_error(tmp_path, monkeypatch):
     """Offline and not cached, a MoCo backbone says which file is missing and why."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(RuntimeError, match=r"resnet18_sentinel2.*SATCLIP_OFFLINE=1 forbids"):
+    with pytest.raises(FileNotFoundError, match=r"resnet18_sentinel2.*SATCLIP_OFFLINE forbids"):
         prepare_image_encoder("resnet18", make_blue_marble_patches(num_patches=10))
 
 
@@ -74,3 +82,52 @@ def test_the_command_trains_from_a_patch_store(workspace, monkeypatch):
     assert load_satclip(folder).config.damping_degree == 6.0
     run = load_config(folder)["provenance"]["pretraining"]
     assert (run["num_epochs"], run["batch_size"], run["seed"]) == (1, 64, 2)
+
+
+@pytest.mark.parametrize(("has_gpu", "device"), [(True, "cuda"), (False, "cpu")])
+def test_features_are_computed_on_the_gpu_if_there_is_one(monkeypatch, has_gpu, device):
+    """The backbone sees the patches where that is fast."""
+    save_patches(make_blue_marble_patches(num_patches=20), Workspace("smoke").patches)
+    given = {}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    monkeypatch.setattr(recipes, "cache_features", lambda *_, **options: given.update(options))
+    monkeypatch.setattr(recipes, "pretrain", lambda *_, folder, **__: folder)
+    train_recipe(make_recipe("paper-l10"), profile="smoke")
+    assert given["device"] == device
+
+
+def _train_as_torchrun_does(rank, port, folder):
+    """One of two processes; leaves a file that says which features were there when it looked."""
+    os.environ |= {
+        "TORCHELASTIC_RUN_ID": "test",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "GROUP_RANK": "0",
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+    }
+    torch.set_num_threads(1)
+
+    def look_and_cache(*args, **options):
+        found = list(options["folder"].glob("[!.]*"))
+        (folder / f"found-{rank}").write_text(str(len(found)))
+        if rank == 0:
+            time.sleep(2)  # long enough for the other to overtake
+        return cache_features(*args, **options)
+
+    recipes.cache_features = look_and_cache
+    recipe = make_recipe("paper-l10", num_epochs=1, batch_size=64)
+    train_recipe(recipe, profile="smoke", devices=2)
+
+
+def test_one_of_two_processes_computes_the_features(workspace):
+    """The other waits and opens the finished store; then both train."""
+    save_patches(make_blue_marble_patches(num_patches=300), Workspace("smoke").patches)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(_train_as_torchrun_does, (port, workspace), nprocs=2)
+    assert [(workspace / f"found-{rank}").read_text() for rank in (0, 1)] == ["0", "1"]
+    assert load_satclip(Workspace("smoke").checkpoints / "rcf-l10").config.num_degrees == 10

@@ -391,6 +391,34 @@ def test_a_mirror_is_used_as_it_is(original, workspace, monkeypatch):
     assert fetch_s2_100k() == workspace / "mirror" / "s2-100k"
 
 
+def test_a_mirror_has_no_known_revision(original, workspace, monkeypatch):
+    """Asked for a revision, a copy that may be of another is refused."""
+    shutil.copytree(original, workspace / "mirror" / "s2-100k")
+    monkeypatch.setenv("SATCLIP_DATA_MIRROR", str(workspace / "mirror"))
+    with pytest.raises(ValueError, match=r"revision is 'abc', but that of the copy in .*mirror"):
+        fetch_s2_100k(revision="abc")
+
+
+def test_a_mirror_is_a_folder(workspace, monkeypatch):
+    """A misspelt mirror is an error, not passed over."""
+    monkeypatch.setenv("SATCLIP_DATA_MIRROR", str(workspace / "absent"))
+    with pytest.raises(NotADirectoryError, match=r"SATCLIP_DATA_MIRROR is .*absent"):
+        fetch_s2_100k()
+
+
+def test_a_copy_can_be_put_where_downloads_go(original, workspace, monkeypatch):
+    """A copy in data/raw is used as it is, unless it is a download that is not finished."""
+    monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
+    raw = workspace / "data/raw/s2-100k"
+    shutil.copytree(original, raw)
+    assert fetch_s2_100k() == raw
+    with pytest.raises(ValueError, match="revision is 'abc'"):
+        fetch_s2_100k(revision="abc")
+    (raw / s2_100k.HUB_FOLDER).mkdir(parents=True)
+    with pytest.raises(FileUnavailableError, match="SATCLIP_OFFLINE forbids"):
+        fetch_s2_100k()
+
+
 def test_offline_nothing_is_downloaded(monkeypatch):
     """Without a copy, SATCLIP_OFFLINE ends in an error that says where to put one."""
     monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
@@ -409,7 +437,7 @@ def test_an_interrupted_download_goes_on(original, workspace, monkeypatch):
 
     def download(repo_id, *, repo_type, revision, local_dir, allow_patterns):
         calls.append((repo_id, repo_type, revision, local_dir))
-        local_dir.mkdir(parents=True, exist_ok=True)
+        (local_dir / s2_100k.HUB_FOLDER).mkdir(parents=True, exist_ok=True)
         if len(calls) == 1:
             (local_dir / "index.csv").write_text("part")
             raise ConnectionError("connection reset")

@@ -65,6 +65,18 @@ def test_many_vectors_are_searched_by_an_index(monkeypatch):
     assert built == [500] and rows.ravel().tolist() == [0, 1, 2, 3, 4]
 
 
+def test_cells_with_too_few_vectors_are_made_up_for(monkeypatch):
+    """Where the cells that are looked into hold too few vectors, all are compared."""
+    vectors = _make_units(500, seed=0)
+    monkeypatch.setattr(similarity_search, "PROBED", 0)  # one cell
+    index = similarity_search.build_index(vectors)
+    assert (index.search(vectors[:5], 400)[1] == -1).any()
+    expected = search(vectors[:5], vectors, num_results=400, exact=True)
+    found = search(vectors[:5], vectors, num_results=400, exact=False)
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_allclose(found[1], expected[1], atol=1e-6)
+
+
 @pytest.mark.parametrize("num_results", [0, 5])
 def test_more_results_than_vectors_are_refused(num_results):
     """One can only be given what there is."""

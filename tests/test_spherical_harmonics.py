@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.special import sph_harm_y_all
 
+from satclip_lib import spherical_harmonics
 from satclip_lib.spherical_harmonics import SphericalHarmonics
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -123,6 +124,19 @@ def test_gradients_are_those_of_finite_differences():
         requires_grad=True,
     )
     assert torch.autograd.gradcheck(SphericalHarmonics(6), (lonlat,), atol=1e-7)
+
+
+def test_gradients_flow_after_inference():
+    """What inference mode has cached serves training as well."""
+    spherical_harmonics._order_of_column.cache_clear()
+    spherical_harmonics._compute_coefficients.cache_clear()
+    harmonics = SphericalHarmonics(6)
+    lonlat = torch.tensor([[12.3, 45.6]], dtype=torch.float64)
+    with torch.inference_mode():
+        harmonics(lonlat)
+    lonlat.requires_grad_()
+    harmonics(lonlat).sum().backward()
+    assert lonlat.grad.isfinite().all()
 
 
 def test_columns_are_orthonormal_on_the_sphere():

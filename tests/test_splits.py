@@ -5,6 +5,7 @@ import pytest
 
 from satclip_lib.data.locations import compute_block_ids, sample_land_lonlat
 from satclip_lib.data.natural_earth import lookup_regions
+from satclip_lib.data.registry import FileUnavailableError
 from satclip_lib.evaluation.splits import (
     CONTINENTS,
     MAX_SHOTS_PERCENT,
@@ -187,6 +188,34 @@ def test_one_continent_cannot_be_held_out():
     lonlat = np.stack([np.linspace(-100, -90, 50), np.full(50, 40.0)], axis=1)
     with pytest.raises(SplitError, match="at least two continents, these are on North America"):
         make_splits("continents", lonlat)
+
+
+@pytest.mark.parametrize("protocol", ["continents", "Asia", "random:1", "random:0"])
+def test_training_points_in_one_fold_are_an_error(protocol):
+    """Two continents leave one to train on, and one label is one fold: neither can choose."""
+    lonlat = np.array([(100.0 + i, 35.0) for i in range(10)] + [(20.0, i) for i in range(10)])
+    with pytest.raises(SplitError, match=rf"'{protocol}' on 20 points.*all in one fold"):
+        make_splits(protocol, lonlat)
+    assert len(make_splits("continents", lonlat, random_inner_folds=True)) == 2
+    assert len(make_splits("Asia+10%", lonlat)) == 1
+
+
+def test_few_labels_in_two_folds_will_do(lonlat):
+    """Three labels are enough if they are in different folds."""
+    for split in make_splits("random:3", lonlat):
+        assert len(split.train) == 3
+
+
+def test_continents_without_their_outlines_are_an_error(lonlat, monkeypatch):
+    """An installation without Natural Earth says so for continents, and still makes the others."""
+
+    def fail(lonlat):
+        raise FileUnavailableError("no shapefiles")
+
+    monkeypatch.setattr("satclip_lib.evaluation.splits.lookup_regions", fail)
+    with pytest.raises(SplitError, match="continents cannot be told apart: no shapefiles"):
+        make_splits("Africa", lonlat)
+    assert len(make_splits("blocks", lonlat)) == NUM_FOLDS
 
 
 def test_protocols_are_read():

@@ -461,6 +461,13 @@ def test_plans_that_make_no_sense_are_refused(shape_checks_off, change, message)
         ScenePlan(**change)
 
 
+def test_a_bbox_may_be_a_list(shape_checks_off):
+    """What a YAML file gives is the same plan, and can be a key like any other."""
+    bbox = (10.0, 0.0, 15.0, 1.0)
+    plans = {ScenePlan(bbox=bbox), ScenePlan(bbox=list(bbox))}
+    assert len(plans) == 1
+
+
 def test_unknown_schedulers_and_counts_are_refused(plan, tmp_path):
     """The choices are named."""
     with pytest.raises(ValueError, match="scheduler must be 'threads', 'processes', 'tcp"):

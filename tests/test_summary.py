@@ -1,5 +1,7 @@
 """What a benchmark says: means, paired intervals, tables and a paragraph, all from the numbers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -93,8 +95,17 @@ def test_tables_say_metric_and_winner(result, tmp_path):
     assert list(table) == ["elevation", "land_use"] and len(table) == 3
 
 
+def test_what_is_printed_the_same_is_bold_alike(result, tmp_path):
+    """Scores that differ behind the second digit only are all the best, as in the figure."""
+    summary = summarise(result, reference="ours").replace({"score": {0.4: 0.304}})
+    _, latex, _ = save_tables(summary, tmp_path / "table")
+    assert latex.read_text().count(r"\textbf{0.30}") == 3
+
+
 def test_names_that_are_not_there_are_errors(result):
-    """An unknown reference or probe is a ValueError that lists what there is."""
+    """An unknown reference or probe is a ValueError that lists what there is; so is no score."""
+    with pytest.raises(ValueError, match=r"no scores; see result\.absent"):
+        summarise(replace(result, scores=pd.DataFrame()), reference="ours")
     with pytest.raises(ValueError, match=r"no encoder 'theirs' in the result, but \['ours'"):
         summarise(result, reference="theirs")
     with pytest.raises(ValueError, match="no probe 'knn'"):

@@ -11,7 +11,7 @@ import rasterio
 import xarray as xr
 from PIL import Image
 
-from satclip_lib.data import labels
+from satclip_lib.data import labels, natural_earth
 from satclip_lib.data.blue_marble import load_land_mask
 from satclip_lib.data.locations import sample_land_lonlat
 from satclip_lib.data.natural_earth import lookup_regions
@@ -264,6 +264,15 @@ def test_absent_files_make_a_task_unavailable(no_files, name):
         with pytest.raises(TaskUnavailableError, match=rf"{name}.*SATCLIP_DATA_MIRROR") as caught:
             load_task(name)
         assert isinstance(caught.value.__cause__, FileUnavailableError)
+
+
+def test_countries_need_their_outlines(no_files, tmp_path, monkeypatch):
+    """Where the package is installed without its checkout, the task of countries is absent."""
+    load = natural_earth._load_countries.__wrapped__  # what has been read before does not count
+    monkeypatch.setattr(natural_earth, "_load_countries", load)
+    monkeypatch.setattr(natural_earth, "__file__", str(tmp_path / "a" / "b" / "c.py"))
+    with pytest.raises(TaskUnavailableError, match=r"'country'.*no Natural Earth shapefiles"):
+        load_task("country", num_points=10)
 
 
 @pytest.mark.parametrize(

@@ -87,3 +87,13 @@ def lonlat_to_unit_vectors(
     """Points on the unit sphere: x towards (0 E, 0 N), y towards (90 E, 0 N), z to the pole."""
     lon, lat = np.radians(lonlat).T
     return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
+
+
+def chord_to_km(
+    chord: Float64[np.ndarray, " num_points"] | float,
+) -> Float64[np.ndarray, " num_points"] | float:
+    """Great-circle distance, on the mean sphere, of points so far apart on the unit sphere.
+
+    Rounding can make the chord between antipodes longer than 2; it counts as 2.
+    """
+    return 2 * EARTH_RADIUS_KM * np.arcsin(np.minimum(chord / 2, 1))

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from scipy.spatial import cKDTree
 
 from satclip_lib.data.locations import EARTH_RADIUS_KM, lonlat_to_unit_vectors
+from satclip_lib.data.registry import FileUnavailableError
 
 OUTLINE_SPACING_DEG = 0.05  # at most 5.6 km between the outline vertices that distances go to
 
@@ -22,11 +23,11 @@ def natural_earth_folder() -> Path:
     what the layers are and how they were made.
 
     Raises:
-        FileNotFoundError: the package runs without its checkout.
+        FileUnavailableError: the package runs without its checkout.
     """
     folder = Path(__file__).resolve().parents[2] / "data" / "natural_earth"
     if not (folder / "shapefiles").is_dir():
-        raise FileNotFoundError(
+        raise FileUnavailableError(
             f"no Natural Earth shapefiles in {folder}: they are part of the repository, "
             "install the package from a checkout (pip install -e .)"
         )
@@ -63,6 +64,7 @@ def lookup_regions(
     Raises:
         ValueError: wrong shape, a coordinate that is not finite, a latitude beyond a pole, or a
             negative distance.
+        FileUnavailableError: see :func:`natural_earth_folder`.
     """
     lonlat = _check_lonlat(lonlat)
     if not max_distance_km >= 0:

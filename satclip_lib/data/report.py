@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float64, Shaped
 
 from satclip_lib.data.blue_marble import MASK_CELLS_PER_DEG, is_land
 from satclip_lib.data.labels import lookup_ecoregions
-from satclip_lib.data.locations import EARTH_RADIUS_KM, lonlat_to_unit_vectors
+from satclip_lib.data.locations import chord_to_km, lonlat_to_unit_vectors
 from satclip_lib.data.natural_earth import lookup_regions
 from satclip_lib.data.patches import hash_patch
 from satclip_lib.data.sentinel2 import BAND_NAMES
@@ -102,7 +102,7 @@ def measure_patch(patch: Shaped[np.ndarray, "bands height width"]) -> dict[str, 
 def measure_distance_km(a: tuple[float, float], b: tuple[float, float]) -> float:
     """Great-circle distance between two (longitude, latitude) in degrees."""
     first, second = lonlat_to_unit_vectors(np.array([a, b], dtype=np.float64))
-    return float(2 * EARTH_RADIUS_KM * np.arcsin(np.linalg.norm(first - second) / 2))
+    return float(chord_to_km(np.linalg.norm(first - second)))
 
 
 def is_sea(lonlat: Float64[np.ndarray, "num_points 2"]) -> Bool[np.ndarray, " num_points"]:

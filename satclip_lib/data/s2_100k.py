@@ -49,6 +49,7 @@ logger = logging.getLogger(__name__)
 
 REPO_ID = "torchgeo/s2-100k"
 COMPLETE_NAME = "complete.json"  # written last by fetch_s2_100k
+HUB_FOLDER = ".cache/huggingface"  # made by a download before its first file
 READ_AHEAD = 32  # patches; 1.5 MiB each
 
 
@@ -80,34 +81,48 @@ class PatchFile:
 def fetch_s2_100k(*, repo_id: str = REPO_ID, revision: str | None = None) -> Path:
     """Folder with a local copy of the data set, downloaded if there is none.
 
-    Looks for ``s2-100k`` in ``$SATCLIP_DATA_MIRROR``, in ``data/raw`` of the project and in
-    ``../shared/data`` beside it, and then downloads into ``data/raw`` from the Hugging Face Hub,
+    Looks for ``s2-100k`` in ``$SATCLIP_DATA_MIRROR``, in ``../shared/data`` beside the project
+    and in ``data/raw`` of it, and then downloads into ``data/raw`` from the Hugging Face Hub,
     unless ``SATCLIP_OFFLINE=1``. A patch takes about 0.9 MB. An interrupted download goes on where
     it stopped.
 
     Args:
         repo_id: data set on the Hub, in one of the layouts above.
-        revision: commit, tag or branch; "main" as it was when it was first downloaded.
+        revision: commit, tag or branch; "main" as it was when it was first downloaded. Only
+            for downloads: that of a copy is not known.
 
     Raises:
+        ValueError: if there is such a copy, and ``revision`` is given.
+        NotADirectoryError: if ``SATCLIP_DATA_MIRROR`` does not name a folder.
         FileUnavailableError: if there is no copy and none can be downloaded.
     """
     raw = project_root() / "data" / "raw" / "s2-100k"
     mirrors = [project_root().parent / "shared" / "data" / "s2-100k"]
     if mirror := os.environ.get("SATCLIP_DATA_MIRROR"):
+        if not Path(mirror).expanduser().is_dir():
+            raise NotADirectoryError(
+                f"SATCLIP_DATA_MIRROR is {mirror!r}, which is not a folder: correct or unset it"
+            )
         mirrors.insert(0, Path(mirror).expanduser() / "s2-100k")
-    for folder in mirrors:
+    complete = raw / COMPLETE_NAME
+    is_download = complete.is_file() or (raw / HUB_FOLDER).is_dir()
+    is_copy = (raw / "index.csv").is_file() and not is_download
+    for folder in [*mirrors, raw] if is_copy else mirrors:
         if folder.is_dir():
+            if revision is not None:
+                raise ValueError(
+                    f"revision is {revision!r}, but that of the copy in {folder} is not known: "
+                    "leave it out, or move the copy away to download that revision"
+                )
             return folder
     wanted = {"repo_id": repo_id, "revision": revision}
-    complete = raw / COMPLETE_NAME
     if complete.is_file() and json.loads(complete.read_text()) == wanted:
         return raw
     where = f"{repo_id} is not in {', '.join(map(str, [*mirrors, raw]))}"
     if is_offline():
         raise FileUnavailableError(
-            f"{where}, and SATCLIP_OFFLINE forbids downloading it. Put a copy there, or a folder "
-            "s2-100k into the one that SATCLIP_DATA_MIRROR names"
+            f"{where}, and SATCLIP_OFFLINE forbids downloading it. Put a whole copy there, without "
+            f"{HUB_FOLDER}, or a folder s2-100k into the one that SATCLIP_DATA_MIRROR names"
         )
     from huggingface_hub import snapshot_download  # here, because it takes long to import
 

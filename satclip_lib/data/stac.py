@@ -80,6 +80,7 @@ class ScenePlan:
             raise ValueError(f"seed must not be negative, got {self.seed}")
         if self.max_attempts < 1:
             raise ValueError(f"max_attempts must be positive, got {self.max_attempts}")
+        object.__setattr__(self, "bbox", tuple(self.bbox))  # a list cannot be hashed
         west, south, east, north = self.bbox
         if not (-180 <= west < east <= 180 and -90 <= south < north <= 90):
             raise ValueError(f"bbox must be (west, south, east, north) in degrees, got {self.bbox}")

@@ -12,7 +12,6 @@ from torch import nn
 from satclip_lib.data import blue_marble
 from satclip_lib.data.locations import sample_land_lonlat
 from satclip_lib.embedding import embed
-from satclip_lib.evaluation import positional
 from satclip_lib.image_encoder import RandomConvolutionalFeatures
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 from satclip_lib.spherical_harmonics import SphericalHarmonics
@@ -39,22 +38,13 @@ class Encoder:
     own_probe: str | None = None
 
 
-def make_baselines(config: LocationEncoderConfig, *, seed: int = 0) -> list[Encoder]:
-    """Three encoders without training: raw degrees, unit vectors, and the network as initialised.
+def make_untrained(config: LocationEncoderConfig, *, seed: int = 0) -> Encoder:
+    """The network as it is initialised: what it knows without having seen an image.
 
     Args:
-        config: architecture of the untrained twin of the trained encoder.
-        seed: of the twin's weights.
+        config: architecture, that of the trained encoder it is the twin of.
+        seed: of the weights.
     """
-    return [
-        Encoder("raw lon/lat", positional.encode_raw),
-        Encoder("unit vector", positional.encode_unit_vector),
-        make_untrained(config, seed=seed),
-    ]
-
-
-def make_untrained(config: LocationEncoderConfig, *, seed: int = 0) -> Encoder:
-    """The network as it is initialised: what it knows without having seen an image."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         untrained = LocationEncoder(config).eval()

@@ -63,7 +63,7 @@ def run_benchmark(
         encoders: see :mod:`satclip_lib.evaluation.baselines`; or a function of the seed that
             makes them, so that untrained networks differ between seeds.
         tasks: names from :data:`satclip_lib.evaluation.tasks.TASKS`, or tasks of your own, see
-            :func:`satclip_lib.evaluation.tasks.load_table`.
+            :func:`satclip_lib.evaluation.own_table.load_table`.
         protocols: names known to :func:`make_splits`. For tasks whose classes are local, held-out
             continents without ``+x%`` get 1 %, as in the paper.
         probes: names from :data:`satclip_lib.evaluation.probes.PROBES`.

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from huggingface_hub import try_to_load_from_cache
 
-from satclip_lib.checkpoint import load_satclip
+from satclip_lib.checkpoint import CONFIG_NAME, load_satclip
 from satclip_lib.evaluation import positional
 from satclip_lib.evaluation.baselines import (
     Encoder,
@@ -58,7 +58,8 @@ def make_encoders(
     """The encoders of the registry that are present, in its order.
 
     Args:
-        checkpoints: folder with checkpoints of ours, such as ``rcf-l10``.
+        checkpoints: folder with checkpoints of ours, such as ``rcf-l10``; of several with one L
+            that which was trained last is taken.
         names: keys of ``ENCODERS``; None for all.
         seed: of the weights of untrained networks.
 
@@ -106,10 +107,14 @@ def choose_num_degrees(wanted: int, names: Sequence[str]) -> int:
     raise FileNotFoundError("no SatCLIP is trained yet: run notebook 02, or `make pretrain`")
 
 
-def _load_own(checkpoints: Path, name: str) -> LocationEncoder:
-    if not (checkpoints / name).is_dir():
-        raise EncoderUnavailableError(f"no checkpoint {name} in {checkpoints}: run notebook 02")
-    return load_satclip(checkpoints / name)
+def _load_own(checkpoints: Path, num_degrees: int) -> LocationEncoder:
+    found = checkpoints.glob(f"*-l{num_degrees}/{CONFIG_NAME}")  # whatever the image encoder
+    last = max(found, key=lambda path: path.stat().st_mtime, default=None)
+    if last is None:
+        raise EncoderUnavailableError(
+            f"no checkpoint *-l{num_degrees} in {checkpoints}: run notebook 02"
+        )
+    return load_satclip(last.parent)
 
 
 def _load_published(name: str) -> LocationEncoder:
@@ -153,29 +158,29 @@ def _own_probe(name: str, probe: str, family: str, source: str) -> EncoderEntry:
     return EncoderEntry(name=name, family=family, source=source, make=make)
 
 
-def _untrained(checkpoint: str, num_degrees: int) -> EncoderEntry:
+def _untrained(num_degrees: int) -> EncoderEntry:
     name = f"untrained L={num_degrees}"
 
     def make(checkpoints: Path, seed: int) -> Encoder:
-        return make_untrained(_load_own(checkpoints, checkpoint).config, seed=seed)
+        return make_untrained(_load_own(checkpoints, num_degrees).config, seed=seed)
 
     return EncoderEntry(
         name=name,
         family="untrained",
-        needs=f"checkpoint {checkpoint}, for its architecture",
+        needs=f"a checkpoint with L={num_degrees}, for its architecture",
         source="Rußwurm et al. (2024), arXiv 2310.06743",
         make=make,
     )
 
 
-def _trained(checkpoint: str, num_degrees: int) -> EncoderEntry:
+def _trained(num_degrees: int) -> EncoderEntry:
     name = f"SatCLIP L={num_degrees}"
     return EncoderEntry(
         name=name,
         family="pretrained",
-        needs=f"checkpoint {checkpoint} of notebook 02",
+        needs=f"a checkpoint with L={num_degrees}, of notebook 02",
         source="this repository, after Klemmer et al., arXiv 2311.17179",
-        make=lambda checkpoints, seed: make_encoder(name, _load_own(checkpoints, checkpoint)),
+        make=lambda checkpoints, seed: make_encoder(name, _load_own(checkpoints, num_degrees)),
     )
 
 
@@ -222,16 +227,16 @@ ENCODERS: dict[str, EncoderEntry] = {
             "task only",
             "Rußwurm et al. (2024), arXiv 2310.06743",
         ),
-        _untrained("rcf-l10", 10),
-        _untrained("rcf-l40", 40),
+        _untrained(10),
+        _untrained(40),
         _features(
             "image features",
             encode_image_at,
             "Rolf et al. (2021), doi:10.1038/s41467-021-24638-z",
             family="image",
         ),
-        _trained("rcf-l10", 10),
-        _trained("rcf-l40", 40),
+        _trained(10),
+        _trained(40),
         *map(_published, PUBLISHED_MODELS),
         EncoderEntry(
             name="GeoCLIP",

@@ -74,7 +74,6 @@ def load_table(
         units=units,
         citation="",
         licence="",
-        loader=lambda num_points, seed: None,
         block_deg=block_deg,
     )
     source = f"{len(complete)} of {len(frame)} rows of a table of your own"

@@ -26,7 +26,7 @@ def encode_raw(lonlat: LonLat) -> Features:
 def encode_wrap(lonlat: LonLat) -> Features:
     """Cosine and sine of longitude, then of latitude.
 
-    Longitude is one turn, latitude half a turn, as in Mac Aodha et al. (2019), arXiv 1906.05272.
+    Both are one turn, so that the poles coincide, as in Mac Aodha et al. (2019), arXiv 1906.05272.
     """
     angles = np.pi * lonlat / [180.0, 90.0]
     return np.concatenate([np.cos(angles), np.sin(angles)], axis=1)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from satclip_lib import location_encoder, spherical_harmonics
 from satclip_lib.evaluation import end_to_end, mlp, probes, ridge
 from satclip_lib.evaluation.probes import ProbeOptions, fit_predict
 from satclip_lib.evaluation.splits import Split
@@ -98,7 +99,8 @@ def _find_path(
 
 
 def _code_version() -> str:
-    sources = [inspect.getsource(module) for module in (probes, ridge, mlp, end_to_end)]
+    modules = (probes, ridge, mlp, end_to_end, location_encoder, spherical_harmonics)
+    sources = [inspect.getsource(module) for module in modules]
     return "".join([*sources, version("scikit-learn"), version("torch"), version("numpy")])
 
 

@@ -154,8 +154,10 @@ def make_probe(
         return make_pipeline(StandardScaler(), mlp)
     if name == "end to end":
         return EndToEnd(kind=kind, seed=options.seed, **options.end_to_end)
+    known = [probe for probe in PROBES + LOCATION_PROBES if probe != "linear"]
     raise ValueError(
-        f"unknown probe {name!r}; choose one of {', '.join(map(repr, PROBES + LOCATION_PROBES))}"
+        f"unknown probe {name!r}; choose one of {', '.join(map(repr, known))}; 'linear' is fitted "
+        "by fit_predict"
     )
 
 

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from satclip_lib.data.locations import compute_block_ids
 from satclip_lib.data.natural_earth import lookup_regions
+from satclip_lib.data.registry import FileUnavailableError
 
 NUM_FOLDS = 5
 CONTINENTS = ("Africa", "Asia", "Europe", "North America", "Oceania", "South America")
@@ -73,7 +74,8 @@ def make_splits(
 
     Raises:
         ValueError: if the protocol is unknown.
-        SplitError: if a side of a split would be empty.
+        SplitError: if a side of a split would be empty, if its training points would be in one
+            fold, or if the outlines of the continents are not there.
     """
     base, shots_percent, num_labels = parse_protocol(protocol)
     if base in ("random", "blocks"):
@@ -83,7 +85,7 @@ def make_splits(
         fold_ids = _draw_folds(groups, seed=seed)
         tests = {f"fold {fold + 1}": fold_ids == fold for fold in range(NUM_FOLDS)}
     else:
-        continents = lookup_regions(lonlat).continent.fillna(NOWHERE).to_numpy(dtype=str)
+        continents = _lookup_continents(lonlat)
         fold_ids = np.unique(continents, return_inverse=True)[1]
         if random_inner_folds:
             fold_ids = _draw_folds(_number_places(lonlat), seed=seed)
@@ -102,6 +104,12 @@ def make_splits(
         train = np.flatnonzero(is_train)
         if num_labels is not None:
             train = np.sort(np.random.default_rng(seed).permutation(train)[:num_labels])
+        if len(np.unique(fold_ids[train])) < 2:
+            raise SplitError(
+                f"protocol {protocol!r} on {len(lonlat)} points leaves {len(train)} for training, "
+                f"all in one fold, when {name} is tested; hyper-parameters are chosen on two or "
+                "more: pass points in more regions, more labels or another protocol"
+            )
         splits.append(Split(name, train, np.flatnonzero(is_test), fold_ids[train]))
     return splits
 
@@ -129,6 +137,13 @@ def parse_protocol(protocol: str) -> tuple[str, float | None, int | None]:
                 f"protocol {protocol!r}: at most {MAX_SHOTS_PERCENT} % can join the training points"
             )
     return base, shots_percent, None if match[3] is None else int(match[3])
+
+
+def _lookup_continents(lonlat: np.ndarray) -> np.ndarray:
+    try:
+        return lookup_regions(lonlat).continent.fillna(NOWHERE).to_numpy(dtype=str)
+    except FileUnavailableError as error:
+        raise SplitError(f"continents cannot be told apart: {error}") from error
 
 
 def _list_continents(continents: np.ndarray) -> list[str]:

@@ -31,9 +31,11 @@ def summarise(
         the benchmark.
 
     Raises:
-        ValueError: if the reference, or the probe, is not in the result.
+        ValueError: if the result has no scores, or not the reference or the probe.
     """
     scores = result.scores
+    if scores.empty:
+        raise ValueError("the result has no scores; see result.absent")
     for name, value in (("encoder", reference), ("probe", probe)):
         if value not in set(scores[name]):
             raise ValueError(f"no {name} {value!r} in the result, but {[*scores[name].unique()]}")
@@ -143,10 +145,11 @@ def make_table(summary: pd.DataFrame, *, values: str = "score") -> pd.DataFrame:
 def save_tables(summary: pd.DataFrame, stem: Path) -> list[Path]:
     """Write a summary as ``<stem>.csv`` (everything) and its scores as LaTeX and Markdown.
 
-    The best score of each protocol and task is bold; the head says which metric a column has.
+    The best score of each protocol and task is bold, and so is what is printed the same; the head
+    says which metric a column has.
     """
     metric = summary.drop_duplicates("task").set_index("task")["metric"]
-    table = make_table(summary)
+    table = make_table(summary).map(lambda score: float(f"{score:.2f}"))  # as it is printed
     best = table.groupby(level="protocol").transform("max")
     text = table.map(lambda score: "" if pd.isna(score) else f"{score:.2f}")
     names = [f"{_name(task)} ({metric[task].replace('R2', 'R²')})" for task in table]

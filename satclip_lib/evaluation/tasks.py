@@ -39,7 +39,7 @@ class Task:
         transform: applied to the target, in words; empty for none.
         citation: whom to cite.
         licence: of the labels.
-        loader: ``(num_points, seed) -> LabelledPoints``.
+        loader: ``(num_points, seed) -> LabelledPoints``; None for a table of your own.
         block_deg: side of the blocks that are held out; smaller where 10 degrees would be the
             whole region.
         has_local_classes: classes hardly occur on two continents. Where continents are held out,
@@ -54,7 +54,9 @@ class Task:
     transform: str = ""
     citation: str
     licence: str
-    loader: Callable[[int, int], LabelledPoints] = field(repr=False, compare=False)
+    loader: Callable[[int, int], LabelledPoints] | None = field(
+        default=None, repr=False, compare=False
+    )
     block_deg: float = 10.0
     has_local_classes: bool = False
     is_worldwide: bool = True

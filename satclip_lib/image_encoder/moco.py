@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import torch
 
-from satclip_lib.files import is_offline, sha256_of_file
+from satclip_lib.files import sha256_of_file
+from satclip_lib.hub import CheckpointError, fetch_from_hub
 from satclip_lib.image_encoder.backbones import BACKBONES, load_backbone_weights
 from satclip_lib.image_encoder.base import ImageEncoder, freeze
 
@@ -48,7 +49,7 @@ def make_moco_encoder(name: str) -> ImageEncoder:
     (digital numbers / 10000); Level-2A products lack B10, which is then a band of zeros.
 
     Raises:
-        ValueError, RuntimeError: see :func:`fetch_moco_weights`.
+        ValueError, FileNotFoundError, CheckpointError: see :func:`fetch_moco_weights`.
 
     References:
         Wang et al. (2022), SSL4EO-S12, arXiv 2211.07044.
@@ -68,31 +69,17 @@ def fetch_moco_weights(name: str) -> Path:
 
     Raises:
         ValueError: if there are no weights of this name.
-        RuntimeError: if the file is not cached and cannot be downloaded, or is not the
-            published one.
+        FileNotFoundError: if the file is not cached and cannot be downloaded.
+        CheckpointError: if it is not the published one.
     """
     if name not in MOCO_WEIGHTS:
         raise ValueError(f"name must be one of {', '.join(MOCO_WEIGHTS)}, got {name!r}")
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
     weights = MOCO_WEIGHTS[name]
-    try:
-        path = hf_hub_download(
-            weights.repo_id,
-            weights.file_name,
-            revision=weights.revision,
-            local_files_only=is_offline(),
-        )
-    except LocalEntryNotFoundError as error:
-        why = "SATCLIP_OFFLINE=1 forbids downloading it" if is_offline() else "the download failed"
-        raise RuntimeError(
-            f"{weights.file_name} of {weights.repo_id} is not in the Hugging Face cache and {why}"
-        ) from error
+    path = fetch_from_hub(weights.repo_id, weights.file_name, revision=weights.revision)
     digest = sha256_of_file(path)
     if not digest.startswith(weights.sha256_prefix):
-        raise RuntimeError(
+        raise CheckpointError(
             f"{path} has SHA-256 {digest}, expected it to begin with {weights.sha256_prefix}; "
             "delete the file and fetch it again"
         )
-    return Path(path)
+    return path

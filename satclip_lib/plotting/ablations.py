@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from satclip_lib.evaluation.ablations import ALL_TASKS, compare_rankings
-from satclip_lib.plotting.downstream import COLORS, MARKERS, draw_intervals, draw_rows
+from satclip_lib.plotting.downstream import COLORS, MARKERS, check_styles, draw_intervals, draw_rows
 from satclip_lib.plotting.style import PAGE_WIDTH_IN, styled
 
 INSIDE = 0.9  # of the differences, by which the axis is chosen; others are arrows at its edge
@@ -27,13 +27,18 @@ def plot_variants(
 
     Args:
         summary: of :func:`satclip_lib.evaluation.ablations.summarise_variants` or
-            :func:`~satclip_lib.evaluation.ablations.compare_runs`; one panel per protocol.
+            :func:`~satclip_lib.evaluation.ablations.compare_runs`; one panel per protocol, at
+            most seven tasks.
         reference: the variant that the summary's differences are from.
         encoders: variants from top to bottom; None for all, in the order of the summary.
+
+    Raises:
+        ValueError: if there are more tasks than colours.
     """
     protocols = list(summary.protocol.unique())
     names = [name for name in encoders or summary.encoder.unique() if name != reference]
     tasks = [task for task in summary.task.unique() if task != ALL_TASKS]
+    check_styles("tasks", tasks)
     fig, axes = plt.subplots(
         1,
         len(protocols),

@@ -28,7 +28,11 @@ def plot_forest(summary: pd.DataFrame, *, reference: str, encoders: Sequence[str
         summary: of :func:`satclip_lib.evaluation.summary.summarise`; one panel per protocol.
         reference: the encoder that the summary's differences are from.
         encoders: those to compare it with, at most six, in the order of colours.
+
+    Raises:
+        ValueError: if there are more encoders than colours.
     """
+    check_styles("encoders", encoders, limit=len(COLORS) - 1)  # the first is the reference's
     protocols = list(summary.protocol.unique())
     tasks = list(summary.task.unique())
     height = 0.8 + 0.36 * len(tasks)
@@ -56,6 +60,16 @@ def plot_forest(summary: pd.DataFrame, *, reference: str, encoders: Sequence[str
     axes[0, 0].set_yticks(range(len(tasks)), labels)
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=6)
     return fig
+
+
+def check_styles(what: str, names: Sequence[str], *, limit: int = len(COLORS)) -> None:
+    """See that each of ``names`` can have a colour and marker of its own.
+
+    Raises:
+        ValueError: if there are more of them than ``limit``.
+    """
+    if len(names) > limit:
+        raise ValueError(f"{len(names)} {what}, but colours for {limit}: pass fewer {what}")
 
 
 def draw_rows(ax: Axes, num_rows: int, *, edge: float) -> None:
@@ -123,7 +137,11 @@ def plot_curves(
         encoders: at most seven; bands are the 95 % intervals.
         xlabel: what grows to the right.
         num_columns: panels in a row.
+
+    Raises:
+        ValueError: if there are more encoders than colours.
     """
+    check_styles("encoders", encoders)
     _, shots, labels = zip(*map(parse_protocol, summary.protocol), strict=True)
     table = summary.assign(x=labels if shots[0] is None else shots)
     ticks = sorted(table.x.unique())

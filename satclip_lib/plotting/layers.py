@@ -11,7 +11,7 @@ from matplotlib.colors import to_hex, to_rgb
 from scipy.spatial import cKDTree
 
 from satclip_lib.data.labels import lookup_climate_zones, lookup_ecoregions
-from satclip_lib.data.locations import EARTH_RADIUS_KM, lonlat_to_unit_vectors
+from satclip_lib.data.locations import chord_to_km, lonlat_to_unit_vectors
 from satclip_lib.data.registry import FileUnavailableError
 from satclip_lib.evaluation.tasks import TaskData
 from satclip_lib.plotting.style import BIOME_COLORS, CLIMATE_COLORS, shorten_biome
@@ -120,7 +120,7 @@ def make_task_layer(data: TaskData, lonlat: Float64[np.ndarray, "num_points 2"])
     """
     labelled = cKDTree(lonlat_to_unit_vectors(data.lonlat))
     chord, nearest = labelled.query(lonlat_to_unit_vectors(lonlat))
-    distance_km = 2 * EARTH_RADIUS_KM * np.arcsin(chord / 2)
+    distance_km = chord_to_km(chord)
     is_same = distance_km < SAME_PLACE_KM
     known = is_same if is_same.mean() > 0.5 else distance_km < NEAR_KM
     task = data.task

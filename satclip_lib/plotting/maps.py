@@ -30,7 +30,7 @@ def use_natural_earth() -> None:
     layer that is not among them cartopy would still fetch. ``add_map`` calls this for you.
 
     Raises:
-        FileNotFoundError: the package runs without its checkout.
+        FileUnavailableError: the package runs without its checkout.
     """
     cartopy.config["pre_existing_data_dir"] = natural_earth_folder()
 
@@ -62,7 +62,7 @@ def add_map(
 
     Raises:
         ValueError: unknown projection, a central latitude it cannot have, or an empty extent.
-        FileNotFoundError: the package runs without its checkout.
+        FileUnavailableError: the package runs without its checkout.
     """
     use_natural_earth()
     ax = fig.add_subplot(

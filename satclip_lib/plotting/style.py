@@ -5,7 +5,6 @@ from importlib.resources import files
 import matplotlib.pyplot as plt
 
 PAGE_WIDTH_IN = 6.9  # 17.5 cm
-COLUMN_WIDTH_IN = 3.35  # 8.5 cm
 
 # Near to what each biome looks like. Any two differ by at least 14 units of CIELAB for normal
 # sight, protanopia and deuteranopia alike; all differ from white and from the maps' grey.

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from satclip_lib.data.patch_io import PatchReader
 from satclip_lib.data.patches import get_lonlat, make_split
+from satclip_lib.data.sentinel2 import insert_cirrus_band, lacks_cirrus_band
 from satclip_lib.data.transforms import augment, center_crop
 from satclip_lib.training.batches import Batches
 
@@ -27,6 +28,7 @@ class PatchDataModule(lightning.LightningDataModule):
     Workers open the store once and read whole batches; integers travel as they are stored, and
     become images, scaled and augmented, on the device of the trainer. The order of epoch e, the
     jitter and the augmentation depend on ``(seed, e)`` alone, whatever the number of workers.
+    Several processes share out each batch, with ``Trainer(use_distributed_sampler=False)``.
 
     Args:
         path: of the patch store.
@@ -37,10 +39,12 @@ class PatchDataModule(lightning.LightningDataModule):
         val_fraction: share of the validation patches, unless the split is "stored".
         jitter_m: training locations move by up to this many metres (1,112 m is 0.01 degree).
         num_workers: processes that read; 0 reads in this one.
+        num_bands: of the image encoder; 13 gives Level-2A patches the empty B10 that it expects.
+            None takes the bands as they are stored.
         seed: of split, order, jitter and augmentation.
 
     Raises:
-        ValueError: if ``split`` is none of the three.
+        ValueError: if ``split`` is none of the three, or the store cannot give ``num_bands``.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class PatchDataModule(lightning.LightningDataModule):
         val_fraction: float = 0.1,
         jitter_m: float = 1112.0,
         num_workers: int = 0,
+        num_bands: int | None = None,
         seed: int = 0,
     ):
         super().__init__()
@@ -60,6 +65,15 @@ class PatchDataModule(lightning.LightningDataModule):
         self.batch_size, self.size_px = batch_size, size_px
         self.jitter_m, self.num_workers, self.seed = jitter_m, num_workers, seed
         dataset = self.patches.reader.dataset
+        num_stored = dataset.sizes["band"]
+        self.needs_cirrus = lacks_cirrus_band(
+            dataset.band.values, num_bands=num_bands or num_stored
+        )
+        if num_bands not in (None, num_stored) and not self.needs_cirrus:
+            raise ValueError(
+                f"the store has {num_stored} bands and num_bands is {num_bands}: set it to "
+                f"{num_stored}, or to 13 for the twelve bands of Level-2A"
+            )
         self.lonlat = get_lonlat(dataset)
         if split == "stored":
             self.is_val = (dataset.split == "val").values
@@ -80,6 +94,8 @@ class PatchDataModule(lightning.LightningDataModule):
         """Make images of what the loader sends; Lightning calls it on the trainer's device."""
         numbers, lonlat, seed = batch
         images = numbers.to(torch.float32).mul_(self.patches.reader.dataset.attrs["scale"])
+        if self.needs_cirrus:
+            images = insert_cirrus_band(images)
         if seed is None:
             return center_crop(images, size_px=self.size_px), lonlat
         return augment(images, size_px=self.size_px, seed=seed), lonlat
@@ -149,3 +165,7 @@ class PatchLoader(DataLoader):
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the next pass."""
         self.sampler.batches.set_epoch(epoch)
+
+    def share(self, rank: int, num_processes: int) -> None:
+        """Read only one process's part of each batch."""
+        self.sampler.batches.share(rank, num_processes)

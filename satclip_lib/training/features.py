@@ -1,9 +1,11 @@
 """Image features, computed once: a frozen encoder has nothing new to say in the next epoch."""
 
+import copy
 import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from jaxtyping import Bool, Float32, Float64
 from torch import nn
 
 from satclip_lib.data.patches import get_lonlat, load_images
-from satclip_lib.data.sentinel2 import BAND_NAMES, MODEL_BAND_NAMES, insert_cirrus_band
+from satclip_lib.data.sentinel2 import insert_cirrus_band, lacks_cirrus_band
 from satclip_lib.data.transforms import augment, center_crop
 from satclip_lib.files import write_atomically
 from satclip_lib.progress import progress_bar
@@ -82,7 +84,7 @@ def cache_features(
         seed: of the augmentation.
         batch_size: patches per run of the encoder; None takes as many as ``BATCH_BYTES`` hold,
             1,024 at the most.
-        device: on which the encoder runs.
+        device: on which the encoder runs, or a copy of it where it is elsewhere.
     """
     if num_views < 1:
         raise ValueError(f"num_views must be at least 1, got {num_views}")
@@ -96,9 +98,7 @@ def cache_features(
     path = Path(folder) / key[:16]
     if path.is_dir():
         return FeatureStore(path)
-    needs_cirrus = image_encoder.num_bands == len(MODEL_BAND_NAMES) and (
-        tuple(dataset.band.values) == BAND_NAMES
-    )
+    needs_cirrus = lacks_cirrus_band(dataset.band.values, num_bands=image_encoder.num_bands)
     with write_atomically(path) as scratch:
         scratch.mkdir()
         features = np.lib.format.open_memmap(
@@ -107,7 +107,9 @@ def cache_features(
             dtype=np.float32,
             shape=(num_views, num_patches, image_encoder.num_features),
         )
-        image_encoder = image_encoder.to(device)
+        tensors = chain(image_encoder.parameters(), image_encoder.buffers())
+        if any(tensor.device != torch.device(device) for tensor in tensors):
+            image_encoder = copy.deepcopy(image_encoder).to(device)
         for start in progress_bar(range(0, num_patches, batch_size), desc="image features"):
             batch = slice(start, start + batch_size)
             images = load_images(dataset, batch).to(device)

@@ -6,7 +6,7 @@ import logging
 import shutil
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -57,6 +57,9 @@ class PretrainingConfig:
         patience: epochs without a lower loss on the held-out blocks after which to stop; None
             never does.
         seed: of initialisation, order, jitter and dropout.
+
+    Raises:
+        ValueError: if a setting is impossible; names it.
     """
 
     location_encoder: LocationEncoderConfig = field(default_factory=LocationEncoderConfig)
@@ -73,6 +76,12 @@ class PretrainingConfig:
     seed: int = 0
 
     def __post_init__(self):
+        if self.num_epochs < 1:
+            raise ValueError(f"num_epochs must be at least 1, got {self.num_epochs}")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(
+                f"patience must be at least 1, or None never to stop early, got {self.patience}"
+            )
         if not 0 <= self.soft_target_weight <= 1:
             raise ValueError(
                 f"soft_target_weight must be from 0 to 1, got {self.soft_target_weight}"
@@ -150,6 +159,9 @@ def pretrain(
     curve = TrainingCurve(run_folder / CURVE_NAME)
     best, last = run_folder / "best.safetensors", run_folder / "last.safetensors"
     checkpoint_io = SafetensorsCheckpointIO()
+    stoppers = []
+    if config.patience is not None:
+        stoppers.append(EarlyStopping("val_loss", patience=config.patience))
     with _without_lightning_chatter():
         trainer = lightning.Trainer(
             max_epochs=config.num_epochs,
@@ -162,7 +174,7 @@ def pretrain(
                 curve,
                 _keep_checkpoint(best, monitor="val_loss"),
                 _keep_checkpoint(last, monitor=None),  # after the best, of which it keeps note
-                *([EarlyStopping("val_loss", patience=config.patience)] if config.patience else []),
+                *stoppers,
             ],
             plugins=[checkpoint_io],
             enable_progress_bar=False,  # TrainingCurve shows one, a line long
@@ -171,11 +183,12 @@ def pretrain(
             log_every_n_steps=1,
         )
         device = trainer.strategy.root_device
+        load = _make_loader(store, device)
         harmonics = _compute_harmonics(model.location_encoder, store, device)
         trainer.fit(
             module,
-            _make_batches(config, store, train=True, harmonics=harmonics, device=device),
-            _make_batches(config, store, train=False, harmonics=harmonics, device=device),
+            _make_batches(config, store, load, train=True, harmonics=harmonics),
+            _make_batches(config, store, load, train=False, harmonics=harmonics),
             ckpt_path=last if last.is_file() else None,
         )
     if trainer.is_global_zero:
@@ -218,7 +231,8 @@ class TrainingCurve(Callback):
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         seconds = time.perf_counter() - self._start
         self.rows.append({"epoch": trainer.current_epoch, **metrics, "seconds": seconds})
-        self.save(self.path)
+        if trainer.is_global_zero:
+            self.save(self.path)
         self._bar.set_postfix(loss=metrics["train_loss"], held_out=metrics["val_loss"])
         self._bar.update()
 
@@ -269,14 +283,10 @@ def _without_lightning_chatter() -> Iterator[None]:
         chatter.setLevel(level)
 
 
-def _make_batches(
-    config: PretrainingConfig,
-    store: FeatureStore,
-    *,
-    train: bool,
-    harmonics: Tensor | None,
-    device: torch.device,
-) -> Batches:
+def _make_loader(
+    store: FeatureStore, device: torch.device
+) -> Callable[[np.ndarray, np.ndarray], Tensor]:
+    """What looks up features by row and view, for both splits."""
     views = store.views
     if device.type == "cuda":  # all of them, once: a batch is then a look-up in its memory
         on_device = torch.from_numpy(np.array(views)).to(device)
@@ -286,6 +296,17 @@ def _make_batches(
             return on_device[torch.from_numpy(drawn).to(device), torch.from_numpy(rows).to(device)]
         return torch.from_numpy(views[drawn, rows])
 
+    return load
+
+
+def _make_batches(
+    config: PretrainingConfig,
+    store: FeatureStore,
+    load: Callable[[np.ndarray, np.ndarray], Tensor],
+    *,
+    train: bool,
+    harmonics: Tensor | None,
+) -> Batches:
     return Batches(
         load,
         store.lonlat,
@@ -293,7 +314,7 @@ def _make_batches(
         batch_size=config.batch_size,
         shuffle=train,
         jitter_m=config.jitter_m,
-        num_views=len(views),
+        num_views=len(store.views),
         harmonics=harmonics,
         seed=config.seed,
     )

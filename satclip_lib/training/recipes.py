@@ -9,10 +9,15 @@ be the same on all.
 import argparse
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
 import xarray as xr
 
 from satclip_lib.data.patches import load_images, open_patches
@@ -27,6 +32,7 @@ from satclip_lib.training.features import cache_features
 from satclip_lib.training.fit import PretrainingConfig, pretrain
 
 NUM_FITTING_IMAGES = 10_000  # of the training split, for random convolutional features
+MAX_WAIT = timedelta(days=2)  # for the features of all patches
 
 # "ours" was chosen on held-out blocks and continents: benchmarks/results/ablations.json.
 RECIPES = {
@@ -71,7 +77,7 @@ def prepare_image_encoder(
 
     Raises:
         ValueError: if there is no encoder of this name.
-        RuntimeError: if weights are not at hand and cannot be downloaded.
+        FileNotFoundError: if weights are not at hand and cannot be downloaded.
     """
     if name != "rcf":
         return make_moco_encoder(name)
@@ -118,6 +124,9 @@ def train_recipe(
 ) -> Path:
     """From a profile's patch store to ``checkpoints/<image encoder>-l<num_degrees>``.
 
+    Features are computed once, on the first GPU if there is one; under torchrun by the process of
+    rank 0, while the others wait.
+
     Args:
         recipe: of the run.
         profile: names the folders.
@@ -128,18 +137,41 @@ def train_recipe(
     workspace = Workspace(profile)
     dataset = open_patches(workspace.patches)
     encoder = prepare_image_encoder(image_encoder, dataset, seed=recipe.seed)
-    store = cache_features(
-        dataset,
-        encoder,
-        folder=workspace.features,
-        num_views=num_views,
-        size_px=encoder.size_px,
-        seed=recipe.seed,
-    )
+    with _rank_zero_first(f"features-{profile}-{image_encoder}-{num_views}-{recipe.seed}"):
+        store = cache_features(
+            dataset,
+            encoder,
+            folder=workspace.features,
+            num_views=num_views,
+            size_px=encoder.size_px,
+            seed=recipe.seed,
+            device="cuda" if torch.cuda.is_available() else "cpu",
+        )
     name = f"{image_encoder}-l{recipe.location_encoder.num_degrees}"
     return pretrain(
         recipe, store, image_encoder=encoder, folder=workspace.checkpoints / name, **trainer
     )
+
+
+@contextmanager
+def _rank_zero_first(what: str) -> Iterator[None]:
+    """Under torchrun, enter when the process of rank 0 has left; elsewhere, at once."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        yield
+        return
+    is_first = os.environ["RANK"] == "0"
+    if not is_first:
+        _open_shared_store().wait([what])
+    yield
+    if is_first:
+        _open_shared_store().set(what, "done")
+
+
+@cache  # rank 0 may host it, so it lives as long as the process
+def _open_shared_store() -> "torch.distributed.Store":
+    """The keys and values that torchrun's processes share; a process group is not needed yet."""
+    store, _, _ = next(torch.distributed.rendezvous("env://", timeout=MAX_WAIT))
+    return store
 
 
 if __name__ == "__main__":
