@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import pickletools
 import signal
-import socket
 from dataclasses import asdict, replace
 from types import SimpleNamespace
 
@@ -13,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torchrun
 
 from satclip_lib.checkpoint import hash_checkpoint, load_config, load_satclip
 from satclip_lib.data.patches import load_images, make_blue_marble_patches
@@ -350,17 +350,7 @@ def test_settings_of_soft_targets_are_checked():
 
 def _pretrain_as_torchrun_does(rank, count, port, store_folder, encoder, folder):
     """One of the processes of a run on ``count`` devices."""
-    os.environ |= {
-        "TORCHELASTIC_RUN_ID": "test",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "GROUP_RANK": "0",
-        "WORLD_SIZE": str(count),
-        "LOCAL_WORLD_SIZE": str(count),
-    }
-    torch.set_num_threads(1)
+    torchrun.join(rank, count, port)
     store = FeatureStore(store_folder)
     pretrain(UNEVEN, store, image_encoder=encoder, folder=folder, devices=count)
 
@@ -379,12 +369,9 @@ def test_two_processes_train_as_one(inputs, workspace):
     """DDP on two processes gives the curve and the weights of one: all contrast with all."""
     store, encoder = inputs
     alone = pretrain(UNEVEN, store, image_encoder=encoder, folder=workspace / "alone")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     torch.multiprocessing.spawn(
         _pretrain_as_torchrun_does,
-        (2, port, store.folder, encoder, workspace / "together"),
+        (2, torchrun.find_free_port(), store.folder, encoder, workspace / "together"),
         nprocs=2,
     )
     together = workspace / "together"

@@ -1,13 +1,12 @@
 """Recipes: the paper's and ours by name, from a patch store to a checkpoint."""
 
-import os
-import socket
 import sys
 import time
 
 import numpy as np
 import pytest
 import torch
+import torchrun
 
 from satclip_lib.checkpoint import load_config, load_satclip
 from satclip_lib.data.patches import make_blue_marble_patches, make_patch_dataset, save_patches
@@ -98,17 +97,7 @@ def test_features_are_computed_on_the_gpu_if_there_is_one(monkeypatch, has_gpu, 
 
 def _train_as_torchrun_does(rank, port, folder):
     """One of two processes; leaves a file that says which features were there when it looked."""
-    os.environ |= {
-        "TORCHELASTIC_RUN_ID": "test",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "GROUP_RANK": "0",
-        "WORLD_SIZE": "2",
-        "LOCAL_WORLD_SIZE": "2",
-    }
-    torch.set_num_threads(1)
+    torchrun.join(rank, 2, port)
 
     def look_and_cache(*args, **options):
         found = list(options["folder"].glob("[!.]*"))
@@ -125,9 +114,7 @@ def _train_as_torchrun_does(rank, port, folder):
 def test_one_of_two_processes_computes_the_features(workspace):
     """The other waits and opens the finished store; then both train."""
     save_patches(make_blue_marble_patches(num_patches=300), Workspace("smoke").patches)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(_train_as_torchrun_does, (port, workspace), nprocs=2)
+    inputs = torchrun.find_free_port(), workspace
+    torch.multiprocessing.spawn(_train_as_torchrun_does, inputs, nprocs=2)
     assert [(workspace / f"found-{rank}").read_text() for rank in (0, 1)] == ["0", "1"]
     assert load_satclip(Workspace("smoke").checkpoints / "rcf-l10").config.num_degrees == 10
