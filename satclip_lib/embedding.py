@@ -119,13 +119,13 @@ def _embed_points(
         folded = FoldedEncoder(encoder)
         embed_batch, batch_size = folded.embed, batch_size or folded.batch_size
     else:
-        embed_batch, batch_size = encoder, batch_size or GENERIC_BATCH_SIZE
-    device = _find_device(encoder)
+        device = _find_device(encoder)
+        embed_batch, batch_size = lambda x: encoder(x.to(device)), batch_size or GENERIC_BATCH_SIZE
     batches = torch.from_numpy(np.ascontiguousarray(lonlat)).split(batch_size)
     embeddings = np.empty(0)
     with torch.inference_mode():
         for index, batch in enumerate(_show_progress(batches)):
-            found = _to_numpy(embed_batch(batch.to(device)))
+            found = to_numpy(embed_batch(batch))
             if index == 0:
                 embeddings = np.empty((len(lonlat), found.shape[1]), found.dtype)
             embeddings[index * batch_size : index * batch_size + len(batch)] = found
@@ -140,7 +140,7 @@ def _embed_grid(
     longitude, latitude = torch.from_numpy(longitude_deg), torch.from_numpy(latitude_deg)
     rows = latitude.split(max(1, folded.batch_size // max(1, len(longitude))))
     blocks = [
-        _to_numpy(folded.embed_grid(longitude, block).flatten(0, 1))
+        to_numpy(folded.embed_grid(longitude, block).flatten(0, 1))
         for block in _show_progress(rows)
     ]
     return np.concatenate(blocks)
@@ -151,7 +151,7 @@ def _find_device(module: nn.Module) -> torch.device:
     return next(chain(module.parameters(), module.buffers()), torch.empty(0)).device
 
 
-def _to_numpy(embeddings: torch.Tensor) -> np.ndarray:
+def to_numpy(embeddings: torch.Tensor) -> np.ndarray:
     """NumPy has no bfloat16, and float32 holds it."""
     if embeddings.dtype == torch.bfloat16:
         embeddings = embeddings.float()

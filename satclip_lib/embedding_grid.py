@@ -15,7 +15,7 @@ from jaxtyping import Float, Float64, Shaped
 from torch import nn
 
 from satclip_lib.coordinates import check_locations, find_lonlat_names
-from satclip_lib.embedding import NAME, _to_numpy, resolve_encoder
+from satclip_lib.embedding import NAME, resolve_encoder, to_numpy
 from satclip_lib.folded_encoder import FoldedEncoder
 from satclip_lib.location_encoder import LocationEncoder
 
@@ -187,7 +187,7 @@ def _embed_block(
     num_rows = max(1, folded.batch_size // len(longitude_deg))
     for start in range(0, len(block), num_rows):
         part = slice(start, start + num_rows)
-        block[part] = rounding.round(_to_numpy(folded.embed_grid(longitude, latitude[part])))
+        block[part] = rounding.round(to_numpy(folded.embed_grid(longitude, latitude[part])))
     return block
 
 
@@ -222,7 +222,7 @@ class _Rounding:
             rng.choice(longitude_deg, 2 * NUM_SAMPLED),
             rng.choice(latitude_deg, 2 * NUM_SAMPLED),
         )
-        sample = _to_numpy(folded.embed(torch.from_numpy(np.stack(axes, axis=1))))
+        sample = to_numpy(folded.embed(torch.from_numpy(np.stack(axes, axis=1))))
         seen, unseen = np.split(sample, 2)
         scale = 1.0 if dtype == "float16" else float(np.abs(seen).max()) / 127
         exact = cls(dtype, scale)
@@ -247,7 +247,7 @@ def _hash_inputs(encoder: LocationEncoder, *inputs: Any) -> str:
     """Hash of all that the values of a grid depend on."""
     digest = hashlib.sha256(json.dumps(encoder.config_dict(), sort_keys=True).encode())
     for name, tensor in encoder.state_dict().items():
-        digest.update(name.encode() + _to_numpy(tensor).tobytes())
+        digest.update(name.encode() + to_numpy(tensor).tobytes())
     for value in inputs:
         digest.update(value.tobytes() if isinstance(value, np.ndarray) else str(value).encode())
     return digest.hexdigest()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from satclip_lib.data.blue_marble import is_land
 from satclip_lib.data.locations import EARTH_RADIUS_KM, lonlat_to_unit_vectors
-from satclip_lib.embedding import _to_numpy, embed
+from satclip_lib.embedding import embed, to_numpy
 from satclip_lib.files import write_atomically
 from satclip_lib.model import SatCLIP
 from satclip_lib.similarity_search import search
@@ -258,7 +258,7 @@ def _hash_encoder(model: SatCLIP, *lonlat: np.ndarray) -> str:
     encoder = model.location_encoder
     digest = hashlib.sha256(json.dumps(encoder.config_dict(), sort_keys=True).encode())
     for tensor in encoder.state_dict().values():
-        digest.update(_to_numpy(tensor).tobytes())
+        digest.update(to_numpy(tensor).tobytes())
     for places in lonlat:
         digest.update(np.ascontiguousarray(places))
     return digest.hexdigest()
