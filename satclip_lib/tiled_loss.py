@@ -6,6 +6,7 @@ usual search for the largest logit: its row sums are the denominators of one, it
 of the other. It is made in tiles of a few rows, each of which stays in the processor's cache.
 """
 
+import threading
 from typing import Any
 
 import torch
@@ -138,35 +139,36 @@ class _TiledLoss(torch.autograd.Function):
 
 
 class _Exponentials:
-    """One buffer for the exponentials, lent to the latest forward pass.
+    """One buffer per thread for the exponentials, lent to its latest forward pass.
 
     It is used again in every step: the system takes as long to hand out fresh memory of this size
     as the exponentials take. Whoever comes to the backward pass after another forward pass has
     taken the buffer makes the exponentials again.
     """
 
-    latest: "_Exponentials | None" = None
+    of_thread = threading.local()
 
-    def __init__(self, buffer: Tensor):
-        self.buffer = buffer
+    def __init__(self, buffer: Tensor, lender: dict[str, "_Exponentials"]):
+        self.buffer, self.lender = buffer, lender
 
     @classmethod
     def claim(cls, num_rows: int, num_columns: int, like: Tensor) -> "_Exponentials | None":
         """A buffer ``(num_rows, num_columns)``, or None where that is too large to be kept."""
         if num_rows * num_columns > KEPT_ELEMENTS:
             return None
-        buffer = None if cls.latest is None else cls.latest.buffer
+        lender = vars(cls.of_thread)  # of this thread; the backward pass may run in another
+        buffer = lender["latest"].buffer if "latest" in lender else None
         fits = buffer is not None and buffer.shape == (num_rows, num_columns)
         if not fits or (buffer.dtype, buffer.device) != (like.dtype, like.device):
             buffer = like.new_empty(num_rows, num_columns)
-        cls.latest = cls(buffer)
-        return cls.latest
+        lender["latest"] = cls(buffer, lender)
+        return lender["latest"]
 
     def release(self) -> Tensor | None:
         """The buffer, once and to be overwritten, if nobody has claimed it since."""
-        if _Exponentials.latest is not self:
+        if self.lender["latest"] is not self:
             return None
-        _Exponentials.latest = _Exponentials(self.buffer)
+        self.lender["latest"] = _Exponentials(self.buffer, self.lender)
         return self.buffer
 
 

@@ -391,12 +391,13 @@ def test_a_mirror_is_used_as_it_is(original, workspace, monkeypatch):
     assert fetch_s2_100k() == workspace / "mirror" / "s2-100k"
 
 
-def test_a_mirror_has_no_known_revision(original, workspace, monkeypatch):
-    """Asked for a revision, a copy that may be of another is refused."""
+@pytest.mark.parametrize("asked", [{"revision": "abc"}, {"repo_id": "mine/s2"}])
+def test_a_mirror_does_not_say_what_it_is_of(original, workspace, monkeypatch, asked):
+    """Asked for a revision or another data set, a copy that may be of another is refused."""
     shutil.copytree(original, workspace / "mirror" / "s2-100k")
     monkeypatch.setenv("SATCLIP_DATA_MIRROR", str(workspace / "mirror"))
-    with pytest.raises(ValueError, match=r"revision is 'abc', but that of the copy in .*mirror"):
-        fetch_s2_100k(revision="abc")
+    with pytest.raises(ValueError, match=r"('abc'|'mine/s2').* copy in .*mirror"):
+        fetch_s2_100k(**asked)
 
 
 def test_a_mirror_is_a_folder(workspace, monkeypatch):
@@ -412,7 +413,7 @@ def test_a_copy_can_be_put_where_downloads_go(original, workspace, monkeypatch):
     raw = workspace / "data/raw/s2-100k"
     shutil.copytree(original, raw)
     assert fetch_s2_100k() == raw
-    with pytest.raises(ValueError, match="revision is 'abc'"):
+    with pytest.raises(ValueError, match="revision 'abc'"):
         fetch_s2_100k(revision="abc")
     (raw / s2_100k.HUB_FOLDER).mkdir(parents=True)
     with pytest.raises(FileUnavailableError, match="SATCLIP_OFFLINE forbids"):
@@ -454,3 +455,26 @@ def test_an_interrupted_download_goes_on(original, workspace, monkeypatch):
     assert len(list_patches(folder)) == NUM_PATCHES
     fetch_s2_100k(revision="abc")
     assert calls[-1][2] == "abc"
+
+
+def test_another_revision_that_was_interrupted_is_not_taken_for_the_first(
+    original, workspace, monkeypatch
+):
+    """What an interrupted download of revision b left in place of a is completed, either way."""
+    monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
+    monkeypatch.setenv("SATCLIP_OFFLINE", "0")
+    revisions = []
+
+    def download(repo_id, *, repo_type, revision, local_dir, allow_patterns):
+        revisions.append(revision)
+        (local_dir / s2_100k.HUB_FOLDER).mkdir(parents=True, exist_ok=True)
+        if revision == "b":
+            raise ConnectionError("connection reset")
+        shutil.copytree(original, local_dir, dirs_exist_ok=True)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    fetch_s2_100k(revision="a")
+    with pytest.raises(FileUnavailableError, match="connection reset"):
+        fetch_s2_100k(revision="b")
+    fetch_s2_100k(revision="a")
+    assert revisions == ["a", "b", "a"]

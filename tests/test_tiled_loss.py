@@ -1,6 +1,7 @@
 """The loss for large batches: the numbers of the plain one, in tiles and over processes."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -86,12 +87,29 @@ def test_a_second_forward_pass_does_not_spoil_the_first():
 
 def test_without_gradients_no_buffer_is_taken(monkeypatch):
     """Validation keeps nothing."""
-    monkeypatch.setattr(tiled_loss._Exponentials, "latest", None)
+    lender = vars(tiled_loss._Exponentials.of_thread)
+    monkeypatch.delitem(lender, "latest", raising=False)
     images, locations, logit_scale, _ = _inputs()
     with torch.no_grad():
         loss = tiled_contrastive_loss(images, locations, logit_scale=logit_scale)
     torch.testing.assert_close(loss, _run(contrastive_loss)[0])
-    assert tiled_loss._Exponentials.latest is None
+    assert "latest" not in lender
+
+
+def test_threads_do_not_share_a_buffer():
+    """Runs side by side give what each gives alone."""
+    logit_scale = torch.tensor(2.0)
+
+    def compute(seed):
+        pair = torch.randn(2, 512, 16, generator=torch.Generator().manual_seed(seed))
+        pair.requires_grad_()
+        loss = tiled_contrastive_loss(*pair, logit_scale=logit_scale)
+        return loss.detach(), *torch.autograd.grad(loss, pair)
+
+    seeds = range(64)
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(compute, seeds))
+    torch.testing.assert_close(found, [compute(seed) for seed in seeds])
 
 
 def test_autocast_makes_the_products_in_its_dtype():

@@ -72,20 +72,26 @@ def fetch_file(name: str) -> Path:
         near = difflib.get_close_matches(name, registry, n=3) or list(registry)
         raise ValueError(f"no registered file is named {name!r}; there is {', '.join(near)}")
     file = registry[name]
-    for folder in _local_folders():
+    for folder in list_local_folders():
         if (folder / name).is_file():
             return _verify(folder / name, file, "Delete it to have it downloaded again")
     if is_offline():
         raise _unavailable(file, "SATCLIP_OFFLINE forbids downloading it")
-    return _download(file, _raw_folder() / name)
+    return _download(file, raw_folder() / name)
 
 
-def _raw_folder() -> Path:
+def raw_folder() -> Path:
+    """``data/raw`` of the project, into which files are downloaded."""
     return project_root() / "data" / "raw"
 
 
-def _local_folders() -> list[Path]:
-    folders = [_raw_folder(), project_root().parent / "shared" / "data"]
+def list_local_folders() -> list[Path]:
+    """Where copies of public files are looked for, in this order; see :func:`fetch_file`.
+
+    Raises:
+        NotADirectoryError: if ``SATCLIP_DATA_MIRROR`` does not name a folder.
+    """
+    folders = [raw_folder(), project_root().parent / "shared" / "data"]
     if mirror := os.environ.get("SATCLIP_DATA_MIRROR"):
         if not Path(mirror).expanduser().is_dir():
             raise NotADirectoryError(
@@ -127,8 +133,8 @@ def _sha256_unless_changed(path: Path, num_bytes: int, mtime_ns: int) -> str:
 
 
 def _unavailable(file: RegisteredFile, reason: str) -> FileUnavailableError:
-    looked_in = ", ".join(str(folder) for folder in _local_folders())
+    looked_in = ", ".join(str(folder) for folder in list_local_folders())
     return FileUnavailableError(
         f"{file.name} is not in {looked_in}, and {reason}. Download {file.url} into "
-        f"{_raw_folder()}, or point SATCLIP_DATA_MIRROR at a folder that has it."
+        f"{raw_folder()}, or point SATCLIP_DATA_MIRROR at a folder that has it."
     )

@@ -12,7 +12,6 @@ import csv
 import hashlib
 import json
 import logging
-import os
 import tarfile
 import warnings
 from collections import Counter
@@ -31,7 +30,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from satclip_lib.data.patch_io import PatchWriter
 from satclip_lib.data.patches import PROVENANCE, Split
-from satclip_lib.data.registry import FileUnavailableError
+from satclip_lib.data.registry import FileUnavailableError, list_local_folders, raw_folder
 from satclip_lib.data.report import (
     PATCH_SHAPE,
     PatchChecker,
@@ -42,7 +41,7 @@ from satclip_lib.data.report import (
     save_report,
 )
 from satclip_lib.data.sentinel2 import BAND_NAMES, DIGITAL_NUMBERS_PER_REFLECTANCE
-from satclip_lib.files import is_offline, project_root, write_atomically
+from satclip_lib.files import is_offline, write_atomically
 from satclip_lib.progress import progress_bar
 
 logger = logging.getLogger(__name__)
@@ -81,44 +80,38 @@ class PatchFile:
 def fetch_s2_100k(*, repo_id: str = REPO_ID, revision: str | None = None) -> Path:
     """Folder with a local copy of the data set, downloaded if there is none.
 
-    Looks for ``s2-100k`` in ``$SATCLIP_DATA_MIRROR``, in ``../shared/data`` beside the project
-    and in ``data/raw`` of it, and then downloads into ``data/raw`` from the Hugging Face Hub,
-    unless ``SATCLIP_OFFLINE=1``. A patch takes about 0.9 MB. An interrupted download goes on where
-    it stopped.
+    Looks for ``s2-100k`` where :func:`satclip_lib.data.registry.fetch_file` looks for files, and
+    then downloads into ``data/raw`` from the Hugging Face Hub, unless ``SATCLIP_OFFLINE=1``. A
+    patch takes about 0.9 MB. An interrupted download goes on where it stopped.
 
     Args:
-        repo_id: data set on the Hub, in one of the layouts above.
-        revision: commit, tag or branch; "main" as it was when it was first downloaded. Only
-            for downloads: that of a copy is not known.
+        repo_id: data set on the Hub, in one of the layouts above. Like ``revision`` only for
+            downloads: a copy does not say what it is of.
+        revision: commit, tag or branch; "main" as it was when it was first downloaded.
 
     Raises:
-        ValueError: if there is such a copy, and ``revision`` is given.
+        ValueError: if there is such a copy, and ``repo_id`` or ``revision`` is given.
         NotADirectoryError: if ``SATCLIP_DATA_MIRROR`` does not name a folder.
         FileUnavailableError: if there is no copy and none can be downloaded.
     """
-    raw = project_root() / "data" / "raw" / "s2-100k"
-    mirrors = [project_root().parent / "shared" / "data" / "s2-100k"]
-    if mirror := os.environ.get("SATCLIP_DATA_MIRROR"):
-        if not Path(mirror).expanduser().is_dir():
-            raise NotADirectoryError(
-                f"SATCLIP_DATA_MIRROR is {mirror!r}, which is not a folder: correct or unset it"
-            )
-        mirrors.insert(0, Path(mirror).expanduser() / "s2-100k")
+    raw = raw_folder() / "s2-100k"
     complete = raw / COMPLETE_NAME
     is_download = complete.is_file() or (raw / HUB_FOLDER).is_dir()
     is_copy = (raw / "index.csv").is_file() and not is_download
-    for folder in [*mirrors, raw] if is_copy else mirrors:
-        if folder.is_dir():
-            if revision is not None:
-                raise ValueError(
-                    f"revision is {revision!r}, but that of the copy in {folder} is not known: "
-                    "leave it out, or move the copy away to download that revision"
-                )
-            return folder
+    folders = [folder / "s2-100k" for folder in list_local_folders()]
+    for folder in folders:
+        if not (is_copy if folder == raw else folder.is_dir()):
+            continue
+        if (repo_id, revision) != (REPO_ID, None):
+            raise ValueError(
+                f"repo_id is {repo_id!r} and revision {revision!r}, but of what the copy in "
+                f"{folder} is, is not known: leave both out, or move the copy away to download"
+            )
+        return folder
     wanted = {"repo_id": repo_id, "revision": revision}
     if complete.is_file() and json.loads(complete.read_text()) == wanted:
         return raw
-    where = f"{repo_id} is not in {', '.join(map(str, [*mirrors, raw]))}"
+    where = f"{repo_id} is not in {', '.join(map(str, folders))}"
     if is_offline():
         raise FileUnavailableError(
             f"{where}, and SATCLIP_OFFLINE forbids downloading it. Put a whole copy there, without "
@@ -126,6 +119,7 @@ def fetch_s2_100k(*, repo_id: str = REPO_ID, revision: str | None = None) -> Pat
         )
     from huggingface_hub import snapshot_download  # here, because it takes long to import
 
+    complete.unlink(missing_ok=True)  # of another revision, of which the download leaves a part
     try:
         snapshot_download(
             repo_id,

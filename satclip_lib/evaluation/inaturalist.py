@@ -11,15 +11,13 @@ into ``inaturalist_2018`` in the folder that ``SATCLIP_DATA_MIRROR`` names:
 """
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from satclip_lib.data.registry import FileUnavailableError
+from satclip_lib.data.registry import FileUnavailableError, list_local_folders, raw_folder
 from satclip_lib.evaluation.loaders import LabelledPoints
-from satclip_lib.files import project_root
 
 FOLDER = "inaturalist_2018"
 PARTS = ("train", "val")
@@ -69,15 +67,13 @@ def _read_part(folder: Path, part: str) -> pd.DataFrame:
 
 def _find_folder() -> Path:
     """The first folder that has all files."""
-    folders = [project_root() / "data" / "raw" / FOLDER]
-    if mirror := os.environ.get("SATCLIP_DATA_MIRROR"):
-        folders.insert(0, Path(mirror).expanduser() / FOLDER)
-    for folder in folders:
-        if not (missing := _list_missing(folder)):
-            return folder
+    for folder in list_local_folders():
+        if not _list_missing(folder / FOLDER):
+            return folder / FOLDER
+    raw = raw_folder() / FOLDER
     raise FileUnavailableError(
-        f"{', '.join(missing)} of the iNaturalist 2018 competition are not in {folders[-1]}: get "
-        "them from https://github.com/visipedia/inat_comp, and set SATCLIP_DATA_MIRROR to a "
+        f"{', '.join(_list_missing(raw))} of the iNaturalist 2018 competition are not in {raw}: "
+        "get them from https://github.com/visipedia/inat_comp, and set SATCLIP_DATA_MIRROR to a "
         f"folder with {FOLDER}/ if they are elsewhere"
     )
 

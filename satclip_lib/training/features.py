@@ -64,7 +64,7 @@ def cache_features(
     size_px: int | None = None,
     seed: int = 0,
     batch_size: int | None = None,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
 ) -> FeatureStore:
     """Run a frozen image encoder over a patch store once per view, and keep what it says.
 
@@ -84,7 +84,8 @@ def cache_features(
         seed: of the augmentation.
         batch_size: patches per run of the encoder; None takes as many as ``BATCH_BYTES`` hold,
             1,024 at the most.
-        device: on which the encoder runs, or a copy of it where it is elsewhere.
+        device: on which the encoder runs, or a copy of it where it is elsewhere; None takes the
+            first GPU if there is one.
     """
     if num_views < 1:
         raise ValueError(f"num_views must be at least 1, got {num_views}")
@@ -107,6 +108,8 @@ def cache_features(
             dtype=np.float32,
             shape=(num_views, num_patches, image_encoder.num_features),
         )
+        if device is None:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
         tensors = chain(image_encoder.parameters(), image_encoder.buffers())
         if any(tensor.device != torch.device(device) for tensor in tensors):
             image_encoder = copy.deepcopy(image_encoder).to(device)

@@ -145,7 +145,6 @@ def train_recipe(
             num_views=num_views,
             size_px=encoder.size_px,
             seed=recipe.seed,
-            device="cuda" if torch.cuda.is_available() else "cpu",
         )
     name = f"{image_encoder}-l{recipe.location_encoder.num_degrees}"
     return pretrain(
