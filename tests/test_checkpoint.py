@@ -1,12 +1,14 @@
 """Checkpoints: exact, complete or refused with advice, light to load, and never a pickle."""
 
 import json
+import os
 import pickletools
 import signal
 import subprocess
 import sys
 from functools import partial
 
+import processes
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -27,18 +29,6 @@ LONLAT = torch.tensor([[2.35, 48.86], [139.69, 35.69], [180.0, -90.0]])
 IMAGES = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 HEAVY = ("lightning", "zarr", "xarray", "cartopy", "timm", "pandas", "torchvision", "matplotlib")
 
-KILLED_WHILE_SAVING = """
-import os, signal, sys
-from satclip_lib import checkpoint
-
-def save_half(tensors, path):
-    path.write_bytes(b"half")
-    os.kill(os.getpid(), signal.SIGKILL)
-
-model = checkpoint.load_satclip(sys.argv[1], image_encoder=True)
-checkpoint.save_file = save_half
-checkpoint.save_pretrained(model, sys.argv[1])
-"""
 MODULES_AFTER_LOADING = """
 import json, sys
 from satclip_lib.checkpoint import load_satclip
@@ -191,10 +181,20 @@ def test_a_failed_save_leaves_the_old_checkpoint(folder, monkeypatch):
     assert list(folder.parent.iterdir()) == [folder]
 
 
+def _save_until_killed(folder):
+    """Replace a checkpoint in a process that dies in the middle."""
+
+    def save_half(tensors, path):
+        path.write_bytes(b"half")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    checkpoint.save_file = save_half
+    save_pretrained(load_satclip(folder, image_encoder=True), folder)
+
+
 def test_a_killed_save_leaves_the_old_checkpoint(folder):
     """After SIGKILL while writing, the old checkpoint still loads and can be replaced."""
-    command = [sys.executable, "-c", KILLED_WHILE_SAVING, str(folder)]
-    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert processes.find_exit_code(_save_until_killed, folder) == -signal.SIGKILL
     assert torch.equal(load_satclip(folder)(LONLAT), _make_model().location_encoder(LONLAT))
     files._find_leftovers.cache_clear()  # as in a process of its own
     save_pretrained(_make_model(seed=1), folder)

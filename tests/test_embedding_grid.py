@@ -129,7 +129,7 @@ def test_runs_in_other_processes(encoder):
     """The graph can be sent to workers that know nothing but the library."""
     grid = embed_grid(encoder, resolution_deg=45)
     expected = grid.compute(scheduler="synchronous")
-    with dask.config.set({"multiprocessing.context": "spawn"}):
+    with dask.config.set({"multiprocessing.context": "forkserver"}):
         found = grid.compute(scheduler="processes", num_workers=1)
     np.testing.assert_allclose(found, expected, atol=1e-6)
 

@@ -144,3 +144,14 @@ def test_there_is_at_least_one_view(dataset, encoder, workspace):
     """Zero is an error."""
     with pytest.raises(ValueError, match="num_views must be at least 1, got 0"):
         cache_features(dataset, encoder, folder=workspace, num_views=0)
+
+
+def test_the_encoder_runs_on_the_gpu_if_there_is_one(dataset, encoder, workspace, monkeypatch):
+    """Unless another device is asked for; here a GPU is only pretended, and not found."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    cache_features(dataset, encoder, folder=workspace, size_px=3, device="cpu")
+    moved = []
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, device: moved.append(device) or self)
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, *to, **options: self)
+    cache_features(dataset, encoder, folder=workspace)
+    assert moved == ["cuda"]

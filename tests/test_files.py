@@ -7,22 +7,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import processes
 import pytest
 
 from satclip_lib import files
 from satclip_lib.files import Workspace, project_root, sha256_of_file, write_atomically
 
-KILLED_HALF_WAY = """
-import os, signal, sys
-from satclip_lib.files import write_atomically
-with write_atomically(sys.argv[1]) as scratch:
-    if sys.argv[2] == "folder":
-        scratch.mkdir()
-        (scratch / "first").write_text("new")
-    else:
-        scratch.write_text("new")
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
+
+def _write_until_killed(path, kind):
+    """Write a file or a folder in a process that dies in the middle."""
+    with write_atomically(path) as scratch:
+        if kind == "folder":
+            scratch.mkdir()
+            (scratch / "first").write_text("new")
+        else:
+            scratch.write_text("new")
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _write(path, text, *, folder=False):
@@ -119,8 +119,7 @@ def test_a_block_that_writes_nothing_leaves_the_old_one(workspace, folder):
 def test_a_killed_writer_leaves_no_target(workspace, kind):
     """After SIGKILL half-way there is no target, and the next writer sweeps the leftover."""
     path = workspace / "target"
-    run = subprocess.run([sys.executable, "-c", KILLED_HALF_WAY, str(path), kind], check=False)
-    assert run.returncode == -signal.SIGKILL
+    assert processes.find_exit_code(_write_until_killed, path, kind) == -signal.SIGKILL
     assert not path.exists() and len(_hidden(workspace)) == 1
     _write(path, "new", folder=kind == "folder")
     assert path.exists() and _hidden(workspace) == []
@@ -131,7 +130,7 @@ def test_a_killed_writer_leaves_the_old_target(workspace, kind):
     """After SIGKILL half-way what stood there before is untouched."""
     path = workspace / "target"
     _write(path, "old", folder=kind == "folder")
-    subprocess.run([sys.executable, "-c", KILLED_HALF_WAY, str(path), kind], check=False)
+    assert processes.find_exit_code(_write_until_killed, path, kind) == -signal.SIGKILL
     assert (path / "content" if kind == "folder" else path).read_text() == "old"
 
 

@@ -1,7 +1,6 @@
 """Pretraining on real imagery: it learns, repeats itself, survives a kill, and knows when done."""
 
 import json
-import multiprocessing
 import os
 import pickletools
 import signal
@@ -10,9 +9,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import processes
 import pytest
 import torch
-import torchrun
 
 from satclip_lib.checkpoint import hash_checkpoint, load_config, load_satclip
 from satclip_lib.data.patches import load_images, make_blue_marble_patches
@@ -217,12 +216,8 @@ def test_a_killed_run_continues(inputs, finished, workspace, monkeypatch):
     """After SIGKILL in epoch 3 a rerun starts there and ends as the uninterrupted run did."""
     store, encoder = inputs
     folder = workspace / "killed"
-    process = multiprocessing.get_context("spawn").Process(
-        target=_pretrain_until_killed, args=(store.folder, encoder, folder, 3)
-    )
-    process.start()
-    process.join(timeout=120)
-    assert process.exitcode == -signal.SIGKILL
+    exit_code = processes.find_exit_code(_pretrain_until_killed, store.folder, encoder, folder, 3)
+    assert exit_code == -signal.SIGKILL
     assert not folder.exists()
 
     epochs = _spy_on_epochs(monkeypatch)
@@ -348,11 +343,10 @@ def test_settings_of_soft_targets_are_checked():
         replace(CONFIG, soft_target_temperature=0.0)
 
 
-def _pretrain_as_torchrun_does(rank, count, port, store_folder, encoder, folder):
-    """One of the processes of a run on ``count`` devices."""
-    torchrun.join(rank, count, port)
+def _pretrain_on_two(rank, store_folder, encoder, folder):
+    """One of the processes of a run on two devices."""
     store = FeatureStore(store_folder)
-    pretrain(UNEVEN, store, image_encoder=encoder, folder=folder, devices=count)
+    pretrain(UNEVEN, store, image_encoder=encoder, folder=folder, devices=2)
 
 
 # Dropout differs between processes; a batch of 63 does not divide by two.
@@ -369,12 +363,8 @@ def test_two_processes_train_as_one(inputs, workspace):
     """DDP on two processes gives the curve and the weights of one: all contrast with all."""
     store, encoder = inputs
     alone = pretrain(UNEVEN, store, image_encoder=encoder, folder=workspace / "alone")
-    torch.multiprocessing.spawn(
-        _pretrain_as_torchrun_does,
-        (2, torchrun.find_free_port(), store.folder, encoder, workspace / "together"),
-        nprocs=2,
-    )
     together = workspace / "together"
+    processes.run_together(_pretrain_on_two, store.folder, encoder, together, count=2)
     pd.testing.assert_frame_equal(_curve(together), _curve(alone), rtol=1e-4)
     weights = [
         load_satclip(folder, image_encoder=True).state_dict() for folder in (alone, together)

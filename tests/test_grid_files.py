@@ -1,5 +1,6 @@
 """Grids are written block by block, whole or not at all, and continue where they stopped."""
 
+import dask
 import numpy as np
 import pytest
 import rasterio
@@ -102,8 +103,11 @@ def test_grids_may_be_worked_on_first(encoder, tmp_path):
 def test_a_cluster_writes_the_same(encoder, tmp_path):
     """With a distributed client the blocks come from its workers, to the same files."""
     grid = embed_grid(encoder, resolution_deg=5)
-    cluster = LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0")
-    with cluster, Client(cluster):
+    with (
+        dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster,
+        Client(cluster),
+    ):
         save_grid(grid, tmp_path / "globe.zarr")
         assert "write_block" in cluster.scheduler.task_prefixes
     np.testing.assert_allclose(_open(tmp_path / "globe.zarr"), grid.compute(), atol=1e-6)

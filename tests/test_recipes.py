@@ -1,12 +1,13 @@
 """Recipes: the paper's and ours by name, from a patch store to a checkpoint."""
 
+import os
 import sys
 import time
 
 import numpy as np
+import processes
 import pytest
 import torch
-import torchrun
 
 from satclip_lib.checkpoint import load_config, load_satclip
 from satclip_lib.data.patches import make_blue_marble_patches, make_patch_dataset, save_patches
@@ -83,21 +84,9 @@ def test_the_command_trains_from_a_patch_store(workspace, monkeypatch):
     assert (run["num_epochs"], run["batch_size"], run["seed"]) == (1, 64, 2)
 
 
-@pytest.mark.parametrize(("has_gpu", "device"), [(True, "cuda"), (False, "cpu")])
-def test_features_are_computed_on_the_gpu_if_there_is_one(monkeypatch, has_gpu, device):
-    """The backbone sees the patches where that is fast."""
-    save_patches(make_blue_marble_patches(num_patches=20), Workspace("smoke").patches)
-    given = {}
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
-    monkeypatch.setattr(recipes, "cache_features", lambda *_, **options: given.update(options))
-    monkeypatch.setattr(recipes, "pretrain", lambda *_, folder, **__: folder)
-    train_recipe(make_recipe("paper-l10"), profile="smoke")
-    assert given["device"] == device
-
-
-def _train_as_torchrun_does(rank, port, folder):
+def _train_on_two(rank, folder):
     """One of two processes; leaves a file that says which features were there when it looked."""
-    torchrun.join(rank, 2, port)
+    os.environ["SATCLIP_HOME"] = str(folder)
 
     def look_and_cache(*args, **options):
         found = list(options["folder"].glob("[!.]*"))
@@ -114,7 +103,6 @@ def _train_as_torchrun_does(rank, port, folder):
 def test_one_of_two_processes_computes_the_features(workspace):
     """The other waits and opens the finished store; then both train."""
     save_patches(make_blue_marble_patches(num_patches=300), Workspace("smoke").patches)
-    inputs = torchrun.find_free_port(), workspace
-    torch.multiprocessing.spawn(_train_as_torchrun_does, inputs, nprocs=2)
+    processes.run_together(_train_on_two, workspace, count=2)
     assert [(workspace / f"found-{rank}").read_text() for rank in (0, 1)] == ["0", "1"]
     assert load_satclip(Workspace("smoke").checkpoints / "rcf-l10").config.num_degrees == 10

@@ -3,28 +3,14 @@
 import os
 import subprocess
 import sys
-
-TWICE = """
-import sys
 import time
 from pathlib import Path
-from satclip_lib.data.patches import (
-    load_images, make_blue_marble_patches, open_patches, save_patches
-)
+
+import processes
+
+from satclip_lib.data.patches import load_images, make_blue_marble_patches, save_patches
 from satclip_lib.image_encoder import RandomConvolutionalFeatures
 from satclip_lib.training.features import cache_features
-
-folder = Path(sys.argv[1])
-dataset = make_blue_marble_patches(num_patches=200)
-encoder = RandomConvolutionalFeatures.fit(load_images(dataset), num_random_features=16)
-(folder / f"ready-{sys.argv[2]}").touch()
-while len(list(folder.glob("ready-*"))) < 2:
-    time.sleep(0.001)
-for _ in range(5):
-    save_patches(dataset, folder / "patches")
-    features = cache_features(dataset, encoder, folder=folder / "features").features
-    assert features.shape == (200, 22)
-"""
 
 NO_HOME = """
 import matplotlib.pyplot as plt
@@ -42,18 +28,22 @@ fig.canvas.draw()
 """
 
 
+def _make(number: int, folder: Path) -> None:
+    """The same patches and features again and again, from when the other is ready too."""
+    dataset = make_blue_marble_patches(num_patches=200)
+    encoder = RandomConvolutionalFeatures.fit(load_images(dataset), num_random_features=16)
+    (folder / f"ready-{number}").touch()
+    while len(list(folder.glob("ready-*"))) < 2:
+        time.sleep(0.001)
+    for _ in range(5):
+        save_patches(dataset, folder / "patches")
+        features = cache_features(dataset, encoder, folder=folder / "features").features
+        assert features.shape == (200, 22)
+
+
 def test_two_runs_at_once_do_not_disturb_each_other(workspace):
     """Two processes write the same store and the same features; both succeed, both are whole."""
-    runs = [
-        subprocess.Popen(
-            [sys.executable, "-c", TWICE, workspace, str(number)],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(2)
-    ]
-    errors = [run.communicate(timeout=300)[1] for run in runs]
-    assert [run.returncode for run in runs] == [0, 0], errors
+    processes.run_together(_make, workspace, count=2)
     assert not list(workspace.rglob(".partial-*"))
 
 

@@ -1,19 +1,15 @@
 """S2-100K: every layout gives the same store, every bad patch a reason, every kill a rerun."""
 
 import csv
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import tarfile
 import time
 from contextlib import nullcontext
-from pathlib import Path
 
 import huggingface_hub
 import numpy as np
 import pandas as pd
+import processes
 import pytest
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning
@@ -21,6 +17,7 @@ from rasterio.warp import transform
 
 from satclip_lib.data import patches, s2_100k
 from satclip_lib.data.locations import sample_land_lonlat
+from satclip_lib.data.patch_io import PatchWriter
 from satclip_lib.data.patches import hash_patch, open_patches
 from satclip_lib.data.registry import FileUnavailableError
 from satclip_lib.data.report import REASONS, load_report
@@ -296,16 +293,12 @@ def test_a_shard_cut_short_gives_what_it_has(folder, workspace, caplog):
         make_s2_100k_store(folder, workspace / "a.zarr")
 
 
-KILLED = """
-import sys, time
-from satclip_lib.data import patches
-from satclip_lib.data.patch_io import PatchWriter
-from satclip_lib.data.s2_100k import make_s2_100k_store
-patches.SHARD_BYTES = 2 * 12 * 256 * 256 * 2
-add = PatchWriter.add
-PatchWriter.add = lambda *args: (add(*args), time.sleep(0.3))
-make_s2_100k_store(sys.argv[1], sys.argv[2], seed=3)
-"""
+def _make_slowly(folder, store):
+    """A store in shards of two patches, with time to be killed after each patch."""
+    patches.SHARD_BYTES = 2 * 12 * 256 * 256 * 2
+    add = PatchWriter.add
+    PatchWriter.add = lambda *args: (add(*args), time.sleep(0.3))
+    make_s2_100k_store(folder, store, seed=3)
 
 
 def test_a_killed_run_ends_with_the_same_store(original, workspace, monkeypatch):
@@ -314,16 +307,13 @@ def test_a_killed_run_ends_with_the_same_store(original, workspace, monkeypatch)
     expected = make_s2_100k_store(original, workspace / "whole.zarr", seed=3)
     store = workspace / "killed.zarr"
     for num_shards in (1, 2):
-        process = subprocess.Popen(
-            [sys.executable, "-c", KILLED, original, store],
-            env=os.environ | {"PYTHONPATH": str(Path(s2_100k.__file__).parents[2])},
-        )
+        process = processes.start(_make_slowly, original, store)
         deadline = time.monotonic() + 60
         while len(list(workspace.glob(".building-*/rows-*.json"))) < num_shards:
-            assert process.poll() is None and time.monotonic() < deadline
+            assert process.is_alive() and time.monotonic() < deadline
             time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
         assert not store.exists()
     num_read = []
     examine = s2_100k._examine

@@ -3,17 +3,18 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import dask
 import distributed
 import numpy as np
 import pandas as pd
+import processes
 import pytest
 import rasterio
 from stac_server import RESOLUTIONS_M, run_stac_server
@@ -476,29 +477,16 @@ def test_unknown_schedulers_and_counts_are_refused(plan, tmp_path):
         rebuild_s2_100k(tmp_path / "a", plan, num_patches=-1)
 
 
-RUN = """
-import sys
-from satclip_lib.data.rebuild import rebuild_s2_100k
-from satclip_lib.data.stac import ScenePlan
-folder, url, bbox, num_patches = sys.argv[1:]
-plan = ScenePlan(api_url=url, bbox=tuple(map(float, bbox.split(","))))
-rebuild_s2_100k(folder, plan, num_patches=int(num_patches), num_workers=2)
-"""
-
-
 def test_a_killed_run_is_finished_by_the_next(plan, server, rebuilt, tmp_path):
     """After kill -9 half-way, a rerun ends with the folder of an undisturbed run, bit for bit."""
     folder = tmp_path / "a"
     server.faults.pause_s = 0.01
-    bbox = ",".join(map(str, plan.bbox))
-    run = subprocess.Popen(
-        [sys.executable, "-c", RUN, folder, plan.api_url, bbox, str(NUM_PATCHES)],
-        stderr=subprocess.DEVNULL,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    run = processes.start(
+        partial(rebuild_s2_100k, num_patches=NUM_PATCHES, num_workers=2), folder, plan
     )
     _wait_for_patches(folder, 2)
-    run.send_signal(signal.SIGKILL)
-    assert run.wait() == -signal.SIGKILL
+    run.kill()
+    run.join()
     server.faults.pause_s = 0.0
     done = {name: hash for name, hash in _hash_files(folder).items() if name.endswith(".tif")}
     whole = _hash_files(rebuilt)
@@ -535,6 +523,7 @@ def test_a_dask_cluster_survives_the_death_of_a_worker(plan, server, rebuilt, tm
     """Two workers, one killed half-way: nothing is lost or doubled, and no bit differs."""
     folder = tmp_path / "a"
     with (
+        dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50
         ) as cluster,

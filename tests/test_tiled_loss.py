@@ -2,11 +2,12 @@
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import processes
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
 import torch.nn.functional as F
 
 from satclip_lib import tiled_loss
@@ -128,10 +129,9 @@ def test_batches_must_match(shape_checks_off):
         tiled_contrastive_loss(torch.zeros(3, 2), torch.zeros(2, 2), logit_scale=torch.tensor(0.0))
 
 
-def _one_process(rank: int, count: int, folder: str, soft: bool) -> None:
+def _one_process(rank: int, count: int, folder: Path, soft: bool) -> None:
     """The loss and gradients of every count-th pair, written to a file."""
-    store = dist.FileStore(f"{folder}/store-{count}-{soft}", count)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=count)
+    dist.init_process_group("gloo")
     own = slice(rank, None, count)
 
     def loss_of(images, locations, *, logit_scale, soft_targets):
@@ -143,7 +143,7 @@ def _one_process(rank: int, count: int, folder: str, soft: bool) -> None:
             images[own], locations[own], logit_scale=logit_scale, soft_targets=soft_targets
         )
 
-    torch.save(_run(loss_of, soft=soft), f"{folder}/{rank}.pt")
+    torch.save(_run(loss_of, soft=soft), folder / f"{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -152,7 +152,7 @@ def _one_process(rank: int, count: int, folder: str, soft: bool) -> None:
 def test_processes_together_are_one(tmp_path, count, soft):
     """Two or three with uneven parts: each has the whole loss, and gradients average to one's."""
     assert NUM_PAIRS % 2 and NUM_PAIRS % 3
-    multiprocessing.spawn(_one_process, (count, str(tmp_path), soft), nprocs=count)
+    processes.run_together(_one_process, count, tmp_path, soft, count=count)
     parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(count)]
     loss, *gradients = _run(contrastive_loss, soft=soft)
     for part in parts:

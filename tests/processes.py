@@ -1,0 +1,69 @@
+"""Processes of a test's own: real ones, from a server that has the libraries loaded.
+
+A fresh interpreter takes seconds to import torch and Lightning; the server imports them once.
+It also keeps the environment of its start: pass what a process has to know.
+"""
+
+import multiprocessing
+import os
+import socket
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import torch
+
+PRELOADED = ["satclip_lib.training.recipes", "satclip_lib.data.rebuild"]
+
+context = multiprocessing.get_context("forkserver")
+context.set_forkserver_preload(PRELOADED)
+
+
+def run(function: Callable, *args: Any) -> Any:
+    """What a function returns or raises in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(function, *args).result()
+
+
+def start(function: Callable, *args: Any) -> multiprocessing.Process:
+    """A process that has begun to run a function."""
+    process = context.Process(target=function, args=args)
+    process.start()
+    return process
+
+
+def find_exit_code(function: Callable, *args: Any) -> int:
+    """That of a process that ran a function: minus the signal that killed it."""
+    process = start(function, *args)
+    process.join()
+    return process.exitcode
+
+
+def run_together(function: Callable, *args: Any, count: int) -> None:
+    """``function(rank, *args)`` in processes that find each other as those of torchrun do."""
+    port = _find_free_port()
+    torch.multiprocessing.start_processes(
+        _join_group, (count, port, function, *args), nprocs=count, start_method="forkserver"
+    )
+
+
+def _join_group(rank: int, count: int, port: int, function: Callable, *args: Any) -> None:
+    os.environ |= {
+        "TORCHELASTIC_RUN_ID": "test",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "GROUP_RANK": "0",
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+    }
+    torch.set_num_threads(1)
+    function(rank, *args)
+
+
+def _find_free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
