@@ -49,14 +49,18 @@ paper = PretrainingConfig(
     batch_size=2048, num_epochs=15, learning_rate=1e-3, schedule="cosine", jitter_m=0.0
 )
 fine = replace(paper, location_encoder=LocationEncoderConfig(num_degrees=40), num_epochs=20)
-damped = replace(fine, location_encoder=LocationEncoderConfig(num_degrees=40, damping_degree=6.0))
-ours = replace(damped, soft_target_weight=0.5)
 
 
 def encoder(config: PretrainingConfig, **changes) -> PretrainingConfig:
     """The same run with another location encoder."""
     return replace(config, location_encoder=replace(config.location_encoder, **changes))
 
+
+damped = encoder(fine, damping_degree=6.0)
+soft = replace(damped, soft_target_weight=0.5)
+ours = replace(
+    encoder(soft, damped_init=True, first_omega=15.0), soft_target_temperature=0.2
+)  # of satclip_lib.training.recipes, at the size of the demo profile
 
 VARIANTS: dict[str, PretrainingConfig] = {
     "paper L=10": paper,
@@ -65,27 +69,26 @@ VARIANTS: dict[str, PretrainingConfig] = {
     "paper L=40": fine,
     "paper L=40, learning rate 2e-4": replace(fine, learning_rate=2e-4),
     "damped L=40": damped,
+    "damped L=40, soft targets": soft,
+    "damped L=40, soft targets, init": encoder(soft, damped_init=True),
     "ours": ours,
+    "ours, plain init, omega 30": encoder(ours, damped_init=False, first_omega=30.0),
+    "ours, no soft targets": replace(ours, soft_target_weight=0.0),
+    "ours, soft targets 0.8": replace(ours, soft_target_weight=0.8),
+    "ours, temperature 0.1": replace(ours, soft_target_temperature=0.1),
+    "ours, temperature 0.3": replace(ours, soft_target_temperature=0.3),
+    "ours, first omega 8": encoder(ours, first_omega=8.0),
+    "ours, first omega 30": encoder(ours, first_omega=30.0),
     "ours, damping degree 4": encoder(ours, damping_degree=4.0),
     "ours, damping degree 8": encoder(ours, damping_degree=8.0),
     "ours, damping power 2": encoder(ours, damping_power=2.0),
     "ours, damping learned": encoder(ours, learned_damping=True),
-    "ours, damped init": encoder(ours, damped_init=True),
-    "ours, soft targets 0.3": replace(ours, soft_target_weight=0.3),
-    "ours, soft targets 0.8": replace(ours, soft_target_weight=0.8),
-    "ours, temperature 0.05": replace(ours, soft_target_temperature=0.05),
-    "ours, temperature 0.2": replace(ours, soft_target_temperature=0.2),
-    "ours, first omega 10": encoder(ours, first_omega=10.0),
-    "ours, first omega 60": encoder(ours, first_omega=60.0),
     "ours, dropout 0.2": encoder(ours, dropout=0.2),
     "ours, dropout 0": encoder(ours, dropout=0.0),
     "ours, learning rate 2e-3": replace(ours, learning_rate=2e-3),
     "ours, learning rate 5e-4": replace(ours, learning_rate=5e-4),
-    "ours, soft targets 1, 0.1": replace(ours, soft_target_weight=1.0),
     "ours, embed 64": encoder(ours, embed_dim=64),
-    "paper L=20, damped 6": encoder(ours, num_degrees=20),
     "ours, weight decay 0.3": replace(ours, weight_decay=0.3),
-    "ours, batch 512": replace(ours, batch_size=512, num_epochs=10),
     "ours, 40 epochs": replace(ours, num_epochs=40),
 }
 UNTRAINED = {"untrained L=10": paper, "untrained L=40, damped": damped}

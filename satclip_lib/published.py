@@ -39,6 +39,7 @@ VISUAL_PREFIX = "model.visual."
 # Settings that need no place in the layout: they go into the weights, or no longer matter.
 FOLDED = (
     "convention", "dropout", "damping_degree", "damping_power", "learned_damping", "damped_init",
+    "first_omega",
 )  # fmt: skip
 # What the public code must find but no weight depends on. It removes the last three again.
 OTHER_HYPER_PARAMETERS = {
@@ -106,7 +107,8 @@ def save_published(model: SatCLIP | LocationEncoder, path: Path | str) -> Path:
     The location encoder is stored as float64. The layout has no orthonormal harmonics; a model
     of that convention is written for "closed-form" harmonics instead, with the signs of the first
     layer's odd columns turned: :func:`load_satclip` reads it back with the same embeddings, to the
-    last bit. Nor has it damping, which goes into the first layer's weights (and costs a rounding).
+    last bit. Nor has it damping or another first frequency than 30: they go into the first layer's
+    weights (and cost a rounding).
 
     Args:
         model: with an image encoder of 13 bands ("resnet18", "resnet50" or
@@ -127,7 +129,9 @@ def save_published(model: SatCLIP | LocationEncoder, path: Path | str) -> Path:
         columns[1::2] = -1.0  # column l * l + l + m is odd where m is
     if isinstance(location_encoder.damping, SpectralDamping):
         columns *= location_encoder.damping.factors().detach().double()
-    network["layers.0.weight"] = network["layers.0.weight"] * columns
+    omega = config.first_omega / LocationEncoderConfig.first_omega
+    network["layers.0.weight"] = network["layers.0.weight"] * columns * omega
+    network["layers.0.bias"] = network["layers.0.bias"] * omega
     hyper_parameters = {
         "embed_dim": config.embed_dim,
         "vision_layers": "moco_vit16",

@@ -39,8 +39,11 @@ RECIPES = {
     "paper-l10": PretrainingConfig(location_encoder=LocationEncoderConfig(num_degrees=10)),
     "paper-l40": PretrainingConfig(location_encoder=LocationEncoderConfig(num_degrees=40)),
     "ours-l40": PretrainingConfig(
-        location_encoder=LocationEncoderConfig(num_degrees=40, damping_degree=6.0),
+        location_encoder=LocationEncoderConfig(
+            num_degrees=40, damping_degree=6.0, damped_init=True, first_omega=15.0
+        ),
         soft_target_weight=0.5,
+        soft_target_temperature=0.2,
     ),
 }
 
@@ -51,7 +54,8 @@ def make_recipe(name: str, **settings: Any) -> PretrainingConfig:
     Args:
         name: a key of ``RECIPES``. The paper's have 500 epochs at a batch of 8,192, a constant
             learning rate of 1e-4, plain harmonics and pairs as targets; "ours" damps the spectrum
-            of the harmonics and lets images that look alike share their locations.
+            of the harmonics, draws the first layer for what damping leaves, and lets images that
+            look alike share their locations.
         settings: of :class:`PretrainingConfig`.
 
     Raises:
