@@ -63,7 +63,7 @@ def test_stopped_runs_continue(encoder, tmp_path, monkeypatch):
         original(block, array, region)
 
     monkeypatch.setattr(grid_files, "_write_block", stop_at_the_third)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), dask.config.set(scheduler="synchronous"):
         save_grid(grid, tmp_path / "globe.zarr")
     assert not (tmp_path / "globe.zarr").exists()
     first = set(map(str, written))
