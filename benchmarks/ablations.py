@@ -35,6 +35,7 @@ from satclip_lib.image_encoder import RandomConvolutionalFeatures
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 from satclip_lib.training.features import cache_features
 from satclip_lib.training.fit import CURVE_NAME, PretrainingConfig, pretrain
+from satclip_lib.training.recipes import make_recipe
 
 RESULT = Path(__file__).parent / "results" / "ablations.json"
 TASKS = (
@@ -58,9 +59,14 @@ def encoder(config: PretrainingConfig, **changes) -> PretrainingConfig:
 
 damped = encoder(fine, damping_degree=6.0)
 soft = replace(damped, soft_target_weight=0.5)
-ours = replace(
-    encoder(soft, damped_init=True, first_omega=15.0), soft_target_temperature=0.2
-)  # of satclip_lib.training.recipes, at the size of the demo profile
+ours = make_recipe(
+    "ours-l40",
+    batch_size=2048,
+    num_epochs=20,
+    learning_rate=1e-3,
+    schedule="cosine",
+    jitter_m=0.0,
+)
 
 VARIANTS: dict[str, PretrainingConfig] = {
     "paper L=10": paper,

@@ -487,6 +487,7 @@ def test_a_killed_run_is_finished_by_the_next(plan, server, rebuilt, tmp_path):
     _wait_for_patches(folder, 2)
     run.kill()
     run.join()
+    assert run.exitcode == -signal.SIGKILL
     server.faults.pause_s = 0.0
     done = {name: hash for name, hash in _hash_files(folder).items() if name.endswith(".tif")}
     whole = _hash_files(rebuilt)
