@@ -36,7 +36,8 @@ after_pretraining := $(filter-out %/01_dataset_construction.ipynb %/02_pretraini
 checkpoints := $(wildcard data/$(PROFILE)/checkpoints/*-l[14]0/model.safetensors)
 
 $(BUILD)/%.ipynb: notebooks/%.ipynb notebooks/profiles/$(PROFILE).yaml | $(READY)
-	@$(VENV)/bin/python -m satclip_lib.notebooks $* --profile $(PROFILE)
+	@$(if $(filter $@,$(after_pretraining)),OMP_NUM_THREADS=1) \
+	$(VENV)/bin/python -m satclip_lib.notebooks $* --profile $(PROFILE)
 
 # What a notebook imports, and which figures it makes, is read from the notebook: target:source.
 edges := $(shell $(PYTHON) satclip_lib/sources.py $(BUILD) $(FIGURES))
@@ -45,7 +46,6 @@ FORCE:
 
 $(BUILD)/02_pretraining.ipynb: $(BUILD)/01_dataset_construction.ipynb
 $(after_pretraining): $(checkpoints) | $(BUILD)/02_pretraining.ipynb
-$(after_pretraining): private export OMP_NUM_THREADS := 1
 $(checkpoints): $(BUILD)/02_pretraining.ipynb ;
 $(BUILD)/08_ablations.ipynb: benchmarks/results/ablations.json
 

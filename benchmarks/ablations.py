@@ -3,7 +3,8 @@
 Trains variants of the demo profile's encoder (``make data`` first) and scores each by linear
 probes on all tasks, under random folds, held-out blocks and held-out continents. A variant differs
 from the paper's encoder, or from ours, in what its name says. Finished runs are kept in
-``benchmarks/results/ablations.json`` and not repeated; ``--seeds 0 1 2 --only ours`` runs some.
+``benchmarks/results/ablations.json`` and not repeated; ``--seeds 0 1 2 --only ours`` runs some,
+``--jobs 2`` two at a time.
 
 "continents" is the score over all points together, each predicted by a probe that was fitted on the
 other continents; the score on each continent alone, where R2 is relative to that continent's own
@@ -11,6 +12,7 @@ variance, is kept beside it.
 """
 
 import argparse
+import itertools
 import json
 import logging
 import os
@@ -22,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from joblib import Parallel, delayed
 from sklearn.metrics import accuracy_score, r2_score
 
 from satclip_lib.checkpoint import load_satclip
@@ -153,36 +156,42 @@ def summarise(runs: list[dict]) -> pd.DataFrame:
     return table.assign(seeds=rows.groupby("variant").seed.nunique())
 
 
+def run_variant(name: str, seed: int) -> dict:
+    """Train a variant and score it."""
+    start = time.perf_counter()
+    if name in UNTRAINED:
+        torch.manual_seed(seed)
+        model, curve = LocationEncoder(UNTRAINED[name].location_encoder), {}
+    else:
+        folder = SCRATCH / f"{name.replace(' ', '_')}-{seed}"
+        checkpoint = train(name, seed=seed, folder=folder)
+        model = load_satclip(checkpoint)
+        table = pd.read_csv(checkpoint / CURVE_NAME)
+        best = table.loc[table.val_loss.idxmin()]
+        curve = best[["epoch", "val_loss", "val_top10_accuracy"]].round(4).to_dict()
+    scores = score(model.eval(), seed=seed)
+    seconds = round(time.perf_counter() - start, 1)
+    return {"variant": name, "seed": seed, "seconds": seconds, **curve, "scores": scores}
+
+
 def main() -> None:
     """Run what is missing."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--only", nargs="+", default=[*UNTRAINED, *VARIANTS, *DATA])
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     os.environ["SATCLIP_PROGRESS"] = "0"
     runs = json.loads(RESULT.read_text())["runs"] if RESULT.is_file() else []
-    for seed in arguments.seeds:
-        for name in arguments.only:
-            if any((run["variant"], run["seed"]) == (name, seed) for run in runs):
-                continue
-            start = time.perf_counter()
-            if name in UNTRAINED:
-                torch.manual_seed(seed)
-                model, curve = LocationEncoder(UNTRAINED[name].location_encoder), {}
-            else:
-                folder = SCRATCH / f"{name.replace(' ', '_')}-{seed}"
-                checkpoint = train(name, seed=seed, folder=folder)
-                model = load_satclip(checkpoint)
-                table = pd.read_csv(checkpoint / CURVE_NAME)
-                best = table.loc[table.val_loss.idxmin()]
-                curve = best[["epoch", "val_loss", "val_top10_accuracy"]].round(4).to_dict()
-            scores = score(model.eval(), seed=seed)
-            seconds = round(time.perf_counter() - start, 1)
-            run = {"variant": name, "seed": seed, "seconds": seconds, **curve, "scores": scores}
-            runs.append(run)
-            save(runs)
-            logging.info("%s, seed %d, %.0f s\n%s", name, seed, seconds, summarise(runs).tail(1))
+    done = {(run["variant"], run["seed"]) for run in runs}
+    wanted = itertools.product(arguments.only, arguments.seeds)
+    missing = [delayed(run_variant)(*each) for each in wanted if each not in done]
+    for run in Parallel(arguments.jobs, return_as="generator_unordered")(missing):
+        runs.append(run)
+        save(runs)
+        logging.info("%(variant)s, seed %(seed)d, %(seconds).0f s", run)
+        logging.info("%s", summarise(runs).loc[[run["variant"]]])
 
 
 def save(runs: list[dict]) -> None:

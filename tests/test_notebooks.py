@@ -102,6 +102,23 @@ def test_figure_table_notebooks_and_makefile_agree():
         assert (f"figures/{figure_id}.png", f"build/{entry.notebook}.ipynb") in edges
 
 
+def test_pretraining_has_all_threads_and_what_runs_side_by_side_has_one(workspace):
+    """What `make figures` hands each notebook, where none of them has run."""
+    python = workspace / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "ran $3 with ${OMP_NUM_THREADS:-all}"\n')
+    python.chmod(0o755)
+    folders = {"VENV": workspace / "venv", "BUILD": workspace, "FIGURES": workspace / "figures"}
+    printed = subprocess.run(
+        ["make", "-o", workspace / "venv" / ".ready", workspace / "figures" / "index.html"]
+        + [f"{name}={folder}" for name, folder in folders.items()],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+        env={name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"},
+    ).stdout  # fmt: skip
+    threads = dict(re.findall(r"^ran (\d\d_\w+) with (\w+)$", printed, flags=re.M))
+    assert threads == {stem: "all" if stem[:2] in ("01", "02") else "1" for stem in STEMS}
+
+
 def test_progress_counts_the_figures_of_all_notebooks(tmp_path, monkeypatch, caplog):
     """Two notebooks side by side: figures written since their start count, older ones do not."""
     for name in ("one", "two"):
