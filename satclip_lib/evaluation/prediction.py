@@ -1,10 +1,10 @@
 """Predictions at the test points of a task, kept on disk by what they were made from."""
 
+import functools
 import hashlib
 import inspect
 import itertools
 from collections.abc import Sequence
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -99,7 +99,7 @@ def _find_path(
     return Path(cache) / key[:2] / f"{key}.npy"
 
 
-@cache
+@functools.cache
 def _code_version() -> str:
     modules = (probes, ridge, mlp, end_to_end, location_encoder, spherical_harmonics)
     sources = [inspect.getsource(module) for module in modules]
