@@ -93,11 +93,10 @@ class SatCLIPModule(lightning.LightningModule):
         if not loss.isfinite():
             raise self._diverged("the loss")
         self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True)
-        self.log("logit_scale", self.model.logit_scale, on_step=False, on_epoch=True)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
-        """Log the loss and how often the right location is among the k most similar.
+        """Log the loss, how often the right location is among the k most similar, temperature.
 
         Soft targets have no part in it, and every process sees all of the split.
         """
@@ -110,6 +109,7 @@ class SatCLIPModule(lightning.LightningModule):
         for k in TOP_K:
             share = (ranks < k).float().mean()
             self.log(f"val_top{k}_accuracy", share, batch_size=len(images))
+        self.log("logit_scale", self.model.logit_scale, batch_size=len(images))
 
     def configure_optimizers(self) -> dict:
         """AdamW without decay on biases and temperature, and the schedule of its rate."""
