@@ -91,8 +91,9 @@ browser:
 	{ test "$$(id -u)" = 0 && apt-get -qq update && apt-get -qq install -y chromium; } >/dev/null 2>&1 || \
 	echo "No Chromium found or installed: the tests of the atlas will be skipped. Set CHROMIUM=path."
 
+# Three processes on two cores: servers and browsers are waited for.
 test: $(READY) browser  ## run all tests, without a network
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -rs
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -rs
 
 types: $(READY)  ## check the types of the public modules
 	$(VENV)/bin/mypy

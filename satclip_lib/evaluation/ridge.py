@@ -152,18 +152,22 @@ class _Sums:
         )
         xy = xy - np.outer(x_sum, fit.y_mean) - np.outer(fit.mean, y_sum - count * fit.y_mean)
         yy = yy - 2 * fit.y_mean * y_sum + count * fit.y_mean**2
-        gram = fit.vectors.T @ gram @ fit.vectors
         agreement = fit.rotated * (fit.vectors.T @ (xy / fit.std[:, None]))
+        shrink = 1 / np.add.outer(fit.eigenvalues, RIDGE_ALPHAS)  # (num_features, num_alphas)
+        # One Gram matrix is rotated to the eigenvectors, or fewer coefficients away from them.
+        rotate_gram = shrink.shape[1] * len(yy) > len(gram)
+        if rotate_gram:
+            gram = fit.vectors.T @ gram @ fit.vectors
         errors = np.empty((len(columns), len(RIDGE_ALPHAS)))
         for row, of_target in enumerate(columns):
             rotated = fit.rotated[:, of_target]
-            energy = gram * (rotated @ rotated.T)
+            if rotate_gram:
+                energy = (shrink * ((gram * (rotated @ rotated.T)) @ shrink)).sum(axis=0)
+            else:
+                coef = np.stack([fit.vectors @ (rotated * s[:, None]) for s in shrink.T])
+                energy = (coef * (gram @ coef)).sum(axis=(1, 2))
             along = agreement[:, of_target].sum(axis=1)
-            for column, alpha in enumerate(RIDGE_ALPHAS):
-                shrink = 1 / (fit.eigenvalues + alpha)
-                errors[row, column] = (
-                    yy[of_target].sum() - 2 * shrink @ along + shrink @ energy @ shrink
-                )
+            errors[row] = yy[of_target].sum() - 2 * along @ shrink + energy
         return errors
 
     def predict(
