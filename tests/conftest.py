@@ -17,12 +17,6 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: (*LONGEST, item.path.stem).index(item.path.stem))
 
 
-def pytest_runtest_protocol(item):
-    """Where there are more processes than cores, let the one with the longest file go first."""
-    if item.path.stem != LONGEST[0] and os.nice(0) == 0:
-        os.nice(5)
-
-
 @pytest.fixture
 def shape_checks_off():
     """Run as a user does: without jaxtyping, so that the library's own errors are seen."""
