@@ -15,6 +15,8 @@ from satclip_lib.checkpoint import hash_checkpoint
 from satclip_lib.data.patches import open_patches
 from satclip_lib.files import Workspace, write_atomically
 
+DPI = 300  # of PNGs, and of what a PDF holds as pixels
+
 
 @dataclass(frozen=True)
 class FigureEntry:
@@ -165,7 +167,7 @@ def save_figure(
 ) -> None:
     """Save one of the figures of ``FIGURES`` in the profile's figure folder.
 
-    Writes ``<id>.png`` (300 dpi), ``<id>.pdf``, ``<id>.json`` (caption, notebook, profile, seed,
+    Writes ``<id>.png`` (``DPI``), ``<id>.pdf``, ``<id>.json`` (caption, notebook, profile, seed,
     numbers, hashes of patches and checkpoint, version) and, if given, ``<id>.csv`` with what is
     drawn.
 
@@ -184,9 +186,9 @@ def save_figure(
         raise ValueError(f"unknown figure {figure_id!r}; add it to FIGURES: {list(FIGURES)}")
     stem = workspace.figures / figure_id
     with write_atomically(stem.with_suffix(".png")) as scratch:
-        fig.savefig(scratch, format="png", dpi=300)
+        fig.savefig(scratch, format="png", dpi=DPI)
     with write_atomically(stem.with_suffix(".pdf")) as scratch:
-        fig.savefig(scratch, format="pdf", dpi=300, metadata={"CreationDate": None})
+        fig.savefig(scratch, format="pdf", dpi=DPI, metadata={"CreationDate": None})
     if data is not None:
         with write_atomically(stem.with_suffix(".csv")) as scratch:
             data.to_csv(scratch, index=False)
