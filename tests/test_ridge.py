@@ -42,7 +42,9 @@ def test_every_fit_is_that_of_scikit_learn(x, lonlat, protocol, noise):
     """Penalty and predictions are those of a loop over folds with StandardScaler and Ridge."""
     targets = _make_targets(x, noise=noise)
     splits = make_splits(protocol, lonlat, seed=3)
-    for split, *fits in zip(splits, *fit_ridge(x, targets, splits), strict=True):
+    together, (alone,) = fit_ridge(x, targets, splits), fit_ridge(x, targets[:1], splits)
+    assert [fit.alpha for fit in alone] == [fit.alpha for fit in together[0]]  # by other sums
+    for split, *fits in zip(splits, *together, strict=True):
         for fit, (alpha, expected) in zip(fits, _fit_by_hand(x, targets, split), strict=True):
             assert fit.alpha == alpha
             np.testing.assert_allclose(fit.predicted, expected, rtol=1e-6, atol=1e-6)
