@@ -314,9 +314,7 @@ def smoke_run(tmp_path_factory) -> Path:
         patch.setenv("MPLBACKEND", "agg")
         patch.delenv("SATCLIP_DATA_MIRROR", raising=False)
         patch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as for a user
-        patch.setattr(
-            "satclip_lib.plotting.figures.DPI", 100
-        )  # whether they can be drawn is seen in a third of it
+        patch.setattr("satclip_lib.plotting.figures.DPI", 100)  # coarse, but whole
         for stem in in_jupyter:
             command = [sys.executable, "-m", "satclip_lib.notebooks", stem, "--profile", "smoke"]
             subprocess.run(command, check=True, capture_output=True)

@@ -167,7 +167,7 @@ def save_figure(
 ) -> None:
     """Save one of the figures of ``FIGURES`` in the profile's figure folder.
 
-    Writes ``<id>.png`` (``DPI``), ``<id>.pdf``, ``<id>.json`` (caption, notebook, profile, seed,
+    Writes ``<id>.png`` (300 dpi), ``<id>.pdf``, ``<id>.json`` (caption, notebook, profile, seed,
     numbers, hashes of patches and checkpoint, version) and, if given, ``<id>.csv`` with what is
     drawn.
 

@@ -96,7 +96,7 @@ class SatCLIPModule(lightning.LightningModule):
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
-        """Log the loss, how often the right location is among the k most similar, temperature.
+        """Log loss and temperature, and how often the right location is among the k most similar.
 
         Soft targets have no part in it, and every process sees all of the split.
         """
