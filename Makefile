@@ -37,7 +37,7 @@ checkpoints := $(wildcard data/$(PROFILE)/checkpoints/*-l[14]0/model.safetensors
 
 $(BUILD)/%.ipynb: notebooks/%.ipynb notebooks/profiles/$(PROFILE).yaml | $(READY)
 	@$(if $(filter $@,$(after_pretraining)),OMP_NUM_THREADS=1) \
-	$(VENV)/bin/python -m satclip_lib.notebooks $* --profile $(PROFILE)
+	$(VENV)/bin/python -m tools.run_notebook $* --profile $(PROFILE)
 
 # What a notebook imports, and which figures it makes, is read from the notebook: target:source.
 edges := $(shell $(PYTHON) satclip_lib/sources.py $(BUILD) $(FIGURES))
@@ -58,10 +58,10 @@ $(ALL_FIGURES):
 
 longest := 04_downstream_tasks 06_biome_clustering 05_geographic_generalization  # begun first
 $(FIGURES)/index.html: $(longest:%=$(BUILD)/%.ipynb) $(ALL_FIGURES) satclip_lib/plotting/contact_sheet.py
-	@$(VENV)/bin/python -m satclip_lib.plotting.contact_sheet --profile $(PROFILE)
+	@$(VENV)/bin/python -m tools.contact_sheet --profile $(PROFILE)
 
 # `make -j4 figures` runs up to four notebooks side by side; without -j it is JOBS.
-todo = $(MAKE) --dry-run $(FIGURES)/index.html | sed -n 's/.*satclip_lib.notebooks \([^ ]*\).*/\1/p'
+todo = $(MAKE) --dry-run $(FIGURES)/index.html | sed -n 's/.*tools.run_notebook \([^ ]*\).*/\1/p'
 figures: $(READY)  ## make every figure from real imagery (set-up included)
 	@SATCLIP_STAGE="$$(date +%s) $$($(todo) | tr '\n' ' ')" \
 	$(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(JOBS)) $(FIGURES)/index.html

@@ -27,16 +27,17 @@ import torch
 from joblib import Parallel, delayed
 from sklearn.metrics import accuracy_score, r2_score
 
-from satclip_lib.checkpoint import load_satclip
-from satclip_lib.data.patches import load_images, make_blue_marble_patches
-from satclip_lib.embedding import embed
+from satclip_lib.checkpoints.store import load_location_encoder
+from satclip_lib.data.features import cache_features
+from satclip_lib.data.images import load_images
+from satclip_lib.data.patch_store import make_blue_marble_patches
+from satclip_lib.embedding.embed import embed
 from satclip_lib.evaluation.prediction import predict
 from satclip_lib.evaluation.splits import CONTINENTS, make_splits
 from satclip_lib.evaluation.tasks import load_task
 from satclip_lib.files import write_atomically
 from satclip_lib.image_encoder import RandomConvolutionalFeatures
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
-from satclip_lib.training.features import cache_features
 from satclip_lib.training.fit import CURVE_NAME, PretrainingConfig, pretrain
 from satclip_lib.training.recipes import make_recipe
 
@@ -165,7 +166,7 @@ def run_variant(name: str, seed: int) -> dict:
     else:
         folder = SCRATCH / f"{name.replace(' ', '_')}-{seed}"
         checkpoint = train(name, seed=seed, folder=folder)
-        model = load_satclip(checkpoint)
+        model = load_location_encoder(checkpoint)
         table = pd.read_csv(checkpoint / CURVE_NAME)
         best = table.loc[table.val_loss.idxmin()]
         curve = best[["epoch", "val_loss", "val_top10_accuracy"]].round(4).to_dict()

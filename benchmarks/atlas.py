@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from satclip_lib.data.blue_marble import cut_patches
-from satclip_lib.data.locations import sample_land_lonlat
+from satclip_lib.data.land import sample_land_lonlat
 from satclip_lib.files import write_atomically
 from satclip_lib.plotting.atlas import save_atlas
 from satclip_lib.plotting.layers import make_climate_layer
@@ -32,7 +32,7 @@ TIMED = """
 import sys, time
 import numpy as np, torch
 from satclip_lib import LocationEncoder, embed
-from satclip_lib.data.locations import sample_land_lonlat
+from satclip_lib.data.land import sample_land_lonlat
 torch.manual_seed(0)
 lonlat = sample_land_lonlat({num_points}, seed=0)
 x = embed(lonlat, LocationEncoder().eval())

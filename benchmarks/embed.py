@@ -25,10 +25,10 @@ import torch
 from scipy.special import sph_harm_y_all
 
 from satclip_lib import LocationEncoder, LocationEncoderConfig, SphericalHarmonics
-from satclip_lib.checkpoint import save_pretrained
-from satclip_lib.embedding import embed
+from satclip_lib.checkpoints.store import save_pretrained
+from satclip_lib.embedding.embed import embed
+from satclip_lib.fast.folded_encoder import FoldedEncoder
 from satclip_lib.files import write_atomically
-from satclip_lib.folded_encoder import FoldedEncoder
 
 RESULT = Path(__file__).parent / "results" / "embed.json"
 NUM_POINTS, NUM_POINTS_SLOW, NUM_ROUNDS = 32_768, 512, 5

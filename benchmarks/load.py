@@ -20,11 +20,11 @@ import numpy as np
 import torch
 
 from satclip_lib import LocationEncoder, LocationEncoderConfig, SatCLIP, embed
-from satclip_lib.checkpoint import load_satclip, save_pretrained
+from satclip_lib.checkpoints.download import PINNED_REVISIONS, PUBLISHED_MODELS
+from satclip_lib.checkpoints.published import save_published
+from satclip_lib.checkpoints.store import load_location_encoder, save_pretrained
 from satclip_lib.files import write_atomically
-from satclip_lib.hub import PINNED_REVISIONS, PUBLISHED_MODELS
 from satclip_lib.image_encoder import make_image_encoder
-from satclip_lib.published import save_published
 
 NUM_RUNS = 7
 NUM_POINTS = 1_000_000
@@ -37,7 +37,7 @@ start = time.perf_counter()
 print(time.perf_counter() - start)
 """
 IMPORT = "import satclip_lib\nfor name in satclip_lib.__all__: getattr(satclip_lib, name)"
-LOAD = "import satclip_lib\nsatclip_lib.load_satclip(sys.argv[1])"
+LOAD = "import satclip_lib\nsatclip_lib.load_location_encoder(sys.argv[1])"
 
 
 def time_code(code: str, *arguments: str, bar: float, cache: Path) -> dict:
@@ -90,7 +90,7 @@ def compare_precisions(num_degrees: int) -> dict:
     with tempfile.TemporaryDirectory() as scratch:
         path = save_published(LocationEncoder(config).double(), Path(scratch) / "model.ckpt")
         single, double = (
-            load_satclip(path, dtype=dtype) for dtype in (torch.float32, torch.float64)
+            load_location_encoder(path, dtype=dtype) for dtype in (torch.float32, torch.float64)
         )
     largest, finite = 0.0, True
     for part in np.array_split(lonlat, 50):

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import zarr
 
-from satclip_lib.data.patch_io import PatchReader, PatchWriter
-from satclip_lib.data.patches import hash_patch, open_patches
+from satclip_lib.data.patch_store import hash_patch, open_patches
+from satclip_lib.data.patch_writer import PatchReader, PatchWriter
 from satclip_lib.data.s2_100k import list_patches, make_s2_100k_store, read_patch
 from satclip_lib.data.sentinel2 import BAND_NAMES
 from satclip_lib.files import write_atomically
@@ -36,8 +36,8 @@ FEATURES = """
 import re, sys
 from pathlib import Path
 from torch import nn
-from satclip_lib.data.patches import open_patches
-from satclip_lib.training.features import cache_features
+from satclip_lib.data.patch_store import open_patches
+from satclip_lib.data.features import cache_features
 
 class Means(nn.Module):
     num_bands, num_features, config = 12, 12, {"name": "means"}

@@ -22,12 +22,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from satclip_lib.fast.tiled_loss import tiled_contrastive_loss
 from satclip_lib.files import write_atomically
 from satclip_lib.image_encoder import make_image_encoder
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 from satclip_lib.loss import contrastive_loss
 from satclip_lib.model import SatCLIP
-from satclip_lib.tiled_loss import tiled_contrastive_loss
 from satclip_lib.training.batches import Batches
 
 RESULT = Path(__file__).parent / "results" / "pretrain.json"

@@ -17,8 +17,8 @@ from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from satclip_lib.checkpoint import hash_checkpoint, load_config
-from satclip_lib.embedding import embed
+from satclip_lib.checkpoints.store import hash_checkpoint, load_config
+from satclip_lib.embedding.embed import embed
 from satclip_lib.evaluation.tasks import load_task
 from satclip_lib.files import Workspace, write_atomically
 

@@ -16,7 +16,7 @@ from check_site import find_problems
 from sphinx.cmd.build import build_main
 
 from satclip_lib.files import Workspace, project_root, write_atomically
-from satclip_lib.notebooks import list_profiles
+from tools.run_notebook import list_profiles
 
 ROOT = Path(__file__).resolve().parents[1]
 # Documents of the repository and the page each becomes; those that do not exist are left out.

@@ -7,18 +7,20 @@ from importlib import import_module
 from typing import Any
 
 _MODULES = {
-    "CheckpointError": "checkpoint",
+    "CheckpointError": "checkpoints.download",
+    "Damping": "location_encoder",
     "LocationEncoder": "location_encoder",
     "LocationEncoderConfig": "location_encoder",
     "SatCLIP": "model",
     "SphericalHarmonics": "spherical_harmonics",
-    "convert_published": "checkpoint",
-    "embed": "embedding",
-    "load_satclip": "checkpoint",
+    "convert_published": "checkpoints.store",
+    "embed": "embedding.embed",
+    "load_location_encoder": "checkpoints.store",
+    "load_satclip": "checkpoints.store",
     "prepare_sentinel2": "data.sentinel2",
-    "push_to_hub": "checkpoint",
-    "save_pretrained": "checkpoint",
-    "save_published": "published",
+    "push_to_hub": "checkpoints.store",
+    "save_pretrained": "checkpoints.store",
+    "save_published": "checkpoints.published",
 }
 __all__ = list(_MODULES)
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from satclip_lib.checkpoint import load_config, load_satclip
+from satclip_lib.checkpoints.download import find_checkpoint
+from satclip_lib.checkpoints.store import load_config, load_location_encoder, load_satclip
 from satclip_lib.files import write_atomically
-from satclip_lib.hub import find_checkpoint
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,12 +42,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def embed_table(options: argparse.Namespace) -> None:
     """Embed the rows of a file, some at a time, beside the columns that are there."""
-    from satclip_lib.embedding import embed, resolve_encoder
+    from satclip_lib.embedding.embed import embed, resolve_encoder
 
     encoder = resolve_encoder(options.model)
     training_lonlat = None
     if options.uncertainty:
-        from satclip_lib.uncertainty import load_training_lonlat
+        from satclip_lib.checkpoints.store import load_training_lonlat
 
         training_lonlat = load_training_lonlat(options.model)
 
@@ -69,8 +69,8 @@ def embed_table(options: argparse.Namespace) -> None:
 
 def export_grid(options: argparse.Namespace) -> None:
     """Embed a grid of the globe into Zarr or GeoTIFF; run again, it continues."""
-    from satclip_lib.embedding_grid import embed_grid
-    from satclip_lib.grid_files import save_grid
+    from satclip_lib.embedding.grid import embed_grid
+    from satclip_lib.embedding.grid_files import save_grid
 
     grid = embed_grid(
         options.model,
@@ -89,7 +89,7 @@ def export_grid(options: argparse.Namespace) -> None:
 
 def localize_images(options: argparse.Namespace) -> None:
     """Print where some images may have been taken, best first, as CSV."""
-    from satclip_lib.localization import localize, make_gallery
+    from satclip_lib.embedding.localization import localize, make_gallery
 
     model = load_satclip(options.model, image_encoder=True)
     gallery = make_gallery(model, num_points=options.places, folder=options.cache)
@@ -103,7 +103,7 @@ def localize_images(options: argparse.Namespace) -> None:
 def show_info(options: argparse.Namespace) -> None:
     """Print what a checkpoint is, as JSON."""
     path = find_checkpoint(options.model)
-    encoder = load_satclip(path)
+    encoder = load_location_encoder(path)
     about: dict[str, Any] = {
         "path": str(path),
         "location_encoder": encoder.config_dict(),

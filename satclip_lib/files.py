@@ -2,13 +2,18 @@
 
 import functools
 import hashlib
+import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
 
 OLD_SUFFIX = ".old"  # of a folder on its way out
 
@@ -104,6 +109,50 @@ def sha256_of_file(path: Path | str) -> str:
     """Hexadecimal SHA-256 of a file, read in blocks."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint(*parts: Any) -> str:
+    """Hexadecimal SHA-256 of values, by which a result says what it was made from.
+
+    Args:
+        parts: Arrays and tensors (hashed with their shape and type), modules (their parameters and
+            buffers), dataclasses, and what JSON can hold. The order of a mapping does not matter.
+
+    Raises:
+        TypeError: If a part is something else.
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        _add_to_digest(digest, part)
+    return digest.hexdigest()
+
+
+def _add_to_digest(digest: Any, part: Any) -> None:
+    if isinstance(part, torch.nn.Module):
+        part = dict(part.state_dict())
+    elif is_dataclass(part) and not isinstance(part, type):
+        part = asdict(part)
+    if isinstance(part, torch.Tensor):
+        part = (
+            part.detach().cpu().contiguous().view(-1).view(torch.uint8),
+            str(part.dtype),
+            *part.shape,
+        )
+        part = (part[0].numpy(), *part[1:])
+    if isinstance(part, np.ndarray) and part.dtype != object:
+        digest.update(f"array {part.shape} {part.dtype.str}:".encode())
+        digest.update(np.ascontiguousarray(part))
+    elif isinstance(part, Mapping):
+        digest.update(f"mapping {len(part)}:".encode())
+        for name in sorted(part, key=str):
+            _add_to_digest(digest, str(name))
+            _add_to_digest(digest, part[name])
+    elif isinstance(part, list | tuple | np.ndarray):
+        digest.update(f"sequence {len(part)}:".encode())
+        for item in part:
+            _add_to_digest(digest, item)
+    else:
+        digest.update(f"{json.dumps(part)};".encode())
 
 
 @functools.cache

@@ -2,38 +2,58 @@
 
 import itertools
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from satclip_lib.hub import PretrainedMixin
-from satclip_lib.spherical_harmonics import Convention, SphericalHarmonics, check_shape
+from satclip_lib.spherical_harmonics import Convention, SphericalHarmonics, check_lonlat
 
-ROWS_AT_ONCE = 1024  # through the network on a CPU: so many hidden units stay in its cache
+
+@dataclass(frozen=True)
+class Damping:
+    r"""How harmonics of high degree fade before the network sees them.
+
+    Attributes:
+        degree: Degree :math:`l_0` whose harmonics are halved.
+        power: Power :math:`p` that says how steeply the harmonics beyond that degree fade.
+        learned: Whether the factor of each degree is trained, from this start.
+        scaled_init: Whether the first layer is drawn for as many inputs as damping leaves, so
+            that the network starts with the variance it would have on few undamped harmonics.
+
+    Raises:
+        ValueError: If ``degree`` is not positive.
+    """
+
+    degree: float = 6.0
+    power: float = 4.0
+    learned: bool = False
+    scaled_init: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.degree > 0:
+            raise ValueError(f"degree of the damping must be positive, got {self.degree}")
 
 
 @dataclass(frozen=True)
 class LocationEncoderConfig:
-    """Everything that is needed to build a :class:`LocationEncoder`; defaults are the paper's.
+    """Everything that is needed to build a :class:`LocationEncoder`; the defaults are the paper's.
 
     Attributes:
-        num_degrees: degrees of the spherical harmonics, the paper's L: 10 (coarse, better in
-            unseen regions) or 40 (fine, better between training points).
-        embed_dim: numbers per location.
-        hidden_dim: width of the hidden layers.
-        num_hidden_layers: sine layers before the linear one.
-        first_omega: frequency of the first sine, SIREN's w0.
-        dropout: share of hidden pre-activations set to zero while training.
-        damping_degree: degree at which harmonics are halved before the network sees them, see
-            :class:`SpectralDamping`; None leaves them as they are, as the paper does.
-        damping_power: how steeply harmonics beyond that degree fade.
-        learned_damping: train the factor of each degree, from this start.
-        damped_init: draw the first layer for as many inputs as damping leaves, not for all; the
-            network starts with the variance it would have on undamped harmonics of low degree.
-        convention: sign and scale of the harmonics, see :class:`SphericalHarmonics`.
+        num_degrees: Number of degrees of the spherical harmonics, the paper's L: 10 (coarse,
+            better in unseen regions) or 40 (fine, better between training points).
+        embed_dim: Number of values per location.
+        hidden_dim: Width of the hidden layers.
+        num_hidden_layers: Number of sine layers before the linear one.
+        first_omega: Frequency of the first sine, SIREN's w0.
+        dropout: Share of hidden pre-activations set to zero while training.
+        damping: Damping of high degrees, see :class:`SpectralDamping`; None leaves the harmonics
+            as they are, as the paper does.
+        convention: Sign and scale of the harmonics, see :class:`SphericalHarmonics`.
+
+    Raises:
+        ValueError: If a number is out of its range; the message names it.
     """
 
     num_degrees: int = 10
@@ -42,10 +62,7 @@ class LocationEncoderConfig:
     num_hidden_layers: int = 2
     first_omega: float = 30.0
     dropout: float = 0.5
-    damping_degree: float | None = None
-    damping_power: float = 4.0
-    learned_damping: bool = False
-    damped_init: bool = False
+    damping: Damping | None = None
     convention: Convention = "orthonormal"
 
     def __post_init__(self) -> None:
@@ -54,15 +71,9 @@ class LocationEncoderConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
-        if self.damping_degree is None and self.learned_damping:
-            raise ValueError("learned_damping needs a start: give damping_degree, for instance 6")
-        if self.damping_degree is None and self.damped_init:
-            raise ValueError("damped_init needs damping: give damping_degree, for instance 6")
-        if self.damping_degree is not None and not self.damping_degree > 0:
-            raise ValueError(f"damping_degree must be positive or None, got {self.damping_degree}")
 
 
-class LocationEncoder(PretrainedMixin, nn.Module):
+class LocationEncoder(nn.Module):
     """SIREN(SH(lon, lat)): spherical harmonics followed by a small sine network.
 
     Between the two the harmonics may be damped, see :class:`SpectralDamping`.
@@ -83,15 +94,9 @@ class LocationEncoder(PretrainedMixin, nn.Module):
         self.harmonics = SphericalHarmonics(
             self.config.num_degrees, convention=self.config.convention
         )
+        damping = self.config.damping
         self.damping = (
-            nn.Identity()
-            if self.config.damping_degree is None
-            else SpectralDamping(
-                self.config.num_degrees,
-                degree=self.config.damping_degree,
-                power=self.config.damping_power,
-                learned=self.config.learned_damping,
-            )
+            SpectralDamping(self.config.num_degrees, damping) if damping else nn.Identity()
         )
         self.network = Siren(
             self.harmonics.num_features,
@@ -101,7 +106,7 @@ class LocationEncoder(PretrainedMixin, nn.Module):
             first_omega=self.config.first_omega,
             dropout=self.config.dropout,
         )
-        if self.config.damped_init and isinstance(self.damping, SpectralDamping):
+        if damping and damping.scaled_init:
             self.network.reset_parameters(fan_in=self.damping.factors().square().sum().item())
 
     def forward(self, lonlat: Float[Tensor, "batch 2"]) -> Float[Tensor, "batch embed_dim"]:
@@ -134,10 +139,6 @@ class LocationEncoder(PretrainedMixin, nn.Module):
         """The second half: from what :meth:`compute_harmonics` returns to the embedding."""
         return self.network(self.damping(harmonics))
 
-    def config_dict(self) -> dict[str, Any]:
-        """The configuration as JSON-ready values."""
-        return asdict(self.config)
-
 
 class SpectralDamping(nn.Module):
     r"""Multiplies the harmonics of degree l by :math:`1 / (1 + (l / l_0)^p)`.
@@ -148,19 +149,19 @@ class SpectralDamping(nn.Module):
     have in common. Damped, what is coarse is learned first and what is fine has to earn its place.
 
     Args:
-        num_degrees: degrees of the harmonics.
-        degree: :math:`l_0`, whose harmonics are halved.
-        power: :math:`p`, how steeply those beyond it fade.
-        learned: make the factors parameters; they are trained as logarithms and stay positive.
+        num_degrees: Number of degrees of the harmonics.
+        damping: Where and how steeply they fade. Learned factors are trained as logarithms, and
+            so stay positive.
     """
 
     orders_per_degree: Tensor
 
-    def __init__(self, num_degrees: int, *, degree: float, power: float, learned: bool = False):
+    def __init__(self, num_degrees: int, damping: Damping):
         super().__init__()
         degrees = torch.arange(num_degrees, dtype=torch.float64)
-        log_factors = -torch.log1p((degrees / degree) ** power).to(torch.get_default_dtype())
-        if learned:
+        log_factors = -torch.log1p((degrees / damping.degree) ** damping.power)
+        log_factors = log_factors.to(torch.get_default_dtype())
+        if damping.learned:
             self.log_factors = nn.Parameter(log_factors)
         else:
             self.register_buffer("log_factors", log_factors, persistent=False)
@@ -207,7 +208,7 @@ class Siren(nn.Module):
         )
         self.last_layer = nn.Linear(hidden_dim, out_features)
         self.omegas = [first_omega] + [1.0] * (num_hidden_layers - 1)
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
         self.reset_parameters()
 
     def reset_parameters(self, *, fan_in: float | None = None) -> None:
@@ -226,55 +227,6 @@ class Siren(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch in_features"]) -> Float[Tensor, "batch out_features"]:
         """Map ``(batch, in_features)`` to ``(batch, out_features)``."""
-        if x.device.type == "cpu" and len(x) > ROWS_AT_ONCE:
-            return torch.cat([self(rows) for rows in x.split(ROWS_AT_ONCE)])
         for omega, layer in zip(self.omegas, self.layers, strict=True):
             x = torch.sin(omega * self.dropout(layer(x)))
         return self.last_layer(x)
-
-
-class Dropout(nn.Dropout):
-    """``nn.Dropout`` with one random byte per number on a CPU, ten times as fast.
-
-    There the probability is rounded to a multiple of 1/256.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Zero a random share of ``x`` while training, and scale up the rest."""
-        if x.device.type != "cpu" or not self.training or self.p == 0 or x.numel() == 0:
-            return super().forward(x)
-        num_kept = max(1, round(256 * (1 - self.p)))
-        words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
-        mask = words.view(torch.uint8)[: x.numel()].view(x.shape) < num_kept
-        return x * (mask.to(x.dtype) * (256 / num_kept))
-
-
-def check_lonlat(lonlat: Tensor) -> None:
-    """Refuse anything that is not ``(batch, 2)`` finite degrees, longitude first.
-
-    Raises:
-        ValueError: says what came, what was expected and, where latitude seems to come first,
-            how to turn the columns round.
-    """
-    check_shape(lonlat)
-    if lonlat.numel() == 0:
-        return
-    if not lonlat.isfinite().all():
-        bad = int((~lonlat.isfinite().all(dim=1)).sum())
-        raise ValueError(f"lonlat must be finite, but {bad} of {len(lonlat)} rows hold NaN or inf")
-    largest_lon, largest_lat = lonlat.abs().amax(dim=0).tolist()
-    if largest_lat > 90:
-        hint = (
-            "; the columns look swapped: pass longitude first, lonlat[:, [1, 0]]"
-            if largest_lon <= 90 and largest_lat <= 180
-            else ""
-        )
-        raise ValueError(
-            f"latitude (column 1) must be within [-90, 90] degrees, got |lat| up to "
-            f"{largest_lat:g}{hint}"
-        )
-    if largest_lon > 180:
-        raise ValueError(
-            f"longitude (column 0) must be within [-180, 180] degrees, got |lon| up to "
-            f"{largest_lon:g}; wrap it with (lon + 180) % 360 - 180"
-        )

@@ -17,12 +17,12 @@ class SoftTargets:
     over the batch: two patches of the same desert are one answer, not a right and a wrong one.
 
     Attributes:
-        looks: ``(batch, num_components)``, unit vectors :math:`p` that say what images look like.
-        weight: :math:`\alpha`, 0 for targets that are pairs alone, 1 for looks alone.
-        temperature: :math:`\tau`; the smaller, the more alike images must be to share.
+        components: Unit vectors :math:`p` that describe the images, ``(batch, num_components)``.
+        weight: Share :math:`\alpha` of the images' similarity in the target; 0 leaves pairs alone.
+        temperature: Temperature :math:`\tau`. With a lower one only very similar images share.
     """
 
-    looks: Float[Tensor, "batch num_components"]
+    components: Float[Tensor, "batch num_components"]
     weight: float
     temperature: float
 
@@ -43,8 +43,8 @@ def contrastive_loss(
             \log \frac{e^{s_{ii}}}{\sum_j e^{s_{ij}}} + \log \frac{e^{s_{ii}}}{\sum_j e^{s_{ji}}}
         \right].
 
-    This is the definition. Training uses :func:`satclip_lib.tiled_loss.tiled_contrastive_loss`,
-    which gives the same numbers faster, in bounded memory and over several processes.
+    This is the definition. Training uses :mod:`satclip_lib.fast.tiled_loss`, which gives the same
+    numbers faster, in bounded memory and over several processes.
 
     Args:
         image_embeddings: ``(batch, embed_dim)``, any length; normalised here.
@@ -67,8 +67,9 @@ def contrastive_loss(
     logits_per_image = logit_scale.exp() * images @ locations.T  # (batch, batch)
     targets = torch.eye(len(images), dtype=images.dtype, device=images.device)
     if soft_targets is not None:
-        looks = soft_targets.looks.to(images.dtype)
-        alike = (looks @ looks.T / soft_targets.temperature).softmax(dim=1)  # (batch, batch)
+        components = soft_targets.components.to(images.dtype)
+        similarity = components @ components.T / soft_targets.temperature  # (batch, batch)
+        alike = similarity.softmax(dim=1)
         targets = (1 - soft_targets.weight) * targets + soft_targets.weight * alike
     to_locations = F.cross_entropy(logits_per_image, targets)
     to_images = F.cross_entropy(logits_per_image.T, targets)

@@ -7,12 +7,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from satclip_lib.hub import PretrainedMixin
 from satclip_lib.image_encoder.base import ImageEncoder
 from satclip_lib.location_encoder import LocationEncoder
 
 
-class SatCLIP(PretrainedMixin, nn.Module):
+class SatCLIP(nn.Module):
     """Image tower and location tower with a learned temperature.
 
     Only the image projection, the location encoder and the temperature are trained. The image

@@ -137,6 +137,43 @@ def check_shape(lonlat: Tensor) -> None:
         raise ValueError(f"lonlat must be float32 or float64 degrees, got {lonlat.dtype}")
 
 
+def check_lonlat(lonlat: Tensor) -> None:
+    """Refuse everything but longitudes and latitudes in degrees, in this order.
+
+    Args:
+        lonlat: Locations, ``(batch, 2)``.
+
+    Raises:
+        ValueError: If the shape is another, or a row is not finite or out of range. The message
+            says what came, in which row first, and what to change.
+    """
+    check_shape(lonlat)
+    lon, lat = lonlat.detach().abs().unbind(-1)
+    if ((lon <= 180) & (lat <= 90)).all():  # NaN is neither
+        return
+    _refuse(~lonlat.isfinite().all(dim=1), "locations hold NaN or inf", "drop them")
+    swapped = bool((lon <= 90).all() and (lat <= 180).all())
+    advice = "columns look swapped: pass lonlat[:, [1, 0]]" if swapped else "pass degrees"
+    _refuse(
+        lat > 90,
+        f"latitudes (column 1) lie outside [-90, 90], up to {lat.max():g}",
+        f"{advice}, longitude first",
+    )
+    _refuse(
+        lon > 180,
+        f"longitudes (column 0) lie outside [-180, 180], up to {lon.max():g}",
+        "wrap them with (lon + 180) % 360 - 180 if that is on purpose",
+    )
+
+
+def _refuse(is_bad: Tensor, problem: str, advice: str) -> None:
+    if is_bad.any():
+        first = int(is_bad.to(torch.uint8).argmax())
+        raise ValueError(
+            f"{int(is_bad.sum())} of {len(is_bad)} {problem} (row {first} first): {advice}"
+        )
+
+
 @lru_cache(maxsize=16)
 @torch.inference_mode(False)
 def _order_of_column(num_degrees: int, device: str) -> Tensor:

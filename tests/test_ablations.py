@@ -5,7 +5,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from satclip_lib.data.locations import lonlat_to_unit_vectors
 from satclip_lib.evaluation.ablations import (
     ALL_TASKS,
     PROTOCOLS,
@@ -19,6 +18,7 @@ from satclip_lib.evaluation.ablations import (
 from satclip_lib.evaluation.baselines import Encoder
 from satclip_lib.evaluation.benchmark import run_benchmark
 from satclip_lib.plotting.ablations import plot_rankings, plot_variants
+from satclip_lib.sphere import lonlat_to_unit_vectors
 
 ENCODERS = [
     Encoder("base", lonlat_to_unit_vectors),

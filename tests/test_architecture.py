@@ -110,7 +110,7 @@ def test_nothing_that_is_read_is_run(name):
             if called == "torch.load":
                 assert options.get("weights_only") == "True"
         elif isinstance(node, ast.Import) and any(a.name == "pickle" for a in node.names):
-            assert name == "satclip_lib.published"
+            assert name == "satclip_lib.checkpoints.published"
 
 
 def test_no_secrets_and_no_paths_of_one_machine():

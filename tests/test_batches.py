@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from satclip_lib.training.batches import EARTH_METRES_PER_DEG, Batches, jitter_lonlat
+from satclip_lib.sphere import METRES_PER_DEG
+from satclip_lib.training.batches import Batches, jitter_lonlat
 
 LONLAT = np.stack([np.linspace(-170, 170, 100), np.linspace(-80, 80, 100)], axis=1)
 ROWS = np.arange(0, 100, 2)  # this split's
@@ -172,8 +173,8 @@ def test_jitter_is_bounded_and_symmetric_in_metres(lat):
     """Moves fill [-d, d] metres along both axes, evenly, at any latitude."""
     lonlat = np.full((20_000, 2), [10.0, lat])
     moved = jitter_lonlat(lonlat, max_metres=1000.0, rng=np.random.default_rng(0))
-    north = (moved[:, 1] - lat) * EARTH_METRES_PER_DEG
-    east = (moved[:, 0] - 10) * EARTH_METRES_PER_DEG * np.cos(np.radians(moved[:, 1]))
+    north = (moved[:, 1] - lat) * METRES_PER_DEG
+    east = (moved[:, 0] - 10) * METRES_PER_DEG * np.cos(np.radians(moved[:, 1]))
     for metres in (north, east):
         assert 990 < metres.max() < 1000.001 and -1000.001 < metres.min() < -990
         assert abs(metres.mean()) < 20
@@ -183,7 +184,7 @@ def test_jitter_is_bounded_and_symmetric_in_metres(lat):
 
 def test_a_degree_has_the_metres_it_has():
     """One degree of a great circle is 111.195 km on a sphere of 6371.0088 km."""
-    assert pytest.approx(np.pi / 180 * 6_371_008.8, rel=1e-5) == EARTH_METRES_PER_DEG
+    assert pytest.approx(np.pi / 180 * 6_371_008.8, rel=1e-5) == METRES_PER_DEG
 
 
 def test_jitter_wraps_at_the_date_line():
@@ -201,5 +202,5 @@ def test_jitter_stays_on_the_sphere_at_a_pole(lat):
     lonlat = np.full((1000, 2), [0.0, lat])
     moved = jitter_lonlat(lonlat, max_metres=1000.0, rng=np.random.default_rng(0))
     assert np.isfinite(moved).all() and np.abs(moved[:, 1]).max() <= 90
-    assert (np.abs(moved[:, 1] - lat) * EARTH_METRES_PER_DEG).max() <= 1000.001
+    assert (np.abs(moved[:, 1] - lat) * METRES_PER_DEG).max() <= 1000.001
     assert np.abs(moved[:, 0]).max() < 180

@@ -7,11 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from satclip_lib.data.locations import (
-    compute_block_ids,
-    lonlat_to_unit_vectors,
-    sample_land_lonlat,
-)
+from satclip_lib.data.land import sample_land_lonlat
 from satclip_lib.data.natural_earth import lookup_regions
 from satclip_lib.evaluation import benchmark, prediction
 from satclip_lib.evaluation.baselines import Encoder, make_encoder, make_untrained
@@ -22,6 +18,7 @@ from satclip_lib.evaluation.scoring import NUM_DRAWS
 from satclip_lib.evaluation.splits import CONTINENTS, make_splits
 from satclip_lib.evaluation.tasks import Task, TaskData, TaskUnavailableError
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
+from satclip_lib.sphere import compute_block_ids, lonlat_to_unit_vectors
 from satclip_lib.spherical_harmonics import SphericalHarmonics
 
 UNIT_VECTORS = Encoder("unit vector", lonlat_to_unit_vectors)

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from satclip_lib.data import blue_marble
-from satclip_lib.data.blue_marble import cut_patches, is_land, load_blue_marble, load_land_mask
+from satclip_lib.data.blue_marble import cut_patches, load_blue_marble
+from satclip_lib.data.land import is_land, load_land_mask
 
 SHAPE = (2700, 5400, 3)
 

@@ -15,13 +15,12 @@ import xarray as xr
 from PIL import Image
 
 from satclip_lib import cli
-from satclip_lib.checkpoint import save_pretrained
-from satclip_lib.embedding import embed
+from satclip_lib.checkpoints.store import save_pretrained, save_training_lonlat
+from satclip_lib.embedding.embed import embed
+from satclip_lib.embedding.localization import localize, make_gallery
 from satclip_lib.image_encoder import RandomConvolutionalFeatures
-from satclip_lib.localization import localize, make_gallery
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 from satclip_lib.model import SatCLIP
-from satclip_lib.uncertainty import save_training_lonlat
 
 
 @pytest.fixture(scope="module")

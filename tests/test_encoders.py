@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from satclip_lib.checkpoint import save_pretrained
-from satclip_lib.data.locations import sample_land_lonlat
+from satclip_lib.checkpoints.store import save_pretrained
+from satclip_lib.data.land import sample_land_lonlat
 from satclip_lib.evaluation.encoders import ENCODERS, list_encoders, make_encoders
 from satclip_lib.image_encoder import RandomConvolutionalFeatures
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
@@ -44,7 +44,7 @@ def test_what_is_present_embeds_and_what_is_absent_says_why(checkpoints):
         assert features.ndim == 2 and len(features) == 30 and np.isfinite(features).all()
     reasons = table["absent because"]
     assert "run notebook 02" in reasons["SatCLIP L=40"]
-    assert "load_satclip('satclip-vit16-l40') downloads it" in reasons["satclip-vit16-l40"]
+    assert "load_location_encoder('satclip-vit16-l40') downloads it" in reasons["satclip-vit16-l40"]
     assert "Encoder('SINR', function)" in reasons["SINR"]
 
 

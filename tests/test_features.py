@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from satclip_lib.data.patches import get_lonlat, load_images, make_blue_marble_patches
+from satclip_lib.data.features import FeatureStore, cache_features
+from satclip_lib.data.images import load_images
+from satclip_lib.data.patch_store import get_lonlat, make_blue_marble_patches
 from satclip_lib.image_encoder import RandomConvolutionalFeatures
-from satclip_lib.training.features import FeatureStore, cache_features
 
 
 @pytest.fixture(scope="module")

@@ -11,14 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
-from satclip_lib.checkpoint import hash_checkpoint, save_pretrained
-from satclip_lib.data.patches import make_blue_marble_patches, save_patches
+from satclip_lib.checkpoints.store import hash_checkpoint, save_pretrained
+from satclip_lib.data.patch_store import make_blue_marble_patches, save_patches
 from satclip_lib.files import Workspace
 from satclip_lib.image_encoder import RandomConvolutionalFeatures
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 from satclip_lib.model import SatCLIP
-from satclip_lib.plotting.contact_sheet import save_contact_sheet
 from satclip_lib.plotting.figures import FIGURES, save_figure, save_reference
+from tools.contact_sheet import save_contact_sheet
 
 
 @pytest.fixture

@@ -13,13 +13,19 @@ import processes
 import pytest
 import torch
 
-from satclip_lib.checkpoint import hash_checkpoint, load_config, load_satclip
-from satclip_lib.data.patches import load_images, make_blue_marble_patches
+from satclip_lib.checkpoints.store import (
+    hash_checkpoint,
+    load_config,
+    load_location_encoder,
+    load_satclip,
+)
+from satclip_lib.data.features import FeatureStore, cache_features
+from satclip_lib.data.images import load_images
+from satclip_lib.data.patch_store import make_blue_marble_patches
 from satclip_lib.image_encoder import RandomConvolutionalFeatures
 from satclip_lib.location_encoder import LocationEncoderConfig
 from satclip_lib.loss import contrastive_loss
 from satclip_lib.training import fit
-from satclip_lib.training.features import FeatureStore, cache_features
 from satclip_lib.training.fit import (
     CURVE_NAME,
     PretrainingConfig,
@@ -126,7 +132,7 @@ def test_the_checkpoint_is_complete_and_no_pickle(inputs, finished):
     provenance = load_config(finished)["provenance"]
     assert provenance["pretraining"] == json.loads(json.dumps(asdict(CONFIG)))
     assert provenance["features"] == inputs[0].key
-    assert load_satclip(finished)(torch.tensor([[2.35, 48.86]])).shape == (1, 32)
+    assert load_location_encoder(finished)(torch.tensor([[2.35, 48.86]])).shape == (1, 32)
     assert not list(finished.parent.glob(".*"))  # the state of the run is gone
 
 
@@ -403,7 +409,7 @@ def test_a_damaged_checkpoint_is_trained_again(inputs, workspace, name):
     (folder / name).write_bytes(content[: len(content) // 2])
     pretrain(short, store, image_encoder=encoder, folder=folder)
     assert hash_checkpoint(folder) == first
-    assert load_satclip(folder)(torch.zeros(1, 2)).isfinite().all()
+    assert load_location_encoder(folder)(torch.zeros(1, 2)).isfinite().all()
 
 
 def test_the_defaults_are_the_papers():

@@ -6,7 +6,7 @@ import pickle
 import pytest
 import torch
 
-from satclip_lib.folded_encoder import FoldedEncoder
+from satclip_lib.fast.folded_encoder import FoldedEncoder
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 
 CONFIGS = [

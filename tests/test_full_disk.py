@@ -8,14 +8,10 @@ import numpy as np
 import processes
 import pytest
 
-from satclip_lib.data.patches import (
-    load_images,
-    make_blue_marble_patches,
-    open_patches,
-    save_patches,
-)
+from satclip_lib.data.features import cache_features
+from satclip_lib.data.images import load_images
+from satclip_lib.data.patch_store import make_blue_marble_patches, open_patches, save_patches
 from satclip_lib.image_encoder import RandomConvolutionalFeatures
-from satclip_lib.training.features import cache_features
 
 
 def _make(step: str, folder: Path, max_bytes: int) -> None:

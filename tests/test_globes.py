@@ -5,7 +5,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from satclip_lib.data.locations import lonlat_to_unit_vectors
 from satclip_lib.plotting.globes import (
     FADE,
     compute_component_colors,
@@ -14,6 +13,7 @@ from satclip_lib.plotting.globes import (
     plot_globes,
 )
 from satclip_lib.plotting.maps import add_map
+from satclip_lib.sphere import lonlat_to_unit_vectors
 
 
 @pytest.fixture(autouse=True)

@@ -8,9 +8,10 @@ import torch
 import xarray as xr
 from dask.distributed import Client, LocalCluster
 
-from satclip_lib import embedding_grid, grid_files
-from satclip_lib.embedding_grid import embed_grid
-from satclip_lib.grid_files import save_grid
+from satclip_lib.embedding import grid as embedding_grid
+from satclip_lib.embedding import grid_files
+from satclip_lib.embedding.grid import embed_grid
+from satclip_lib.embedding.grid_files import save_grid
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 
 

@@ -19,22 +19,24 @@ from parity.timm_reference import (
 )
 from torch import nn
 
+from satclip_lib.checkpoints.download import CheckpointError
+from satclip_lib.checkpoints.moco import (
+    MOCO_WEIGHTS,
+    MocoWeights,
+    fetch_moco_weights,
+    make_moco_encoder,
+)
 from satclip_lib.files import sha256_of_file
-from satclip_lib.hub import CheckpointError
 from satclip_lib.image_encoder import (
     IMAGE_ENCODERS,
-    MOCO_WEIGHTS,
     RandomConvolutionalFeatures,
     ResNet,
     VisionTransformer,
-    fetch_moco_weights,
     freeze,
     load_backbone_weights,
     make_image_encoder,
-    make_moco_encoder,
     random_features,
 )
-from satclip_lib.image_encoder.moco import MocoWeights
 
 
 def make_images(num_images: int, *, num_bands: int = 3, size_px: int = 8) -> torch.Tensor:

@@ -17,7 +17,7 @@ from matplotlib.text import Text
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from satclip_lib.data.patches import get_lonlat, make_blue_marble_patches
+from satclip_lib.data.patch_store import get_lonlat, make_blue_marble_patches
 from satclip_lib.evaluation.ablations import ALL_TASKS
 from satclip_lib.plotting.ablations import plot_rankings, plot_variants
 from satclip_lib.plotting.clusters import plot_class_similarity, plot_cluster_scores

@@ -8,21 +8,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from satclip_lib.data.blue_marble import is_land
-from satclip_lib.data.patches import load_images, make_blue_marble_patches
-from satclip_lib.image_encoder import RandomConvolutionalFeatures
-from satclip_lib.localization import (
+from satclip_lib.data.features import cache_features
+from satclip_lib.data.images import load_images
+from satclip_lib.data.land import is_land
+from satclip_lib.data.patch_store import make_blue_marble_patches
+from satclip_lib.embedding.localization import (
     Gallery,
-    compute_distance_km,
     localize,
-    make_equal_area_lonlat,
     make_gallery,
     retrieve,
     score_localization,
 )
+from satclip_lib.image_encoder import RandomConvolutionalFeatures
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 from satclip_lib.model import SatCLIP
-from satclip_lib.training.features import cache_features
+from satclip_lib.sphere import compute_distance_km, make_equal_area_lonlat
 
 PLACE = st.tuples(st.floats(-180, 180), st.floats(-90, 90))
 
@@ -79,7 +79,7 @@ def test_a_perfect_model_finds_every_place(model, monkeypatch):
     """If an image's embedding is that of its place, the place is found, and its patch from it."""
     gallery = make_gallery(model, num_points=2000)
     images = gallery.embeddings[[5, 50, 500]]
-    monkeypatch.setattr("satclip_lib.localization._embed_images", lambda *_: images)
+    monkeypatch.setattr("satclip_lib.embedding.localization._embed_images", lambda *_: images)
     found = localize(torch.zeros(3, 3, 8, 8), model, gallery)
     np.testing.assert_array_equal(found.best_lonlat, gallery.lonlat[[5, 50, 500]])
     assert score_localization(gallery.lonlat[[5, 50, 500]], found.best_lonlat).median_km == 0
@@ -102,7 +102,7 @@ def test_retrieval_is_the_other_direction(dataset, model, store):
 def test_galleries_are_found_again(model, tmp_path, monkeypatch):
     """A gallery is embedded once per model and set of places."""
     first = make_gallery(model, num_points=300, folder=tmp_path)
-    monkeypatch.setattr("satclip_lib.localization.embed", lambda *_: 1 / 0)
+    monkeypatch.setattr("satclip_lib.embedding.localization.embed", lambda *_: 1 / 0)
     again = make_gallery(model, num_points=300, folder=tmp_path)
     np.testing.assert_array_equal(first.embeddings, again.embeddings)
     with pytest.raises(ZeroDivisionError):

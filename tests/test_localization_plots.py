@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from satclip_lib.localization import RADII_KM
+from satclip_lib.embedding.localization import RADII_KM
 from satclip_lib.plotting.localization import (
     plot_localization_errors,
     plot_localizations,

@@ -6,16 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from satclip_lib.checkpoint import load_satclip, save_pretrained
-from satclip_lib.embedding import embed
+from satclip_lib.checkpoints.store import load_location_encoder, save_pretrained
+from satclip_lib.embedding.embed import embed
 from satclip_lib.location_encoder import (
-    Dropout,
     LocationEncoder,
     LocationEncoderConfig,
     Siren,
     SpectralDamping,
-    check_lonlat,
 )
+from satclip_lib.spherical_harmonics import check_lonlat
 
 FIXTURES = Path(__file__).parent / "fixtures"
 PARIS_TOKYO = [[2.35, 48.86], [139.69, 35.69]]
@@ -298,7 +297,7 @@ def test_learned_damping_is_trained_and_stored(tmp_path):
     with torch.no_grad():
         encoder.damping.log_factors -= 100 * gradient.sign()
     assert (encoder.damping.factors() >= 0).all()
-    loaded = load_satclip(save_pretrained(encoder, tmp_path / "model"))
+    loaded = load_location_encoder(save_pretrained(encoder, tmp_path / "model"))
     assert loaded.config == encoder.config
     assert torch.equal(loaded.damping.log_factors, encoder.damping.log_factors)
 
@@ -325,31 +324,3 @@ def test_settings_of_damping_are_checked(shape_checks_off):
         LocationEncoderConfig(learned_damping=True)
     with pytest.raises(ValueError, match="damped_init needs damping: give damping_degree"):
         LocationEncoderConfig(damped_init=True)
-
-
-# --- dropout --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
-def test_dropout_drops_a_share_and_keeps_the_mean(p):
-    """About the share p becomes zero, independently, and the rest is scaled up alike."""
-    torch.manual_seed(0)
-    out = Dropout(p)(torch.ones(1001, 333))
-    assert (out == 0).double().mean().item() == pytest.approx(p, abs=0.004)
-    assert out.double().mean().item() == pytest.approx(1, abs=0.02)
-    assert len(out.unique()) == 2
-    rows = (out == 0).double()
-    assert torch.corrcoef(rows[:50]).fill_diagonal_(0).abs().max() < 0.3
-
-
-def test_dropout_follows_the_seed_and_the_mode():
-    """The same seed drops the same; in eval mode, or at probability 0, nothing is dropped."""
-    x = torch.randn(7, 5)
-    dropout = Dropout(0.5)
-    torch.manual_seed(3)
-    first = dropout(x)
-    torch.manual_seed(3)
-    assert torch.equal(dropout(x), first)
-    assert not torch.equal(dropout(x), first)
-    assert torch.equal(dropout.eval()(x), x) and torch.equal(Dropout(0.0)(x), x)
-    assert Dropout(0.5)(torch.empty(0, 4)).shape == (0, 4)

@@ -10,7 +10,7 @@ from satclip_lib.image_encoder import RandomConvolutionalFeatures
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 from satclip_lib.loss import SoftTargets, contrastive_loss
 from satclip_lib.model import SatCLIP
-from satclip_lib.training.looks import ImageLooks
+from satclip_lib.training.image_components import ImageComponents
 from satclip_lib.training.module import WARMUP_STEPS, SatCLIPModule, rank_of_match
 
 IMAGES = torch.rand(24, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -62,7 +62,7 @@ def test_soft_targets_are_those_of_the_features(module):
     """With looks the loss is that of soft targets made from the images' features."""
     features = module.model.image_encoder(IMAGES)
     plain = module.training_step((IMAGES, LONLAT), 0)
-    module.looks = ImageLooks.fit(features, num_components=4)
+    module.looks = ImageComponents.fit(features, num_components=4)
     module.soft_target_weight, module.soft_target_temperature = 0.3, 0.2
     loss = module.training_step((IMAGES, LONLAT), 0)
     expected = contrastive_loss(

@@ -17,11 +17,11 @@ import yaml
 from jupyter_client.kernelspec import KernelSpecManager
 from nbclient.exceptions import DeadKernelError
 
-from satclip_lib import notebooks
 from satclip_lib.files import Workspace
-from satclip_lib.notebooks import list_parameters, list_profiles, load_profile, run_notebook
 from satclip_lib.plotting.figures import FIGURES
-from satclip_lib.sources import list_edges, list_figures, read_code
+from tools import run_notebook as notebooks
+from tools.edges import list_edges, list_figures, read_code
+from tools.run_notebook import list_parameters, list_profiles, load_profile, run_notebook
 
 ROOT = Path(__file__).parents[1]
 STEMS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
@@ -134,7 +134,7 @@ def test_progress_counts_the_figures_of_all_notebooks(tmp_path, monkeypatch, cap
         (figures / f"{name}.png").touch()
     os.utime(figures / "one_b.png", (start - 500, start - 500))
     stage = notebooks.Stage("two", profile="smoke")
-    with caplog.at_level("INFO", logger="satclip_lib.notebooks"):
+    with caplog.at_level("INFO", logger="tools.run_notebook"):
         stage.log_figures({"cell_type": "code", "source": 'save_figure(fig, "two_a")'}, extra=1)
         stage.log_figures({"cell_type": "markdown", "source": 'save_figure(fig, "two_a")'})
     (message,) = caplog.messages
@@ -316,7 +316,7 @@ def smoke_run(tmp_path_factory) -> Path:
         patch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as for a user
         patch.setattr("satclip_lib.plotting.figures.DPI", 100)  # coarse, but whole
         for stem in in_jupyter:
-            command = [sys.executable, "-m", "satclip_lib.notebooks", stem, "--profile", "smoke"]
+            command = [sys.executable, "-m", "tools.run_notebook", stem, "--profile", "smoke"]
             subprocess.run(command, check=True, capture_output=True)
         for stem in [stem for stem in STEMS if stem not in in_jupyter]:
             names = _run_cells(stem, profile="smoke")

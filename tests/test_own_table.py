@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from satclip_lib.data.locations import sample_land_lonlat
+from satclip_lib.data.land import sample_land_lonlat
 from satclip_lib.evaluation.baselines import Encoder
 from satclip_lib.evaluation.benchmark import run_benchmark
 from satclip_lib.evaluation.own_table import load_table

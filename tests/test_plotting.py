@@ -8,7 +8,8 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.text import Text
 from sklearn.preprocessing import normalize
 
-from satclip_lib.data.patches import load_images, make_blue_marble_patches
+from satclip_lib.data.images import load_images
+from satclip_lib.data.patch_store import make_blue_marble_patches
 from satclip_lib.plotting.downstream import (
     LARGEST_DIFFERENCE,
     plot_continent_maps,

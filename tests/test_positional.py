@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from satclip_lib.data.locations import sample_land_lonlat
+from satclip_lib.data.land import sample_land_lonlat
 from satclip_lib.evaluation import positional
 from satclip_lib.evaluation.positional import MAX_RADIUS, MIN_RADIUS, NUM_SCALES
 

@@ -9,7 +9,7 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from satclip_lib.data.locations import lonlat_to_unit_vectors, sample_land_lonlat
+from satclip_lib.data.land import sample_land_lonlat
 from satclip_lib.evaluation.probes import (
     LOCATION_PROBES,
     LOGISTIC_CS,
@@ -21,6 +21,7 @@ from satclip_lib.evaluation.probes import (
 )
 from satclip_lib.evaluation.ridge import fit_ridge
 from satclip_lib.evaluation.splits import Split
+from satclip_lib.sphere import lonlat_to_unit_vectors
 
 NUM_TRAIN, NUM_TEST, NUM_FEATURES = 200, 60, 12
 KINDS = ["regression", "classification"]

@@ -17,7 +17,8 @@ import pytest
 import torch
 from torch import nn
 
-from satclip_lib.checkpoint import (
+from satclip_lib.checkpoints.published import CONTAINERS, read_published, save_published
+from satclip_lib.checkpoints.store import (
     CheckpointError,
     convert_published,
     load_config,
@@ -27,7 +28,6 @@ from satclip_lib.checkpoint import (
 from satclip_lib.image_encoder import make_image_encoder
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 from satclip_lib.model import SatCLIP
-from satclip_lib.published import CONTAINERS, read_published, save_published
 
 FIXTURES = Path(__file__).parent / "fixtures"
 LONLAT = torch.tensor([[2.35, 48.86], [139.69, 35.69], [180.0, -90.0]], dtype=torch.float64)
@@ -37,8 +37,8 @@ EXTRA_KEYS = ("eval_downstream", "air_temp_data_path", "election_data_path")
 LOAD_WITHOUT_LIGHTNING = """
 import json, sys
 sys.modules["lightning"] = sys.modules["pytorch_lightning"] = sys.modules["timm"] = None
-from satclip_lib import load_satclip
-load_satclip(sys.argv[1])
+from satclip_lib import load_location_encoder, load_satclip
+load_location_encoder(sys.argv[1])
 json.dump(sorted(name for name in sys.modules if sys.modules[name]), sys.stdout)
 """
 
@@ -95,7 +95,7 @@ def test_agrees_with_the_public_implementation(stem, harmonics_tolerance, tolera
     """Harmonics and embeddings of the public code are reproduced in float64."""
     reference = np.load(FIXTURES / f"{stem}.npz")
     lonlat = torch.from_numpy(reference["lonlat"])
-    model = load_satclip(FIXTURES / f"{stem}.ckpt", dtype=torch.float64)
+    model = load_location_encoder(FIXTURES / f"{stem}.ckpt", dtype=torch.float64)
     assert isinstance(model, LocationEncoder) and not model.training
     with torch.no_grad():
         harmonics, embeddings = model.compute_harmonics(lonlat).numpy(), model(lonlat).numpy()
@@ -115,8 +115,8 @@ def test_float32_agrees_with_float64(stem):
     lonlat = torch.from_numpy(lonlat)
     path = FIXTURES / f"{stem}.ckpt"
     with torch.no_grad():
-        default = load_satclip(path)(lonlat)
-        exact = load_satclip(path, dtype=torch.float64)(lonlat)
+        default = load_location_encoder(path)(lonlat)
+        exact = load_location_encoder(path, dtype=torch.float64)(lonlat)
     assert default.dtype == torch.float32 and default.isfinite().all()
     assert ((default - exact).norm(dim=1) / exact.norm(dim=1)).max() < 1e-4
     torch.testing.assert_close(default[0], default[1])  # one meridian
@@ -125,7 +125,7 @@ def test_float32_agrees_with_float64(stem):
 
 def test_float64_tensors_are_kept(official):
     """With dtype=torch.float64 every weight is the file's, to the last bit."""
-    loaded = load_satclip(FIXTURES / "official_l10.ckpt", dtype=torch.float64)
+    loaded = load_location_encoder(FIXTURES / "official_l10.ckpt", dtype=torch.float64)
     expected = {
         name.removeprefix(NETWORK[0]): x
         for name, x in official["state_dict"].items()
@@ -137,8 +137,8 @@ def test_float64_tensors_are_kept(official):
 def test_closed_form_harmonics_are_told_from_analytic_ones(official, tmp_path):
     """The hyper-parameter chooses the convention, and the convention changes the embeddings."""
     official["hyper_parameters"]["harmonics_calculation"] = "closed-form"
-    closed = load_satclip(_save(official, tmp_path / "closed.ckpt"))
-    analytic = load_satclip(FIXTURES / "official_l10.ckpt")
+    closed = load_location_encoder(_save(official, tmp_path / "closed.ckpt"))
+    analytic = load_location_encoder(FIXTURES / "official_l10.ckpt")
     assert closed.config.convention == "satclip-closed-form"
     assert analytic.config.convention == "satclip-analytic"
     assert not torch.allclose(closed(LONLAT), analytic(LONLAT), atol=0.1)
@@ -153,7 +153,7 @@ SIZES = {
 def test_other_sizes_load(tmp_path, setting):
     """Legendre polynomials, embedding, capacity and depth are the file's."""
     saved = _make_encoder(convention="satclip-analytic", **{setting: SIZES[setting]})
-    loaded = load_satclip(save_published(saved, tmp_path / "model.ckpt"))
+    loaded = load_location_encoder(save_published(saved, tmp_path / "model.ckpt"))
     assert loaded.config == saved.config
     assert torch.equal(loaded(LONLAT), saved(LONLAT))
 
@@ -186,8 +186,8 @@ def test_hyper_parameters_come_in_many_containers(
     with monkeypatch.context() as patch:
         official["hyper_parameters"] = _make_container(container, values, patch)
         path = _save(official, tmp_path / "model.ckpt")
-    expected = load_satclip(FIXTURES / "official_l10.ckpt")(LONLAT)
-    assert torch.equal(load_satclip(path)(LONLAT), expected)
+    expected = load_location_encoder(FIXTURES / "official_l10.ckpt")(LONLAT)
+    assert torch.equal(load_location_encoder(path)(LONLAT), expected)
 
 
 def test_a_genuine_lightning_container_loads_without_lightning(official, tmp_path):
@@ -220,7 +220,7 @@ def test_other_architectures_are_refused_by_name(official, tmp_path, kind):
     official["hyper_parameters"][key] = value
     path = _save(official, tmp_path / "model.ckpt")
     with pytest.raises(CheckpointError, match=f"{key}='{value}', a kind of {what} that is not"):
-        load_satclip(path)
+        load_location_encoder(path)
 
 
 @pytest.mark.parametrize("key", ["embed_dim", "legendre_polys", "capacity", "pe_type"])
@@ -228,7 +228,7 @@ def test_a_missing_hyper_parameter_is_named(official, tmp_path, key):
     """Without one of the settings there is no model, and the error says which it is."""
     del official["hyper_parameters"][key]
     with pytest.raises(CheckpointError, match=f"lacks the hyper-parameter '{key}'"):
-        load_satclip(_save(official, tmp_path / "model.ckpt"))
+        load_location_encoder(_save(official, tmp_path / "model.ckpt"))
 
 
 @pytest.mark.parametrize(("key", "value"), [("capacity", 0), ("num_hidden_layers", "two")])
@@ -236,7 +236,7 @@ def test_an_impossible_hyper_parameter_is_refused(official, tmp_path, shape_chec
     """Values that describe no network are a damaged checkpoint, not a traceback."""
     official["hyper_parameters"][key] = value
     with pytest.raises(CheckpointError, match=r"model\.ckpt describes no model"):
-        load_satclip(_save(official, tmp_path / "model.ckpt"))
+        load_location_encoder(_save(official, tmp_path / "model.ckpt"))
 
 
 # --- safety ---------------------------------------------------------------------------------------
@@ -274,7 +274,7 @@ def test_harmless_looking_calls_are_refused_too(official, tmp_path):
     for payload in (np.float64(1.5), pickle.PicklingError, Path("x"), len):
         path = _save({**official, "extra": payload}, tmp_path / "model.ckpt")
         with pytest.raises(CheckpointError, match="tries to run code: it asks for"):
-            load_satclip(path)
+            load_location_encoder(path)
 
 
 def test_a_bare_pickle_is_not_even_opened(tmp_path):
@@ -285,14 +285,14 @@ def test_a_bare_pickle_is_not_even_opened(tmp_path):
     assert trace.exists()
     trace.unlink()
     with pytest.raises(CheckpointError, match="bare pickle, which can run code"):
-        load_satclip(path)
+        load_location_encoder(path)
     assert not trace.exists()
 
 
 def test_the_list_of_allowed_globals_is_restored():
     """Reading a checkpoint leaves torch's own allow-list as it was."""
     before = torch.serialization.get_safe_globals()
-    load_satclip(FIXTURES / "official_l10.ckpt")
+    load_location_encoder(FIXTURES / "official_l10.ckpt")
     assert set(torch.serialization.get_safe_globals()) == set(before)
 
 
@@ -336,7 +336,7 @@ def test_wrong_tensors_are_named(official, tmp_path, damage):
     _change_location(official, change)
     path = _save(official, tmp_path / "model.ckpt")
     with pytest.raises(CheckpointError, match=message) as caught:
-        load_satclip(path)
+        load_location_encoder(path)
     assert str(path) in str(caught.value) and "again" in str(caught.value)
 
 
@@ -374,24 +374,24 @@ def test_damaged_files_say_what_they_are(tmp_path, damage):
     spoil, message = DAMAGED_FILES[damage]
     path = tmp_path / "model.ckpt"
     path.write_bytes((FIXTURES / "official_l10.ckpt").read_bytes())
-    load_satclip(path)
+    load_location_encoder(path)
     spoil(path)
     with pytest.raises(CheckpointError, match=message) as caught:
-        load_satclip(path)
+        load_location_encoder(path)
     assert str(path) in str(caught.value) and "again" in str(caught.value)
 
 
 def test_a_missing_file_is_named(tmp_path):
     """Where there is no file the error says which."""
     with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*nowhere\.ckpt"):
-        load_satclip(tmp_path / "nowhere.ckpt")
+        load_location_encoder(tmp_path / "nowhere.ckpt")
 
 
 def test_a_loaded_model_does_not_need_the_file(tmp_path):
     """Weights are copied: the file may be overwritten or deleted while the model is in use."""
     path = tmp_path / "model.ckpt"
     path.write_bytes((FIXTURES / "official_l10.ckpt").read_bytes())
-    model = load_satclip(path, dtype=torch.float64)
+    model = load_location_encoder(path, dtype=torch.float64)
     before = model(LONLAT)
     path.write_bytes(bytes(path.stat().st_size))
     assert torch.equal(model(LONLAT), before)
@@ -402,7 +402,7 @@ def test_loading_leaves_random_numbers_alone():
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
-    load_satclip(FIXTURES / "official_l10.ckpt")
+    load_location_encoder(FIXTURES / "official_l10.ckpt")
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -439,7 +439,7 @@ def test_the_image_tower_is_loaded_strictly(tmp_path):
     state_dict["model.visual.bn9.bias"] = torch.zeros(3)
     state_dict["model.visual.fc.weight"].fill_(torch.inf)
     _save(checkpoint, path)
-    assert load_satclip(path)(LONLAT).isfinite().all()
+    assert load_location_encoder(path)(LONLAT).isfinite().all()
     for message in (
         r"image_encoder\.bn1\.bias is missing",
         r"image_encoder\.bn9\.bias is not expected",
@@ -461,7 +461,7 @@ def test_an_unknown_image_tower_is_refused_alone(tmp_path):
     checkpoint = torch.load(path, weights_only=True)
     checkpoint["hyper_parameters"]["vision_layers"] = (3, 4, 6, 3)
     _save(checkpoint, path)
-    assert load_satclip(path)(LONLAT).isfinite().all()
+    assert load_location_encoder(path)(LONLAT).isfinite().all()
     with pytest.raises(CheckpointError, match=r"vision_layers=\(3, 4, 6, 3\)"):
         load_satclip(path, image_encoder=True)
 
@@ -472,8 +472,8 @@ def test_an_unknown_image_tower_is_refused_alone(tmp_path):
 def test_published_to_ours_and_back_is_exact(official, tmp_path):
     """Conversion and its inverse give every tensor back, in value and dtype."""
     folder = convert_published(FIXTURES / "official_l10.ckpt", tmp_path / "ours")
-    ours = load_satclip(folder, dtype=torch.float64)
-    expected = load_satclip(FIXTURES / "official_l10.ckpt", dtype=torch.float64)
+    ours = load_location_encoder(folder, dtype=torch.float64)
+    expected = load_location_encoder(FIXTURES / "official_l10.ckpt", dtype=torch.float64)
     assert ours.config == expected.config and torch.equal(ours(LONLAT), expected(LONLAT))
 
     path = save_published(ours, tmp_path / "back.ckpt")
@@ -508,7 +508,9 @@ def test_ours_to_published_and_back_is_exact(tmp_path, convention):
     """Models of every convention keep their embeddings to the last bit."""
     saved = _make_encoder(convention=convention, num_degrees=7).double()
     before = copy.deepcopy(saved.state_dict())
-    loaded = load_satclip(save_published(saved, tmp_path / "model.ckpt"), dtype=torch.float64)
+    loaded = load_location_encoder(
+        save_published(saved, tmp_path / "model.ckpt"), dtype=torch.float64
+    )
     assert torch.equal(loaded(LONLAT), saved(LONLAT))
     _assert_same_tensors(dict(saved.state_dict()), dict(before))  # not changed in place
     written = "satclip-closed-form" if convention == "orthonormal" else convention
@@ -519,7 +521,9 @@ def test_ours_to_published_and_back_is_exact(tmp_path, convention):
 def test_damping_goes_into_the_weights(tmp_path, learned):
     """A damped model is written for the undamped harmonics of the layout, and means the same."""
     saved = _make_encoder(num_degrees=7, damping_degree=3.0, learned_damping=learned).double()
-    loaded = load_satclip(save_published(saved, tmp_path / "model.ckpt"), dtype=torch.float64)
+    loaded = load_location_encoder(
+        save_published(saved, tmp_path / "model.ckpt"), dtype=torch.float64
+    )
     torch.testing.assert_close(loaded(LONLAT), saved(LONLAT), rtol=1e-6, atol=1e-6)
     assert loaded.config.damping_degree is None
 
@@ -527,7 +531,9 @@ def test_damping_goes_into_the_weights(tmp_path, learned):
 def test_the_first_frequency_goes_into_the_weights(tmp_path):
     """The layout always has 30; another is written as other weights, and means the same."""
     saved = _make_encoder(first_omega=10.0).double()
-    loaded = load_satclip(save_published(saved, tmp_path / "model.ckpt"), dtype=torch.float64)
+    loaded = load_location_encoder(
+        save_published(saved, tmp_path / "model.ckpt"), dtype=torch.float64
+    )
     torch.testing.assert_close(loaded(LONLAT), saved(LONLAT), rtol=1e-6, atol=1e-6)
     assert loaded.config.first_omega == 30.0
 
@@ -563,7 +569,7 @@ def test_what_the_layout_cannot_hold_is_refused(tmp_path):
 def test_dropout_is_no_obstacle(tmp_path):
     """Dropout matters while training only: a model without it is written, and embeds alike."""
     saved = _make_encoder(dropout=0.0, convention="satclip-analytic")
-    loaded = load_satclip(save_published(saved, tmp_path / "model.ckpt"))
+    loaded = load_location_encoder(save_published(saved, tmp_path / "model.ckpt"))
     assert torch.equal(loaded(LONLAT), saved(LONLAT))
 
 
@@ -571,6 +577,6 @@ def test_a_location_encoder_alone_is_saved_in_our_format(tmp_path):
     """save_pretrained takes a bare location encoder; asking it for both towers is an error."""
     saved = _make_encoder()
     folder = save_pretrained(saved, tmp_path / "ours")
-    assert torch.equal(load_satclip(folder)(LONLAT), saved(LONLAT))
+    assert torch.equal(load_location_encoder(folder)(LONLAT), saved(LONLAT))
     with pytest.raises(CheckpointError, match="holds a location encoder only"):
         load_satclip(folder, image_encoder=True)

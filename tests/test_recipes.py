@@ -9,13 +9,13 @@ import processes
 import pytest
 import torch
 
-from satclip_lib.checkpoint import load_config, load_satclip
-from satclip_lib.data.patches import make_blue_marble_patches, make_patch_dataset, save_patches
+from satclip_lib.checkpoints.store import load_config, load_location_encoder
+from satclip_lib.data.features import cache_features
+from satclip_lib.data.patch_store import make_blue_marble_patches, make_patch_dataset, save_patches
 from satclip_lib.data.sentinel2 import BAND_NAMES
 from satclip_lib.files import Workspace
 from satclip_lib.image_encoder import make_image_encoder
 from satclip_lib.training import recipes
-from satclip_lib.training.features import cache_features
 from satclip_lib.training.fit import PretrainingConfig
 from satclip_lib.training.recipes import (
     RECIPES,
@@ -79,7 +79,7 @@ def test_the_command_trains_from_a_patch_store(workspace, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["recipes", *arguments.split()])
     recipes.main()
     folder = Workspace("smoke").checkpoints / "rcf-l40"
-    assert load_satclip(folder).config.damping_degree == 6.0
+    assert load_location_encoder(folder).config.damping_degree == 6.0
     run = load_config(folder)["provenance"]["pretraining"]
     assert (run["num_epochs"], run["batch_size"], run["seed"]) == (1, 64, 2)
 
@@ -105,4 +105,6 @@ def test_one_of_two_processes_computes_the_features(workspace):
     save_patches(make_blue_marble_patches(num_patches=300), Workspace("smoke").patches)
     processes.run_together(_train_on_two, workspace, count=2)
     assert [(workspace / f"found-{rank}").read_text() for rank in (0, 1)] == ["0", "1"]
-    assert load_satclip(Workspace("smoke").checkpoints / "rcf-l10").config.num_degrees == 10
+    assert (
+        load_location_encoder(Workspace("smoke").checkpoints / "rcf-l10").config.num_degrees == 10
+    )

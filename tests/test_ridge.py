@@ -6,7 +6,7 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from satclip_lib.data.locations import sample_land_lonlat
+from satclip_lib.data.land import sample_land_lonlat
 from satclip_lib.evaluation.ridge import RIDGE_ALPHAS, fit_ridge
 from satclip_lib.evaluation.splits import Split, make_splits
 

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import processes
 
-from satclip_lib.data.patches import load_images, make_blue_marble_patches, save_patches
+from satclip_lib.data.features import cache_features
+from satclip_lib.data.images import load_images
+from satclip_lib.data.patch_store import make_blue_marble_patches, save_patches
 from satclip_lib.image_encoder import RandomConvolutionalFeatures
-from satclip_lib.training.features import cache_features
 
 NO_HOME = """
 import matplotlib.pyplot as plt
 import numpy as np
 from satclip_lib import LocationEncoder, embed
-from satclip_lib.data.blue_marble import is_land
+from satclip_lib.data.land import is_land
 from satclip_lib.plotting.maps import add_map, plot_points
 
 lonlat = np.array([[2.35, 48.86], [10.0, 50.0]])

@@ -15,12 +15,13 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.warp import transform
 
-from satclip_lib.data import patches, s2_100k
-from satclip_lib.data.locations import sample_land_lonlat
-from satclip_lib.data.patch_io import PatchWriter
-from satclip_lib.data.patches import hash_patch, open_patches
+from satclip_lib.data import patch_store as patches
+from satclip_lib.data import s2_100k
+from satclip_lib.data.land import sample_land_lonlat
+from satclip_lib.data.patch_store import hash_patch, open_patches
+from satclip_lib.data.patch_writer import PatchWriter
+from satclip_lib.data.quality import REASONS, load_report
 from satclip_lib.data.registry import FileUnavailableError
-from satclip_lib.data.report import REASONS, load_report
 from satclip_lib.data.s2_100k import (
     IncompleteMirrorError,
     check_s2_100k,

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, r2_score
 
-from satclip_lib.data.locations import compute_block_ids, sample_land_lonlat
+from satclip_lib.data.land import sample_land_lonlat
 from satclip_lib.evaluation.scoring import NUM_DRAWS, compute_macro_f1, compute_score
+from satclip_lib.sphere import compute_block_ids
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from satclip_lib import similarity_search
-from satclip_lib.similarity_search import search
+from satclip_lib.embedding import similarity_search
+from satclip_lib.embedding.similarity_search import search
 
 
 def _make_units(num_vectors, *, seed, embed_dim=16):

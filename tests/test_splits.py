@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from satclip_lib.data.locations import compute_block_ids, sample_land_lonlat
+from satclip_lib.data.land import sample_land_lonlat
 from satclip_lib.data.natural_earth import lookup_regions
 from satclip_lib.data.registry import FileUnavailableError
 from satclip_lib.evaluation.splits import (
@@ -14,6 +14,7 @@ from satclip_lib.evaluation.splits import (
     make_splits,
     parse_protocol,
 )
+from satclip_lib.sphere import compute_block_ids
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,8 @@ from stac_server import RESOLUTIONS_M, run_stac_server
 from starlette.responses import Response
 
 from satclip_lib.data import remote_file, scenes, stac
-from satclip_lib.data.locations import sample_land_lonlat
-from satclip_lib.data.patches import PROVENANCE
+from satclip_lib.data.land import sample_land_lonlat
+from satclip_lib.data.patch_store import PROVENANCE
 from satclip_lib.data.rebuild import rebuild_s2_100k
 from satclip_lib.data.remote_file import Access
 from satclip_lib.data.s2_100k import list_patches, read_patch

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from satclip_lib.checkpoint import load_config, load_satclip
-from satclip_lib.data.patches import get_lonlat, make_blue_marble_patches
+from satclip_lib.checkpoints.store import load_config, load_location_encoder
+from satclip_lib.data.patch_store import get_lonlat, make_blue_marble_patches
 from satclip_lib.location_encoder import LocationEncoderConfig
 from satclip_lib.training.fit import CURVE_NAME, PretrainingConfig
 from satclip_lib.training.sweep import Variant, change, train_variants
@@ -60,7 +60,7 @@ def test_variants_share_places_and_differ_in_what_they_say(tmp_path):
         np.testing.assert_array_equal(np.load(path), get_lonlat(dataset))
     curves = {name: pd.read_csv(path / CURVE_NAME).train_loss for name, path in trained.items()}
     assert curves["base"].nunique() == 2 and not curves["base"].equals(curves["2 views"])
-    assert load_satclip(trained["base"]).config == SMALL.pretraining.location_encoder
+    assert load_location_encoder(trained["base"]).config == SMALL.pretraining.location_encoder
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("model.safetensors")}
     assert train_variants(variants, dataset, seed=1, folder=tmp_path) == trained
     assert before == {path: path.stat().st_mtime_ns for path in before} and len(before) == 5

@@ -12,8 +12,7 @@ import xarray as xr
 from PIL import Image
 
 from satclip_lib.data import labels, natural_earth
-from satclip_lib.data.blue_marble import load_land_mask
-from satclip_lib.data.locations import sample_land_lonlat
+from satclip_lib.data.land import load_land_mask, sample_land_lonlat
 from satclip_lib.data.natural_earth import lookup_regions
 from satclip_lib.data.registry import FileUnavailableError, HashMismatchError
 from satclip_lib.evaluation.inaturalist import FOLDER as INATURALIST

@@ -10,9 +10,9 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 
-from satclip_lib import tiled_loss
+from satclip_lib.fast import tiled_loss
+from satclip_lib.fast.tiled_loss import tiled_contrastive_loss
 from satclip_lib.loss import SoftTargets, contrastive_loss
-from satclip_lib.tiled_loss import tiled_contrastive_loss
 
 NUM_PAIRS = 37
 

@@ -6,14 +6,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
-from satclip_lib.uncertainty import (
+from satclip_lib.checkpoints.store import load_training_lonlat, save_training_lonlat
+from satclip_lib.embedding.uncertainty import (
     compute_distance_to_nearest_km,
     compute_dropout_spread,
     compute_uncertainty,
-    load_training_lonlat,
-    save_training_lonlat,
 )
+from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 
 LONLAT = np.array([[0.0, 0.0], [10.0, 50.0], [-170.0, -80.0]])
 

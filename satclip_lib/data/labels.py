@@ -19,8 +19,8 @@ from jaxtyping import Float64, Int64, Shaped, UInt8
 from PIL import Image
 from scipy.ndimage import map_coordinates
 
-from satclip_lib.data.locations import EARTH_RADIUS_KM
 from satclip_lib.data.registry import FileUnavailableError, fetch_file
+from satclip_lib.sphere import EARTH_RADIUS_KM
 
 GPW_FILE = "gpw_v4_population_density_rev11_2020_30_min.asc"
 MIN_TOWN_POPULATION = 1000

@@ -10,8 +10,8 @@ import shapely
 from jaxtyping import Float
 from scipy.spatial import cKDTree
 
-from satclip_lib.data.locations import EARTH_RADIUS_KM, lonlat_to_unit_vectors
 from satclip_lib.data.registry import FileUnavailableError
+from satclip_lib.sphere import EARTH_RADIUS_KM, check_locations, lonlat_to_unit_vectors
 
 OUTLINE_SPACING_DEG = 0.05  # at most 5.6 km between the outline vertices that distances go to
 
@@ -66,7 +66,7 @@ def lookup_regions(
             negative distance.
         FileUnavailableError: see :func:`natural_earth_folder`.
     """
-    lonlat = _check_lonlat(lonlat)
+    lonlat, _ = check_locations(np.asarray(lonlat, dtype=np.float64), wrap_longitude=True)
     if not max_distance_km >= 0:
         raise ValueError(f"max_distance_km must be 0 or more, got {max_distance_km}")
 
@@ -86,20 +86,6 @@ def lookup_regions(
 
     regions = countries[["country", "continent"]]
     return pd.DataFrame({name: regions[name].array.take(rows, allow_fill=True) for name in regions})
-
-
-def _check_lonlat(lonlat: np.ndarray) -> np.ndarray:
-    lonlat = np.asarray(lonlat, dtype=np.float64)
-    if lonlat.ndim != 2 or lonlat.shape[1] != 2:
-        raise ValueError(f"lonlat must have shape (num_points, 2), got {lonlat.shape}")
-    if not np.isfinite(lonlat).all():
-        raise ValueError("lonlat holds values that are not finite: drop those points first")
-    if np.abs(lonlat[:, 1]).max(initial=0) > 90:
-        raise ValueError(
-            "lonlat holds a latitude beyond 90 degrees: columns are (longitude, latitude)"
-        )
-    lon = (lonlat[:, 0] + 180) % 360 - 180
-    return np.column_stack([lon, lonlat[:, 1]])
 
 
 @cache

@@ -9,7 +9,6 @@ Source: Klemmer et al. (2023), arXiv 2311.17179.
 """
 
 import csv
-import hashlib
 import json
 import logging
 import tarfile
@@ -28,21 +27,21 @@ import rasterio.warp
 from jaxtyping import Shaped
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from satclip_lib.data.patch_io import PatchWriter
-from satclip_lib.data.patches import PROVENANCE, Split
-from satclip_lib.data.registry import FileUnavailableError, list_local_folders, raw_folder
-from satclip_lib.data.report import (
+from satclip_lib.data.patch_store import PROVENANCE, Split
+from satclip_lib.data.patch_writer import PatchWriter
+from satclip_lib.data.quality import (
     PATCH_SHAPE,
     PatchChecker,
     make_report,
-    measure_distance_km,
     measure_patch,
     report_path,
     save_report,
 )
+from satclip_lib.data.registry import FileUnavailableError, list_local_folders, raw_folder
 from satclip_lib.data.sentinel2 import BAND_NAMES, DIGITAL_NUMBERS_PER_REFLECTANCE
-from satclip_lib.files import is_offline, write_atomically
+from satclip_lib.files import fingerprint, is_offline, write_atomically
 from satclip_lib.progress import progress_bar
+from satclip_lib.sphere import compute_distance_km
 
 logger = logging.getLogger(__name__)
 
@@ -199,14 +198,14 @@ def make_s2_100k_store(
     """Put the good patches of a folder into a patch store, bit for bit, in the order of the index.
 
     The report, with the reason for each patch that was left out, is written beside the store, see
-    :func:`satclip_lib.data.report.load_report`. A run that was killed continues, and ends with
+    :func:`satclip_lib.data.quality.load_report`. A run that was killed continues, and ends with
     the same store as one that was not; a store made before from the same files is kept.
 
     Args:
         folder: the data set, in one of the layouts at the head of this module.
         path: of the store.
         val_fraction: share of the validation split.
-        split: see :func:`satclip_lib.data.patches.make_split`.
+        split: see :func:`satclip_lib.data.patch_store.make_split`.
         seed: of the split.
         keep_sea: let patches at sea pass; the paper's data set has them.
         allow_incomplete: go on although patches are missing.
@@ -280,7 +279,9 @@ def _examine(file: PatchFile) -> tuple[dict[str, Any], np.ndarray | None]:
     except (RasterioError, OSError, ValueError) as error:
         return row | {"fault": ("unreadable", str(error.__cause__ or error))}, None
     if file.lonlat and centre:
-        row["distance_km"] = measure_distance_km(file.lonlat, centre)
+        row["distance_km"] = float(
+            compute_distance_km(np.array([file.lonlat]), np.array([centre]))[0]
+        )
     elif centre:
         row |= {"lon": centre[0], "lat": centre[1], "coordinates": "file"}
     return (row | {"fault": fault}, None) if fault else (row | measure_patch(patch), patch)
@@ -374,8 +375,5 @@ def _check_complete(files: list[PatchFile], folder: Path) -> None:
 
 def _hash_plan(files: list[PatchFile], *settings: Any) -> str:
     """Hash of what the store depends on; where the files are does not matter."""
-    digest = hashlib.sha256(json.dumps(settings).encode())
-    for file in files:
-        about = asdict(file) | {"path": file.path is None, "offset": None}
-        digest.update(json.dumps(about).encode())
-    return digest.hexdigest()
+    about = [asdict(file) | {"path": file.path is None, "offset": None} for file in files]
+    return fingerprint(settings, about)

@@ -5,7 +5,6 @@ the atmospheric correction. The image encoders of the published models were trai
 They see B10 as a band of zeros, at its place between B09 and B11.
 """
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +63,6 @@ def prepare_sentinel2(patch: Any) -> Float32[Tensor, "*batch 13 height width"]:
     return insert_cirrus_band(
         torch.from_numpy(numbers.astype(np.float32)) / DIGITAL_NUMBERS_PER_REFLECTANCE
     )
-
-
-def lacks_cirrus_band(band_names: Iterable[str], *, num_bands: int) -> bool:
-    """Whether images are Level-2A ones, and an encoder of ``num_bands`` wants B10 as well."""
-    return num_bands == len(MODEL_BAND_NAMES) and tuple(band_names) == BAND_NAMES
 
 
 def insert_cirrus_band(

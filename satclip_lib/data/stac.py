@@ -20,7 +20,7 @@ import shapely
 from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 
-from satclip_lib.data.blue_marble import is_land
+from satclip_lib.data.land import is_land
 from satclip_lib.data.remote_file import Access
 from satclip_lib.data.scenes import Item, ScenePatch, UnusableSceneError, cut_patch
 

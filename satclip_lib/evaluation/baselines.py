@@ -10,8 +10,8 @@ from jaxtyping import Float, Float64
 from torch import nn
 
 from satclip_lib.data import blue_marble
-from satclip_lib.data.locations import sample_land_lonlat
-from satclip_lib.embedding import embed
+from satclip_lib.data.land import sample_land_lonlat
+from satclip_lib.embedding.embed import embed
 from satclip_lib.image_encoder import RandomConvolutionalFeatures
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 from satclip_lib.spherical_harmonics import SphericalHarmonics

@@ -1,7 +1,7 @@
 """Score encoders on tasks: every encoder sees the same points, folds and probes."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,12 @@ import pandas as pd
 from jaxtyping import Float32
 
 from satclip_lib.evaluation.baselines import Encoder
-from satclip_lib.evaluation.prediction import hash_arrays, predict_together
+from satclip_lib.evaluation.prediction import predict_together
 from satclip_lib.evaluation.probes import METRICS, ProbeOptions
 from satclip_lib.evaluation.scoring import NUM_DRAWS, compute_score
 from satclip_lib.evaluation.splits import Split, SplitError, make_splits, parse_protocol
 from satclip_lib.evaluation.tasks import TaskData, TaskUnavailableError, load_task
+from satclip_lib.files import fingerprint
 from satclip_lib.progress import progress_bar
 
 LOCAL_CLASSES_SHOTS = "+1%"  # of the held-out continent, for tasks whose classes are local
@@ -230,7 +231,7 @@ def _group_by_points(loaded: Sequence[TaskData]) -> list[list[TaskData]]:
     for data in loaded:
         task = data.task
         key = (task.kind, task.block_deg, task.has_local_classes, id(data.features))
-        groups.setdefault((*key, hash_arrays(data.lonlat)), []).append(data)
+        groups.setdefault((*key, fingerprint(data.lonlat)), []).append(data)
     return list(groups.values())
 
 
@@ -248,4 +249,4 @@ def _score_with_one_thread(*arguments, **options):
 
 def _with_seed(options: ProbeOptions | None, seed: int) -> ProbeOptions:
     options = options or ProbeOptions()
-    return ProbeOptions(seed, options.num_trials, options.studies, options.end_to_end)
+    return replace(options, seed=seed)

@@ -16,7 +16,8 @@ import pandas as pd
 import torch
 from huggingface_hub import try_to_load_from_cache
 
-from satclip_lib.checkpoint import CONFIG_NAME, load_satclip
+from satclip_lib.checkpoints.download import PINNED_REVISIONS, PUBLISHED_MODELS
+from satclip_lib.checkpoints.store import CONFIG_NAME, load_location_encoder
 from satclip_lib.evaluation import positional
 from satclip_lib.evaluation.baselines import (
     Encoder,
@@ -25,7 +26,6 @@ from satclip_lib.evaluation.baselines import (
     make_encoder,
     make_untrained,
 )
-from satclip_lib.hub import PINNED_REVISIONS, PUBLISHED_MODELS
 from satclip_lib.location_encoder import LocationEncoder
 
 
@@ -114,14 +114,16 @@ def _load_own(checkpoints: Path, num_degrees: int) -> LocationEncoder:
         raise EncoderUnavailableError(
             f"no checkpoint *-l{num_degrees} in {checkpoints}: run notebook 02"
         )
-    return load_satclip(last.parent)
+    return load_location_encoder(last.parent)
 
 
 def _load_published(name: str) -> LocationEncoder:
     repo_id, revision = PUBLISHED_MODELS[name], PINNED_REVISIONS.get(name)
     if not isinstance(try_to_load_from_cache(repo_id, f"{name}.ckpt", revision=revision), str):
-        raise EncoderUnavailableError(f"not in the cache: load_satclip({name!r}) downloads it")
-    return load_satclip(name)
+        raise EncoderUnavailableError(
+            f"not in the cache: load_location_encoder({name!r}) downloads it"
+        )
+    return load_location_encoder(name)
 
 
 def _make_geoclip(checkpoints: Path, seed: int) -> Encoder:

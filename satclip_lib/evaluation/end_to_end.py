@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float64, Shaped
 from sklearn.base import BaseEstimator
 
-from satclip_lib.embedding import embed
+from satclip_lib.embedding.embed import embed
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 
 

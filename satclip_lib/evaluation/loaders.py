@@ -12,7 +12,7 @@ import pandas as pd
 from jaxtyping import Float, Float64, Shaped
 
 from satclip_lib.data import labels
-from satclip_lib.data.locations import sample_land_lonlat
+from satclip_lib.data.land import sample_land_lonlat
 from satclip_lib.data.natural_earth import lookup_regions
 from satclip_lib.data.registry import FileUnavailableError
 

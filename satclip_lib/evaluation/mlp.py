@@ -1,6 +1,5 @@
 """The paper's probe: a perceptron, tuned on validation data for each encoder and task."""
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from sklearn.base import BaseEstimator
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
+from satclip_lib.files import fingerprint
 from satclip_lib.progress import progress_bar
 
 MAX_EPOCHS = 60
@@ -133,10 +133,7 @@ class TunedMlp(BaseEstimator):
 
     def _open_study(self, x: np.ndarray, target: np.ndarray) -> optuna.Study:
         storage: BaseStorage = InMemoryStorage()
-        digest = hashlib.sha256(repr((self.kind, self.seed, MAX_EPOCHS, WIDTHS)).encode())
-        for array in (x, target, self.fold_ids):
-            digest.update(np.ascontiguousarray(array))
-        name = digest.hexdigest()[:16]
+        name = fingerprint(self.kind, self.seed, MAX_EPOCHS, WIDTHS, x, target, self.fold_ids)[:16]
         if self.studies is not None:
             self.studies.mkdir(parents=True, exist_ok=True)
             storage = JournalStorage(JournalFileBackend(str(self.studies / f"{name}.log")))

@@ -9,6 +9,7 @@ import pandas as pd
 
 from satclip_lib.evaluation.loaders import LabelledPoints
 from satclip_lib.evaluation.tasks import Task, TaskData, make_data
+from satclip_lib.sphere import check_locations
 
 EQUAL_AREA = "EPSG:6933"  # in which centroids are taken
 
@@ -59,10 +60,10 @@ def load_table(
     frame = frame[[lon, lat, target]]
     complete = frame.dropna()
     lonlat = complete[[lon, lat]].to_numpy(np.float64)
-    if not (np.abs(lonlat[:, 1]) <= 90).all():
-        raise ValueError(
-            f"column {lat!r} holds latitudes beyond 90 degrees: are lon= and lat= swapped?"
-        )
+    try:
+        lonlat, _ = check_locations(lonlat, wrap_longitude=True)
+    except ValueError as error:
+        raise ValueError(f"columns {lon!r} and {lat!r}: {error}") from error
     values = complete[target]
     if kind is None:
         is_number = pd.api.types.is_numeric_dtype(values) and values.dtype != bool
@@ -77,7 +78,6 @@ def load_table(
         block_deg=block_deg,
     )
     source = f"{len(complete)} of {len(frame)} rows of a table of your own"
-    lonlat = np.stack([(lonlat[:, 0] + 180) % 360 - 180, lonlat[:, 1]], axis=1)
     if len(complete) == 0:
         raise ValueError(f"no row has all of {lon!r}, {lat!r} and {target!r}")
     return make_data(task, LabelledPoints(lonlat, values.to_numpy(), source))

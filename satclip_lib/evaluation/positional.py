@@ -9,7 +9,7 @@ the distance over which a few thousand training points can still tell waves apar
 import numpy as np
 from jaxtyping import Float64
 
-from satclip_lib.data.locations import lonlat_to_unit_vectors
+from satclip_lib.sphere import lonlat_to_unit_vectors
 
 NUM_SCALES = 16
 MAX_RADIUS, MIN_RADIUS = 1.0, 0.02

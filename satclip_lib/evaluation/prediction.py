@@ -1,7 +1,6 @@
 """Predictions at the test points of a task, kept on disk by what they were made from."""
 
 import functools
-import hashlib
 import inspect
 import itertools
 from collections.abc import Sequence
@@ -12,11 +11,13 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from satclip_lib import location_encoder, spherical_harmonics
+from satclip_lib.embedding import embed
 from satclip_lib.evaluation import end_to_end, mlp, probes, ridge
 from satclip_lib.evaluation.probes import ProbeOptions, fit_predict
 from satclip_lib.evaluation.splits import Split
 from satclip_lib.evaluation.tasks import TaskData
-from satclip_lib.files import write_atomically
+from satclip_lib.fast import folded_encoder, siren
+from satclip_lib.files import fingerprint, write_atomically
 
 
 def predict(
@@ -95,21 +96,17 @@ def _find_path(
         "end to end": (knobs.seed, sorted(knobs.end_to_end.items())),
     }.get(probe, ())
     arrays = itertools.chain.from_iterable((s.train, s.test, s.fold_ids) for s in splits)
-    key = hash_arrays(x, target, *arrays, text=repr((probe, kind, used, _code_version())))
+    key = fingerprint(x, target, list(arrays), probe, kind, used, _code_version())
     return Path(cache) / key[:2] / f"{key}.npy"
 
 
 @functools.cache
 def _code_version() -> str:
-    modules = (probes, ridge, mlp, end_to_end, location_encoder, spherical_harmonics)
+    modules = (
+        probes, ridge, mlp, end_to_end, embed, folded_encoder, siren, location_encoder,
+        spherical_harmonics,
+    )  # fmt: skip
     sources = [inspect.getsource(module) for module in modules]
-    return "".join([*sources, version("scikit-learn"), version("torch"), version("numpy")])
-
-
-def hash_arrays(*arrays: np.ndarray, text: str = "") -> str:
-    """Hexadecimal SHA-256 of arrays, their shapes and types, and a text."""
-    digest = hashlib.sha256(text.encode())
-    for array in arrays:
-        digest.update(repr((array.shape, array.dtype.str)).encode())
-        digest.update(np.ascontiguousarray(array))
-    return digest.hexdigest()
+    return "".join(
+        [*sources, version("scikit-learn"), version("optuna"), version("torch"), version("numpy")]
+    )

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, Shaped
 
-from satclip_lib.data.locations import compute_block_ids
 from satclip_lib.evaluation.probes import Kind
+from satclip_lib.sphere import compute_block_ids
 
 NUM_DRAWS = 500
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from satclip_lib.data.locations import compute_block_ids
 from satclip_lib.data.natural_earth import lookup_regions
 from satclip_lib.data.registry import FileUnavailableError
+from satclip_lib.sphere import compute_block_ids
 
 NUM_FOLDS = 5
 CONTINENTS = ("Africa", "Asia", "Europe", "North America", "Oceania", "South America")

@@ -14,21 +14,17 @@ from satclip_lib.image_encoder.backbones import (
     load_backbone_weights,
 )
 from satclip_lib.image_encoder.base import ImageEncoder, freeze
-from satclip_lib.image_encoder.moco import MOCO_WEIGHTS, fetch_moco_weights, make_moco_encoder
 from satclip_lib.image_encoder.random_features import RandomConvolutionalFeatures
 
 __all__ = [
     "IMAGE_ENCODERS",
-    "MOCO_WEIGHTS",
     "ImageEncoder",
     "RandomConvolutionalFeatures",
     "ResNet",
     "VisionTransformer",
-    "fetch_moco_weights",
     "freeze",
     "load_backbone_weights",
     "make_image_encoder",
-    "make_moco_encoder",
 ]
 
 IMAGE_ENCODERS = {"rcf": RandomConvolutionalFeatures, **BACKBONES}

@@ -35,10 +35,10 @@ from cartopy.feature import NaturalEarthFeature
 from jaxtyping import Float32, Float64, UInt8
 from PIL import Image
 
-from satclip_lib.data.locations import EARTH_RADIUS_KM
 from satclip_lib.files import write_atomically
 from satclip_lib.plotting.layers import NO_VALUE_COLOR, Layer
 from satclip_lib.plotting.maps import use_natural_earth
+from satclip_lib.sphere import EARTH_RADIUS_KM
 
 SPRITE_COLUMNS = 200  # patches in a row of the sheet of thumbnails
 JPEG_QUALITY = 90

@@ -11,8 +11,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from satclip_lib.checkpoint import hash_checkpoint
-from satclip_lib.data.patches import open_patches
+from satclip_lib.checkpoints.store import hash_checkpoint
+from satclip_lib.data.patch_store import open_patches
 from satclip_lib.files import Workspace, write_atomically
 
 DPI = 300  # of PNGs, and of what a PDF holds as pixels

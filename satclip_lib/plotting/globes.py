@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from scipy.ndimage import binary_closing, map_coordinates
 from sklearn.decomposition import PCA, FastICA
 
-from satclip_lib.data.blue_marble import is_land
+from satclip_lib.data.land import is_land
 from satclip_lib.plotting.maps import LAND_ZORDER, add_map
 from satclip_lib.plotting.style import PAGE_WIDTH_IN, styled
 

@@ -11,10 +11,10 @@ from matplotlib.colors import to_hex, to_rgb
 from scipy.spatial import cKDTree
 
 from satclip_lib.data.labels import lookup_climate_zones, lookup_ecoregions
-from satclip_lib.data.locations import chord_to_km, lonlat_to_unit_vectors
 from satclip_lib.data.registry import FileUnavailableError
 from satclip_lib.evaluation.tasks import TaskData
 from satclip_lib.plotting.style import BIOME_COLORS, CLIMATE_COLORS, shorten_biome
+from satclip_lib.sphere import chord_to_km, lonlat_to_unit_vectors
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from satclip_lib.data.patches import get_lonlat, load_true_color
+from satclip_lib.data.images import load_true_color
+from satclip_lib.data.patch_store import get_lonlat
 from satclip_lib.plotting.layers import Layer
 from satclip_lib.plotting.maps import LINES_ZORDER, add_map, draw_points
 from satclip_lib.plotting.style import PAGE_WIDTH_IN, styled

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-EARTH_METRES_PER_DEG = 111_195.0
+from satclip_lib.sphere import METRES_PER_DEG, wrap_lonlat
 
 
 class Batches:
@@ -95,7 +95,7 @@ def jitter_lonlat(
     The published code adds 0 to 0.01 degree to both coordinates, which pulls every location to
     the north-east, and less far east the closer it is to a pole.
     """
-    north_deg, east_deg = rng.uniform(-1, 1, (2, len(lonlat))) * max_metres / EARTH_METRES_PER_DEG
+    north_deg, east_deg = rng.uniform(-1, 1, (2, len(lonlat))) * max_metres / METRES_PER_DEG
     lat = np.clip(lonlat[:, 1] + north_deg, -90, 90)
     lon = lonlat[:, 0] + east_deg / np.maximum(np.cos(np.radians(lat)), 1e-3)
-    return np.stack([(lon + 180) % 360 - 180, lat], axis=1)
+    return wrap_lonlat(np.stack([lon, lat], axis=1))

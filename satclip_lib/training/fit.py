@@ -1,6 +1,5 @@
 """Pretraining, from cached features to a checkpoint."""
 
-import hashlib
 import json
 import logging
 import shutil
@@ -20,17 +19,22 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
-from satclip_lib.checkpoint import CheckpointError, load_config, load_satclip, save_pretrained
-from satclip_lib.files import write_atomically
+from satclip_lib.checkpoints.store import (
+    CheckpointError,
+    load_config,
+    load_location_encoder,
+    save_pretrained,
+    save_training_lonlat,
+)
+from satclip_lib.data.features import FeatureStore
+from satclip_lib.files import fingerprint, write_atomically
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 from satclip_lib.model import SatCLIP
 from satclip_lib.progress import progress_bar
 from satclip_lib.training.batches import Batches
 from satclip_lib.training.checkpoint_io import SafetensorsCheckpointIO
-from satclip_lib.training.features import FeatureStore
-from satclip_lib.training.looks import ImageLooks
-from satclip_lib.training.module import SatCLIPModule, Schedule
-from satclip_lib.uncertainty import save_training_lonlat
+from satclip_lib.training.image_components import ImageComponents
+from satclip_lib.training.module import SatCLIPModule, Schedule, SoftTargetConfig
 
 logger = logging.getLogger(__name__)
 
@@ -50,10 +54,8 @@ class PretrainingConfig:
         schedule: of the learning rate, "constant" or "cosine", see :class:`SatCLIPModule`.
         weight_decay: of AdamW, on matrices only.
         jitter_m: training locations move by up to this many metres (1,112 m is 0.01 degree).
-        soft_target_weight: 0 aims at pairs alone, as the paper does; beyond that images that look
-            alike share their locations, see :class:`satclip_lib.loss.SoftTargets`.
-        soft_target_temperature: how alike they must be.
-        soft_target_components: numbers by which looks are compared, see :class:`ImageLooks`.
+        soft_targets: How images that look alike share their locations; None aims at pairs alone,
+            as the paper does.
         patience: epochs without a lower loss on the held-out blocks after which to stop; None
             never does.
         seed: of initialisation, order, jitter and dropout.
@@ -69,9 +71,7 @@ class PretrainingConfig:
     schedule: Schedule = "constant"
     weight_decay: float = 0.01
     jitter_m: float = 1112.0
-    soft_target_weight: float = 0.0
-    soft_target_temperature: float = 0.1
-    soft_target_components: int = 16
+    soft_targets: SoftTargetConfig | None = None
     patience: int | None = None
     seed: int = 0
 
@@ -81,14 +81,6 @@ class PretrainingConfig:
         if self.patience is not None and self.patience < 1:
             raise ValueError(
                 f"patience must be at least 1, or None never to stop early, got {self.patience}"
-            )
-        if not 0 <= self.soft_target_weight <= 1:
-            raise ValueError(
-                f"soft_target_weight must be from 0 to 1, got {self.soft_target_weight}"
-            )
-        if self.soft_target_temperature <= 0:
-            raise ValueError(
-                f"soft_target_temperature must be positive, got {self.soft_target_temperature}"
             )
 
 
@@ -143,8 +135,7 @@ def pretrain(
     if _is_finished(folder, provenance):
         logger.info("%s is up to date", folder)
         return folder
-    run_hash = hashlib.sha256(json.dumps(provenance, sort_keys=True).encode()).hexdigest()
-    run_folder = folder.with_name(f".{folder.name}-{run_hash[:12]}")
+    run_folder = folder.with_name(f".{folder.name}-{fingerprint(provenance)[:12]}")
     model = make_model(config, image_encoder)
     module = SatCLIPModule(
         model,
@@ -152,9 +143,8 @@ def pretrain(
         weight_decay=config.weight_decay,
         schedule=config.schedule,
         seed=config.seed,
-        looks=_fit_looks(config, store),
-        soft_target_weight=config.soft_target_weight,
-        soft_target_temperature=config.soft_target_temperature,
+        components=_fit_components(config, store),
+        soft_targets=config.soft_targets,
     )
     curve = TrainingCurve(run_folder / CURVE_NAME)
     best, last = run_folder / "best.safetensors", run_folder / "last.safetensors"
@@ -330,17 +320,17 @@ def _compute_harmonics(
     return torch.cat([encoder.compute_harmonics(batch.to(device)) for batch in batches])
 
 
-def _fit_looks(config: PretrainingConfig, store: FeatureStore) -> ImageLooks | None:
-    if config.soft_target_weight == 0:
+def _fit_components(config: PretrainingConfig, store: FeatureStore) -> ImageComponents | None:
+    if config.soft_targets is None:
         return None
     features = torch.from_numpy(store.features[~store.is_val])
-    return ImageLooks.fit(features, num_components=config.soft_target_components)
+    return ImageComponents.fit(features, num_components=config.soft_targets.num_components)
 
 
 def _is_finished(folder: Path, provenance: dict) -> bool:
     """Whether a whole checkpoint of just this run is there."""
     try:
-        load_satclip(folder)
+        load_location_encoder(folder)
         return load_config(folder)["provenance"] == json.loads(json.dumps(provenance))
     except (FileNotFoundError, CheckpointError):
         return False

@@ -1,6 +1,7 @@
 """The training step, for Lightning."""
 
 import math
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import lightning
@@ -8,15 +9,45 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from satclip_lib.fast.siren import run_siren
+from satclip_lib.fast.tiled_loss import tiled_contrastive_loss
 from satclip_lib.loss import SoftTargets
 from satclip_lib.model import SatCLIP
-from satclip_lib.tiled_loss import tiled_contrastive_loss
-from satclip_lib.training.looks import ImageLooks
+from satclip_lib.training.image_components import ImageComponents
 
 TOP_K = (1, 10)
 WARMUP_STEPS = 50
 
 Schedule = Literal["constant", "cosine"]
+
+
+@dataclass(frozen=True)
+class SoftTargetConfig:
+    """How images that look alike share their locations, see :class:`SoftTargets`.
+
+    Attributes:
+        weight: Share of the target that similar images get, above 0 and at most 1.
+        temperature: Temperature of the similarity; with a lower one only very similar images share.
+        num_components: Number of image components that are compared.
+
+    Raises:
+        ValueError: If a number is out of its range; the message names it.
+    """
+
+    weight: float = 0.5
+    temperature: float = 0.1
+    num_components: int = 16
+
+    def __post_init__(self) -> None:
+        if not 0 < self.weight <= 1:
+            raise ValueError(
+                f"weight of soft targets must be above 0 and at most 1, got {self.weight}; for "
+                "none pass soft_targets=None"
+            )
+        if self.temperature <= 0:
+            raise ValueError(
+                f"temperature of soft targets must be positive, got {self.temperature}"
+            )
 
 
 class SatCLIPModule(lightning.LightningModule):
@@ -33,9 +64,9 @@ class SatCLIPModule(lightning.LightningModule):
             up in a straight line over the first ``WARMUP_STEPS``, then down to zero along half
             a cosine.
         seed: of dropout, renewed each epoch so that a resumed run continues the same curve.
-        looks: says what images look like, for soft targets; None aims at pairs alone.
-        soft_target_weight: see :class:`satclip_lib.loss.SoftTargets`.
-        soft_target_temperature: likewise.
+        components: Image components by which soft targets compare images; None aims at pairs
+            alone.
+        soft_targets: Weight and temperature of the soft targets, with ``components``.
 
     Raises:
         FloatingPointError: while training, when the loss or a parameter is not finite.
@@ -49,9 +80,8 @@ class SatCLIPModule(lightning.LightningModule):
         weight_decay: float,
         schedule: Schedule,
         seed: int,
-        looks: ImageLooks | None = None,
-        soft_target_weight: float = 0.0,
-        soft_target_temperature: float = 0.1,
+        components: ImageComponents | None = None,
+        soft_targets: SoftTargetConfig | None = None,
     ):
         super().__init__()
         if schedule not in get_args(Schedule):
@@ -61,9 +91,7 @@ class SatCLIPModule(lightning.LightningModule):
         self.weight_decay = weight_decay
         self.schedule = schedule
         self.seed = seed
-        self.looks = looks
-        self.soft_target_weight = soft_target_weight
-        self.soft_target_temperature = soft_target_temperature
+        self.components, self.soft_targets = components, soft_targets
 
     def on_train_epoch_start(self) -> None:
         """Make order and dropout of this epoch depend on (seed, epoch, process) alone."""
@@ -83,10 +111,9 @@ class SatCLIPModule(lightning.LightningModule):
         """Loss of one batch, scalar."""
         features, images, locations = self._embed(batch)
         soft_targets = None
-        if self.looks is not None:
-            soft_targets = SoftTargets(
-                self.looks(features), self.soft_target_weight, self.soft_target_temperature
-            )
+        if self.components is not None and self.soft_targets is not None:
+            soft = self.soft_targets
+            soft_targets = SoftTargets(self.components(features), soft.weight, soft.temperature)
         loss = tiled_contrastive_loss(
             images, locations, logit_scale=self.model.logit_scale, soft_targets=soft_targets
         )
@@ -143,13 +170,15 @@ class SatCLIPModule(lightning.LightningModule):
         # (batch, num_features) or (batch, bands, height, width); (batch, 2) or (batch, L**2)
         features = seen if seen.ndim == 2 else self.model.compute_image_features(seen)
         encoder = self.model.location_encoder
-        embed = encoder if locations.shape[1] == 2 else encoder.embed_harmonics
-        return features, self.model.image_projection(features), embed(locations)
+        if locations.shape[1] == 2:
+            locations = encoder.compute_harmonics(locations)
+        embeddings = run_siren(encoder.network, encoder.damping(locations))
+        return features, self.model.image_projection(features), embeddings
 
     def _diverged(self, what: str) -> FloatingPointError:
         return FloatingPointError(
             f"{what} became NaN or infinite in epoch {self.current_epoch}: lower learning_rate "
-            f"(now {self.learning_rate:g}), or damp the harmonics (damping_degree). The state "
+            f"(now {self.learning_rate:g}), or damp the harmonics (damping). The state "
             "after the last whole epoch is kept"
         )
 

@@ -20,16 +20,15 @@ from typing import Any
 import torch
 import xarray as xr
 
-from satclip_lib.data.patches import load_images, open_patches
+from satclip_lib.checkpoints.moco import make_moco_encoder
+from satclip_lib.data.features import cache_features
+from satclip_lib.data.images import load_images
+from satclip_lib.data.patch_store import open_patches
 from satclip_lib.files import Workspace
-from satclip_lib.image_encoder import (
-    ImageEncoder,
-    RandomConvolutionalFeatures,
-    make_moco_encoder,
-)
-from satclip_lib.location_encoder import LocationEncoderConfig
-from satclip_lib.training.features import cache_features
+from satclip_lib.image_encoder import ImageEncoder, RandomConvolutionalFeatures
+from satclip_lib.location_encoder import Damping, LocationEncoderConfig
 from satclip_lib.training.fit import PretrainingConfig, pretrain
+from satclip_lib.training.module import SoftTargetConfig
 
 NUM_FITTING_IMAGES = 10_000  # of the training split, for random convolutional features
 MAX_WAIT = timedelta(days=2)  # for the features of all patches
@@ -40,10 +39,9 @@ RECIPES = {
     "paper-l40": PretrainingConfig(location_encoder=LocationEncoderConfig(num_degrees=40)),
     "ours-l40": PretrainingConfig(
         location_encoder=LocationEncoderConfig(
-            num_degrees=40, damping_degree=6.0, damped_init=True, first_omega=15.0
+            num_degrees=40, damping=Damping(degree=6.0, scaled_init=True), first_omega=15.0
         ),
-        soft_target_weight=0.5,
-        soft_target_temperature=0.2,
+        soft_targets=SoftTargetConfig(weight=0.5, temperature=0.2),
     ),
 }
 
@@ -147,7 +145,6 @@ def train_recipe(
             encoder,
             folder=workspace.features,
             num_views=num_views,
-            size_px=encoder.size_px,
             seed=recipe.seed,
         )
     name = f"{image_encoder}-l{recipe.location_encoder.num_degrees}"

@@ -8,9 +8,9 @@ from typing import Any
 
 import xarray as xr
 
-from satclip_lib.data.patches import cut_blue_marble_patches, get_lonlat
+from satclip_lib.data.features import cache_features
+from satclip_lib.data.patch_store import cut_blue_marble_patches, get_lonlat
 from satclip_lib.location_encoder import LocationEncoderConfig
-from satclip_lib.training.features import cache_features
 from satclip_lib.training.fit import PretrainingConfig, pretrain
 from satclip_lib.training.recipes import prepare_image_encoder
 
@@ -24,7 +24,7 @@ class Variant:
             another one shows what luck alone is worth.
         size_px: side of the chips, in pixels of the Blue Marble (1/15 degree).
         num_views: per chip; 1 is no augmentation, see
-            :func:`satclip_lib.training.features.cache_features`.
+            :func:`satclip_lib.data.features.cache_features`.
         num_random_features: of the frozen image encoder, beside the mean and the spread of each
             band; two per filter.
     """

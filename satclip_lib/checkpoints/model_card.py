@@ -1,0 +1,65 @@
+"""The README of a saved model, as the Hugging Face Hub shows it."""
+
+import json
+from typing import Any
+
+CARD_NAME = "README.md"
+
+
+def make_model_card(config: dict[str, Any], *, repo_id: str | None = None) -> str:
+    """The README of a saved model: what it is, how to load it, where it comes from.
+
+    Args:
+        config: Content of its ``config.json``.
+        repo_id: Hugging Face id for the example; None for a local folder.
+    """
+    settings = config["location_encoder"]
+    image_encoder = config["image_encoder"]
+    provenance = json.dumps(config["provenance"], indent=2)
+    licence = config["provenance"].get("licence", "mit")
+    embed_dim = settings["embed_dim"]
+    rows = "\n".join(f"| {name} | {value} |" for name, value in settings.items())
+    tower = "none in this file" if image_encoder is None else f"`{json.dumps(image_encoder)}`"
+    return f"""---
+license: {licence}
+library_name: satclip-lib
+tags:
+- satclip
+- location-encoder
+- earth-observation
+---
+# SatCLIP location encoder, L = {settings["num_degrees"]}
+
+Longitude and latitude in, {embed_dim} numbers out that say what the place looks like
+from space. The numbers are not normalised. The weights are stored as safetensors: loading them
+runs no code.
+
+```python
+import torch
+from satclip_lib import load_location_encoder
+
+model = load_location_encoder("{repo_id or "path/to/this/folder"}")
+model(torch.tensor([[2.35, 48.86]]))  # longitude, latitude in degrees -> (1, {embed_dim})
+```
+
+## Location encoder
+
+| setting | value |
+|---|---|
+{rows}
+
+Image encoder: {tower}
+
+## Provenance
+
+Licence of the weights: {licence}.
+
+```json
+{provenance}
+```
+
+## Reference
+
+Klemmer et al., *SatCLIP: Global, General-Purpose Location Embeddings with Satellite Imagery*,
+arXiv 2311.17179.
+"""

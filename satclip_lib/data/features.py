@@ -1,0 +1,132 @@
+"""Image features, computed once: a frozen encoder has nothing new to say in the next epoch."""
+
+import copy
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Bool, Float32, Float64
+
+from satclip_lib.data.images import load_images, prepare_images
+from satclip_lib.data.patch_store import get_lonlat
+from satclip_lib.data.transforms import augment, center_crop
+from satclip_lib.files import fingerprint, write_atomically
+from satclip_lib.image_encoder import ImageEncoder
+from satclip_lib.progress import progress_bar
+
+BATCH_BYTES = 2**26  # of pixels as float32; what an encoder makes of them is several times that
+
+
+@dataclass(frozen=True)
+class FeatureStore:
+    """A folder with the features of every patch, memory-mapped, and where each was taken."""
+
+    folder: Path
+
+    @cached_property
+    def views(self) -> Float32[np.ndarray, "num_views num_patches num_features"]:
+        """All views of all patches, read from disk only where touched; view 0 is the plain one."""
+        return np.load(self.folder / "features.npy", mmap_mode="r")
+
+    @property
+    def features(self) -> Float32[np.ndarray, "num_patches num_features"]:
+        """Those of the patches as they are, without augmentation."""
+        return self.views[0]
+
+    @cached_property
+    def lonlat(self) -> Float64[np.ndarray, "num_patches 2"]:
+        """Longitude and latitude of every patch, degrees."""
+        return np.load(self.folder / "lonlat.npy")
+
+    @cached_property
+    def is_val(self) -> Bool[np.ndarray, " num_patches"]:
+        """True for the patches that are held out of training."""
+        return np.load(self.folder / "is_val.npy")
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of the patches and of the encoder that the features were made from."""
+        return json.loads((self.folder / "features.json").read_text())["key"]
+
+
+def cache_features(
+    dataset: xr.Dataset,
+    image_encoder: ImageEncoder,
+    *,
+    folder: Path,
+    num_views: int = 1,
+    size_px: int | None = None,
+    seed: int = 0,
+    batch_size: int | None = None,
+    device: torch.device | str | None = None,
+) -> FeatureStore:
+    """Run a frozen image encoder over a patch store once per view, and keep what it says.
+
+    View 0 is the middle of the patch; the others are augmented (random crop, flips, blur), each
+    patch and view by a draw of its own. Training then draws among the views in every step.
+
+    The features are found again, not recomputed, for as long as patches and encoder stay the
+    same to the last bit. Memory use does not grow with the number of patches.
+
+    Args:
+        dataset: an open patch store. Level-2A patches get the empty B10 that encoders of 13 bands
+            expect.
+        image_encoder: frozen, ``(batch, bands, height, width) -> (batch, num_features)``.
+        folder: where feature stores are kept; this one becomes ``folder/<key>``.
+        num_views: per patch; 1 is no augmentation.
+        size_px: Side of the images; None takes the size the encoder wants, or else whole patches,
+            and then views are not shifted.
+        seed: Random seed for the augmentation.
+        batch_size: Number of patches per run of the encoder; None takes as many as
+            ``BATCH_BYTES`` hold, 1,024 at the most.
+        device: Device on which the encoder, or a copy of it, runs; None takes the first GPU if
+            there is one.
+    """
+    if num_views < 1:
+        raise ValueError(f"num_views must be at least 1, got {num_views}")
+    num_patches = dataset.sizes["patch"]
+    size_px = size_px or image_encoder.size_px or dataset.sizes["x"]
+    if batch_size is None:
+        patch_bytes = 4 * int(np.prod(dataset.patches.shape[1:]))  # as float32
+        batch_size = max(1, min(1024, BATCH_BYTES // patch_bytes))
+    drawn = (num_views, seed, batch_size) if num_views > 1 else ()
+    content = dataset.attrs["sha256"], get_lonlat(dataset)  # a part has the whole's attributes
+    key = fingerprint(content, size_px, drawn, image_encoder.config, image_encoder)
+    path = Path(folder) / key[:16]
+    if path.is_dir():
+        return FeatureStore(path)
+    with write_atomically(path) as scratch:
+        scratch.mkdir()
+        features = np.lib.format.open_memmap(
+            scratch / "features.npy",
+            mode="w+",
+            dtype=np.float32,
+            shape=(num_views, num_patches, image_encoder.num_features),
+        )
+        if device is None:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        tensors = chain(image_encoder.parameters(), image_encoder.buffers())
+        if any(tensor.device != torch.device(device) for tensor in tensors):
+            image_encoder = copy.deepcopy(image_encoder).to(device)
+        for start in progress_bar(range(0, num_patches, batch_size), desc="image features"):
+            batch = slice(start, start + batch_size)
+            images = load_images(dataset, batch).to(device)
+            images = prepare_images(images, dataset.band.values, image_encoder, crop=False)
+            for view in range(num_views):
+                if view == 0:
+                    seen = center_crop(images, size_px=size_px)
+                else:
+                    draw = np.random.SeedSequence((seed, view, start)).generate_state(1)[0]
+                    seen = augment(images, size_px=size_px, seed=int(draw))
+                with torch.inference_mode():
+                    features[view, batch] = image_encoder(seen).cpu().numpy()
+        features.flush()
+        np.save(scratch / "lonlat.npy", get_lonlat(dataset))
+        np.save(scratch / "is_val.npy", (dataset.split == "val").values)
+        (scratch / "features.json").write_text(json.dumps({"key": key}))
+    return FeatureStore(path)

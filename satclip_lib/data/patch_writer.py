@@ -1,0 +1,193 @@
+"""Patch stores that are larger than memory: written shard by shard, read patch by patch."""
+
+import json
+import logging
+import os
+import shutil
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from jaxtyping import Shaped
+
+from satclip_lib.data.patch_store import (
+    COMPRESSOR,
+    DATETIME_ENCODING,
+    PROVENANCE,
+    Split,
+    choose_chunks,
+    hash_content,
+    make_coordinates,
+    make_split,
+    open_patches,
+)
+from satclip_lib.files import write_atomically
+
+logger = logging.getLogger(__name__)
+
+MAX_OPEN_SHARDS = 512  # most systems allow a process 1024 files
+EMPTY_CHUNK = 2**64 - 1  # in a shard's index: nothing but zeros
+
+
+class PatchWriter:
+    """Writes a patch store that is larger than memory, and continues what a killed run began.
+
+    Patches are collected until a shard is full; the shard is written first, then a file with
+    what is known of its patches. A run killed at any moment therefore finds on disk what it had
+    finished: ``rows`` says what that was, and the run goes on behind it. The store appears under
+    its name only when it is whole. One run at a time may write to one ``path``.
+
+    Args:
+        path: of the store.
+        plan: hash of everything the result depends on. A run continues another only if both have
+            the same; a store that is there already is replaced unless it has the same.
+        capacity: the largest number of patches that may come.
+        patch_shape: (bands, size, size).
+        dtype: of the patches.
+
+    Attributes:
+        rows: what :meth:`add` was told of each patch, in order, in this run and those before.
+
+    Example:
+        >>> writer = PatchWriter(path, plan=plan, capacity=100, patch_shape=(3, 8, 8), dtype="u1")
+        >>> for name in names[len(writer.rows) :]:
+        ...     writer.add({"fn": name, "lon": 0.0, "lat": 0.0, "sha256": ...}, read(name))
+        >>> writer.finish(...)
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        plan: str,
+        capacity: int,
+        patch_shape: tuple[int, int, int],
+        dtype: str | np.dtype,
+    ):
+        self.path, self.plan = Path(path), plan
+        self._folder = self.path.with_name(f".building-{plan[:16]}-{self.path.name}")
+        self._store = self._folder / "store"
+        self._capacity, self._patch_shape, self._dtype = capacity, patch_shape, np.dtype(dtype)
+        self.rows: list[dict[str, Any]] = []
+        self._num_saved = self._num_buffered = 0
+        if self.is_finished:  # what is left if a run was killed after its last step but one
+            shutil.rmtree(self._folder, ignore_errors=True)
+            return
+        for other in self.path.parent.glob(f".building-*-{self.path.name}"):
+            if other != self._folder:
+                logger.warning("%s was begun with other settings; delete it if unwanted", other)
+        for file in sorted(self._folder.glob("rows-*.json")):
+            self.rows += json.loads(file.read_text())
+        self._num_saved = len(self.rows)  # the rows that are on disk, and the shards with them
+        if self.rows:
+            logger.info("continuing %s behind %d patches", self._folder, len(self.rows))
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the store is there, made by the same plan."""
+        return self.path.is_dir() and open_patches(self.path).attrs.get("plan") == self.plan
+
+    def add(self, row: dict[str, Any], patch: Shaped[np.ndarray, "bands size size"] | None) -> None:
+        """Append a patch, or the note that there is none.
+
+        Args:
+            row: values that JSON can hold; of a patch at least "lon", "lat", degrees, and
+                "sha256", see :func:`hash_patch`.
+            patch: None if the patch is left out of the store; its row is kept all the same.
+        """
+        self.rows.append(row | {"is_kept": patch is not None})
+        if patch is not None:
+            self._buffer[self._num_buffered] = patch
+            self._num_buffered += 1
+            if self._num_buffered == len(self._buffer):
+                self._write_shard()
+
+    def finish(
+        self,
+        *,
+        val_fraction: float,
+        seed: int,
+        band_names: tuple[str, ...],
+        scale: float,
+        source: str,
+        split: Split = "spatial",
+    ) -> Path:
+        """Write what is left, the coordinates and the attributes, and put the store in its place.
+
+        Rows may have values for the names in ``PROVENANCE``. The other arguments are those of
+        :func:`make_patch_dataset` and :func:`make_split`.
+
+        Raises:
+            ValueError: if no patch was kept.
+        """
+        if self._num_saved < len(self.rows):
+            self._write_shard()
+        kept = [row for row in self.rows if row["is_kept"]]
+        if not kept:
+            raise ValueError(f"none of {len(self.rows)} patches is good: there is nothing to store")
+        array = self._open_array()
+        array.resize((len(kept), *self._patch_shape))
+        lonlat = np.array([(row["lon"], row["lat"]) for row in kept])
+        is_val = make_split(lonlat, fraction=val_fraction, seed=seed, kind=split)
+        provenance = {
+            name: [row.get(name) for row in kept]
+            for name in PROVENANCE
+            if any(row.get(name) is not None for row in kept)
+        }
+        description = f"{self._patch_shape} {self._dtype} {band_names} {scale}"
+        patch_hashes = [row["sha256"] for row in kept]
+        dataset = make_coordinates(lonlat, is_val, band_names, provenance).assign_attrs(
+            scale=scale,
+            source=source,
+            sha256=hash_content(patch_hashes, lonlat, is_val, description),
+            plan=self.plan,
+        )
+        for leftover in self._store.iterdir():  # of a run killed while it did what follows
+            if leftover.name != "patches" and leftover.is_dir():
+                shutil.rmtree(leftover)
+        encoding = {"datetime": DATETIME_ENCODING} if "datetime" in provenance else {}
+        dataset.to_zarr(self._store, mode="a", zarr_format=3, consolidated=False, encoding=encoding)
+        if self.path.is_dir():  # not deleted in its place: that may be killed half-way
+            os.replace(self.path, self._folder / "replaced")
+        os.replace(self._store, self.path)
+        shutil.rmtree(self._folder)
+        return self.path
+
+    @cached_property
+    def _buffer(self) -> np.ndarray:
+        _, shard = choose_chunks(self._capacity, self._patch_shape, self._dtype)
+        return np.empty(shard, self._dtype)
+
+    def _write_shard(self) -> None:
+        start = sum(row["is_kept"] for row in self.rows[: self._num_saved])
+        shard_file = self._store / f"patches/c/{start // len(self._buffer)}"
+        shutil.rmtree(shard_file, ignore_errors=True)  # of a run killed between the two files
+        if self._num_buffered:
+            self._open_array()[start : start + self._num_buffered] = self._buffer[
+                : self._num_buffered
+            ]
+        number = len(list(self._folder.glob("rows-*.json")))
+        with write_atomically(self._folder / f"rows-{number:05}.json") as scratch:
+            scratch.write_text(json.dumps(self.rows[self._num_saved :]))
+        self._num_saved, self._num_buffered = len(self.rows), 0
+
+    def _open_array(self) -> zarr.Array:
+        if (self._store / "patches/zarr.json").is_file():
+            array = zarr.open_array(self._store, path="patches", mode="r+")
+            array.resize((self._capacity, *self._patch_shape))  # a killed finish() made it smaller
+            return array
+        chunk, shard = choose_chunks(self._capacity, self._patch_shape, self._dtype)
+        return zarr.create_array(
+            self._store,
+            name="patches",
+            shape=(self._capacity, *self._patch_shape),
+            dtype=self._dtype,
+            chunks=chunk,
+            shards=shard,
+            compressors=[COMPRESSOR],
+            fill_value=0,
+            dimension_names=("patch", "band", "y", "x"),
+            overwrite=True,
+        )

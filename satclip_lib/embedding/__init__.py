@@ -1,0 +1,1 @@
+"""Embeddings in arrays, tables, maps and grids, and what can be done with them."""

@@ -1,0 +1,171 @@
+"""Embeddings for people who work with arrays, tables, maps and grids."""
+
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64
+from torch import nn
+
+from satclip_lib.checkpoints.store import load_location_encoder, load_training_lonlat
+from satclip_lib.embedding.containers import read_locations
+from satclip_lib.embedding.uncertainty import compute_uncertainty
+from satclip_lib.fast.folded_encoder import FoldedEncoder, fold
+from satclip_lib.location_encoder import LocationEncoder
+from satclip_lib.model import SatCLIP
+from satclip_lib.progress import progress_bar
+from satclip_lib.sphere import Missing, check_locations
+
+NAME = "embedding"
+GENERIC_BATCH_SIZE = 8192  # of a model that is no LocationEncoder
+
+
+def embed(
+    data: Any,
+    model: nn.Module | Path | str,
+    *,
+    columns: tuple[Any, Any] | None = None,
+    missing: Missing = "raise",
+    wrap_longitude: bool = False,
+    with_uncertainty: bool = False,
+    training_lonlat: Float[np.ndarray, "num_training 2"] | None = None,
+    batch_size: int | None = None,
+) -> Any:
+    """Embed locations, wherever they are kept, batch by batch and without gradients.
+
+    ==========================  ==============================================================
+    locations in                embeddings, not normalised, in
+    ==========================  ==============================================================
+    array ``(num_points, 2)``   array ``(num_points, embed_dim)``
+    tensor                      tensor, on the device of the locations
+    ``DataFrame``               ``DataFrame`` with the same index, columns ``embedding_<i>``
+    ``GeoDataFrame``            ``GeoDataFrame`` with the same geometry, CRS and index
+    xarray with lon and lat     ``DataArray`` with the same coordinates and one more dimension,
+                                ``feature``; a grid is much faster than as many points
+    xarray with x, y and CRS    the same
+    ==========================  ==============================================================
+
+    Args:
+        data: see above; longitude first, degrees. Coordinates in another CRS are transformed.
+        model: a :class:`LocationEncoder`, a :class:`SatCLIP`, any module
+            ``(batch, 2) -> (batch, embed_dim)`` in eval mode, or what :func:`load_satclip` takes.
+            It runs on the device it is on. Any other module gets its degrees as float64.
+        columns: names of longitude and latitude in a ``DataFrame`` that calls them something else.
+        missing: what to do with NaN: "raise", or "propagate" to embeddings of NaN.
+        wrap_longitude: accept longitudes beyond 180 degrees, such as 0 to 360.
+        with_uncertainty: Whether to say where not to trust the embeddings, see
+            :func:`~satclip_lib.embedding.uncertainty.compute_uncertainty`. Arrays and tensors come
+            back as a dictionary ``{"embedding": ..., "distance_km": ..., "dropout_spread": ...}``,
+            tables have two more columns, and xarray becomes a ``Dataset``.
+        training_lonlat: where the model was trained; None reads it from the checkpoint.
+        batch_size: locations per forward pass; None takes as many as suit the device.
+
+    Raises:
+        TypeError: if ``data`` is none of the above, or the uncertainty of a module is asked for
+            that is no :class:`LocationEncoder`.
+        ValueError: if the model is in training mode (dropout would make embeddings random), there
+            is no CRS, or a coordinate is not a longitude and latitude. Says which rows.
+
+    Example:
+        >>> embed(pd.DataFrame({"lon": [2.35], "lat": [48.86]}, index=["Paris"]), encoder)
+               embedding_0  embedding_1  ...
+        Paris    -0.213412     0.128112  ...
+    """
+    encoder = resolve_encoder(model)
+    locations = read_locations(data, columns=columns)
+    lonlat, is_known = check_locations(
+        locations.lonlat, missing=missing, wrap_longitude=wrap_longitude
+    )
+    if locations.axes is not None and is_known.all() and isinstance(encoder, LocationEncoder):
+        embeddings = _embed_grid(*locations.axes, fold(encoder))
+    else:
+        embeddings = _embed_points(lonlat, encoder, batch_size)
+    found = {NAME: embeddings}
+    if with_uncertainty:
+        if not isinstance(encoder, LocationEncoder):
+            raise TypeError(
+                "with_uncertainty=True needs a LocationEncoder or SatCLIP, whose dropout is drawn; "
+                f"got {type(encoder).__name__}"
+            )
+        if training_lonlat is None:
+            training_lonlat = load_training_lonlat(model)
+        found |= compute_uncertainty(lonlat, encoder, training_lonlat=training_lonlat)
+    restored = locations.restore({n: _fill_gaps(x, is_known) for n, x in found.items()})
+    return restored if with_uncertainty or locations.is_table else restored[NAME]
+
+
+def resolve_encoder(model: nn.Module | Path | str) -> nn.Module:
+    """The module that embeds locations, ready for use.
+
+    Raises:
+        ValueError: if it is in training mode.
+    """
+    if isinstance(model, str | Path):
+        model = load_location_encoder(model)
+    encoder = model.location_encoder if isinstance(model, SatCLIP) else model
+    if encoder.training:
+        raise ValueError("the model is in training mode: call model.eval() before embed()")
+    return encoder
+
+
+def _embed_points(
+    lonlat: Float64[np.ndarray, "num_points 2"], encoder: nn.Module, batch_size: int | None
+) -> Float[np.ndarray, "num_points embed_dim"]:
+    embed_batch: Callable[[torch.Tensor], torch.Tensor]
+    if isinstance(encoder, LocationEncoder):
+        folded = fold(encoder)
+        embed_batch, batch_size = folded.embed, batch_size or folded.batch_size
+    else:
+        device = _find_device(encoder)
+        embed_batch, batch_size = lambda x: encoder(x.to(device)), batch_size or GENERIC_BATCH_SIZE
+    batches = torch.from_numpy(np.ascontiguousarray(lonlat)).split(batch_size)
+    embeddings = np.empty(0)
+    with torch.inference_mode():
+        for index, batch in enumerate(_show_progress(batches)):
+            found = to_numpy(embed_batch(batch))
+            if index == 0:
+                embeddings = np.empty((len(lonlat), found.shape[1]), found.dtype)
+            embeddings[index * batch_size : index * batch_size + len(batch)] = found
+    return embeddings
+
+
+def _embed_grid(
+    longitude_deg: Float64[np.ndarray, " columns"],
+    latitude_deg: Float64[np.ndarray, " rows"],
+    folded: FoldedEncoder,
+) -> Float[np.ndarray, "num_points embed_dim"]:
+    longitude, latitude = torch.from_numpy(longitude_deg), torch.from_numpy(latitude_deg)
+    rows = latitude.split(max(1, folded.batch_size // max(1, len(longitude))))
+    blocks = [
+        to_numpy(folded.embed_grid(longitude, block).flatten(0, 1))
+        for block in _show_progress(rows)
+    ]
+    return np.concatenate(blocks)
+
+
+def _find_device(module: nn.Module) -> torch.device:
+    """Where its first tensor is; the CPU if it has none."""
+    return next(chain(module.parameters(), module.buffers()), torch.empty(0)).device
+
+
+def to_numpy(embeddings: torch.Tensor) -> np.ndarray:
+    """NumPy has no bfloat16, and float32 holds it."""
+    if embeddings.dtype == torch.bfloat16:
+        embeddings = embeddings.float()
+    return embeddings.cpu().numpy()
+
+
+def _show_progress(batches: tuple[torch.Tensor, ...]) -> Any:
+    return progress_bar(batches, desc="embedding", delay=1)
+
+
+def _fill_gaps(values: np.ndarray, is_known: np.ndarray) -> np.ndarray:
+    """One entry per location that came, NaN for those that were left out."""
+    if is_known.all():
+        return values
+    whole = np.full((len(is_known), *values.shape[1:]), np.nan, values.dtype)
+    whole[is_known] = values
+    return whole

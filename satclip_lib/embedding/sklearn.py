@@ -1,0 +1,130 @@
+"""A location encoder as a scikit-learn transformer."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
+from torch import nn
+
+from satclip_lib.embedding.containers import find_lonlat_names
+from satclip_lib.embedding.embed import embed, resolve_encoder
+
+
+class LocationEmbedder(TransformerMixin, BaseEstimator):
+    """Turns longitude and latitude, degrees, into embeddings, inside a scikit-learn pipeline.
+
+    Nothing is learned from the data: ``fit`` loads the model and checks the first locations. A
+    fitted embedder carries its weights and can be pickled and used elsewhere.
+
+    Args:
+        model: what :func:`satclip_lib.load_satclip` takes, or a location encoder in eval mode.
+        columns: which two columns are longitude and latitude: positions, or names where ``X`` is a
+            ``DataFrame``; the others are left out. None takes the columns called lon and lat, and
+            where there are no such names wants ``X`` to have just these two, longitude first.
+        missing: "raise" refuses NaN, "propagate" embeds it as NaN.
+        wrap_longitude: accept longitudes beyond 180 degrees.
+        batch_size: locations per forward pass; None takes as many as suit the device.
+
+    Attributes:
+        encoder_: the location encoder.
+        n_features_in_: columns of ``X`` in ``fit``.
+        feature_names_in_: their names, where they are all strings.
+
+    Example:
+        >>> embedder = LocationEmbedder("satclip-resnet18-l40")
+        >>> climate = make_pipeline(embedder, StandardScaler(), RidgeCV())
+        >>> cross_val_score(climate, table[["lon", "lat"]], table.temperature_c)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | Path | str | None = None,
+        *,
+        columns: tuple[Any, Any] | None = None,
+        missing: str = "raise",
+        wrap_longitude: bool = False,
+        batch_size: int | None = None,
+    ):
+        self.model = model
+        self.columns = columns
+        self.missing = missing
+        self.wrap_longitude = wrap_longitude
+        self.batch_size = batch_size
+
+    def fit(self, X: Any, y: Any = None) -> "LocationEmbedder":
+        """Load the model.
+
+        Args:
+            X: locations, ``(num_points, 2)``, or more columns with ``columns``.
+            y: not used.
+
+        Raises:
+            ValueError: if there is no model, or ``X`` holds no longitude and latitude.
+        """
+        if self.model is None:
+            raise ValueError("model is None: pass a checkpoint, a published name or an encoder")
+        lonlat = self._select(self._validate(X, reset=True))
+        self.encoder_ = resolve_encoder(self.model)
+        self._n_features_out = self._embed(lonlat[:1]).shape[1]
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Embed locations, ``(num_points, embed_dim)``, not normalised.
+
+        Raises:
+            NotFittedError: before ``fit``.
+            ValueError: if ``X`` is not like that of ``fit``, or holds no longitude and latitude.
+        """
+        check_is_fitted(self)
+        return self._embed(self._select(self._validate(X, reset=False)))
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Names of the columns of ``transform``: embedding_0, embedding_1, ..."""
+        check_is_fitted(self)
+        _check_feature_names_in(self, input_features)
+        return np.array([f"embedding_{i}" for i in range(self._n_features_out)], dtype=object)
+
+    def _validate(self, X: Any, *, reset: bool) -> np.ndarray:
+        finite = "allow-nan" if self.missing == "propagate" else True
+        return validate_data(
+            self,
+            X,
+            reset=reset,
+            dtype=np.float64,
+            ensure_all_finite=finite,
+            ensure_min_features=2 if reset else 1,  # later it is the number that must be the same
+        )
+
+    def _select(self, X: np.ndarray) -> np.ndarray:
+        """The columns of longitude and latitude, by their names where these say so."""
+        names = list(getattr(self, "feature_names_in_", []))
+        columns = self.columns
+        if columns is None and names:
+            columns = find_lonlat_names(names)
+        if columns is None:
+            if X.shape[1] != 2:
+                raise ValueError(
+                    f"X must have two columns, longitude and latitude, got {X.shape[1]}: say which "
+                    "with columns=(longitude, latitude)"
+                )
+            return X
+        if unknown := [name for name in columns if isinstance(name, str) and name not in names]:
+            raise ValueError(f"columns names {unknown}, but those of X are {names}")
+        return X[:, [names.index(c) if isinstance(c, str) else c for c in columns]]
+
+    def _embed(self, lonlat: np.ndarray) -> np.ndarray:
+        return embed(
+            lonlat,
+            self.encoder_,
+            missing=self.missing,
+            wrap_longitude=self.wrap_longitude,
+            batch_size=self.batch_size,
+        )
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self.missing == "propagate"
+        tags.transformer_tags.preserves_dtype = []  # embeddings have the dtype of the model
+        return tags

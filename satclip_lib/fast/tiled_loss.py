@@ -1,0 +1,239 @@
+"""The contrastive loss for large batches: tile by tile, on one process or many.
+
+Embeddings are unit vectors, so no logit exceeds the scale. One matrix of exponentials,
+:math:`E_{ij} = e^{s_{ij} - e^t}`, therefore serves both softmaxes and the gradient without the
+usual search for the largest logit: its row sums are the denominators of one, its column sums those
+of the other. It is made in tiles of a few rows, each of which stays in the processor's cache.
+"""
+
+import threading
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from satclip_lib.loss import SoftTargets, check_embeddings, contrastive_loss
+
+TILE_ELEMENTS = 2**21  # logits per tile on a CPU, 8 MB: about what its cache holds
+CUDA_TILE_ELEMENTS = 2**28  # on a GPU, where kernels want to be large
+KEPT_ELEMENTS = 2**28  # exponentials kept for the gradient, 1 GB; beyond that they are made again
+LARGEST_SCALE = 40.0  # beyond it float32 exponentials may underflow
+
+
+def tiled_contrastive_loss(
+    image_embeddings: Float[Tensor, "batch embed_dim"],
+    location_embeddings: Float[Tensor, "batch embed_dim"],
+    *,
+    logit_scale: Float[Tensor, ""],
+    soft_targets: SoftTargets | None = None,
+    gather: bool = True,
+) -> Float[Tensor, ""]:
+    """The loss of :func:`satclip_lib.loss.contrastive_loss`, and its gradients, for large batches.
+
+    Where ``torch.distributed`` is initialised, the batch is the union of those of all processes,
+    which may differ in size. Each process makes the rows of its own images against the locations
+    of all; it returns the loss of the whole batch, and gradients that have to be averaged over
+    processes, as DistributedDataParallel does.
+
+    Under autocast the matrix products are made in its dtype, all else in that of the embeddings.
+
+    Args:
+        image_embeddings: ``(batch, embed_dim)``, this process's part.
+        location_embeddings: row i belongs to image i.
+        logit_scale: the learned log of the inverse temperature.
+        soft_targets: of this process's images; with the same settings in all processes.
+        gather: False takes this process's part for the whole batch.
+
+    Raises:
+        ValueError: if the two batches differ in shape or are empty.
+    """
+    check_embeddings(image_embeddings, location_embeddings)
+    processes = _Processes(gather)
+    if processes.count == 1 and logit_scale.exp() > LARGEST_SCALE:
+        return contrastive_loss(
+            image_embeddings,
+            location_embeddings,
+            logit_scale=logit_scale,
+            soft_targets=soft_targets,
+        )
+    device = image_embeddings.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    with torch.autocast(device, enabled=False):
+        images = F.normalize(_at_least_float32(image_embeddings), dim=-1)
+        locations = F.normalize(_at_least_float32(location_embeddings), dim=-1)
+        alike = None if soft_targets is None else _Alike(soft_targets, images.dtype, processes)
+        keep = torch.is_grad_enabled()
+        return _TiledLoss.apply(images, locations, logit_scale, alike, processes, dtype, keep)
+
+
+class _TiledLoss(torch.autograd.Function):
+    """Rows are this process's images, columns the locations of all processes."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        rows: Tensor,
+        own: Tensor,
+        logit_scale: Tensor,
+        alike: "_Alike | None",
+        processes: "_Processes",
+        dtype: torch.dtype | None,
+        keep: bool,
+    ) -> Tensor:
+        columns, start = processes.gather(own)
+        scale = logit_scale.exp()
+        num_rows, num_columns = len(rows), len(columns)
+        row_sums = rows.new_empty(num_rows)
+        column_sums = rows.new_zeros(num_columns)
+        ctx.kept = _Exponentials.claim(num_rows, num_columns, rows) if keep else None
+        pairs = 1.0 if alike is None else 1 - alike.weight
+        wanted = pairs * scale * (rows * own).sum()  # sum of the logits that are aimed at
+        for tile in _tiles(num_rows, num_columns, rows.device):
+            out = None if ctx.kept is None else ctx.kept.buffer[tile]
+            logits = _matmul(rows[tile] * scale, columns.T, dtype, out=out)  # (tile, columns)
+            if alike is not None:
+                wanted += torch.linalg.vecdot(alike.targets(tile), logits).sum()
+            exponentials = logits.sub_(scale).exp_()
+            row_sums[tile] = exponentials.sum(dim=1)
+            column_sums += exponentials.sum(dim=0)
+        processes.sum(column_sums)
+        own_columns = slice(start, start + len(own))
+        loss = (row_sums.log().sum() + column_sums[own_columns].log().sum()) / 2 - wanted
+        loss = loss / num_columns + scale * num_rows / num_columns
+        processes.sum(loss)
+        ctx.save_for_backward(rows, columns, scale, row_sums, column_sums)
+        ctx.alike, ctx.own_columns, ctx.processes, ctx.dtype = alike, own_columns, processes, dtype
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        rows, columns, scale, row_sums, column_sums = ctx.saved_tensors
+        alike, own_columns = ctx.alike, ctx.own_columns
+        per_row, per_column = 0.5 / row_sums, 0.5 / column_sums
+        rows_grad = torch.empty_like(rows)
+        columns_grad = torch.zeros_like(columns)
+        exponentials = None if ctx.kept is None else ctx.kept.release()
+        for tile in _tiles(len(rows), len(columns), rows.device):
+            if exponentials is not None:
+                share = exponentials[tile]
+            else:
+                share = _matmul(rows[tile] * scale, columns.T, ctx.dtype).sub_(scale).exp_()
+            # the mean of both softmaxes, minus what is aimed at; the pairs themselves come below
+            share *= per_row[tile, None] + per_column
+            if alike is not None:
+                share -= alike.targets(tile)
+            _matmul(share, columns, ctx.dtype, out=rows_grad[tile])
+            columns_grad += _matmul(share.T, rows[tile], ctx.dtype)
+        pairs = 1.0 if alike is None else 1 - alike.weight
+        rows_grad -= pairs * columns[own_columns]
+        columns_grad[own_columns] -= pairs * rows
+        ctx.processes.sum(columns_grad)
+        # DistributedDataParallel averages over processes what has to be summed
+        factor = grad * scale * (ctx.processes.count / len(columns))
+        logit_scale_grad = factor * (rows_grad * rows).sum()
+        inputs_grad = rows_grad * factor, columns_grad[own_columns] * factor, logit_scale_grad
+        return *inputs_grad, None, None, None, None
+
+
+class _Exponentials:
+    """One buffer per thread for the exponentials, lent to its latest forward pass.
+
+    It is used again in every step: the system takes as long to hand out fresh memory of this size
+    as the exponentials take. Whoever comes to the backward pass after another forward pass has
+    taken the buffer makes the exponentials again.
+    """
+
+    of_thread = threading.local()
+
+    def __init__(self, buffer: Tensor, lender: dict[str, "_Exponentials"]):
+        self.buffer, self.lender = buffer, lender
+
+    @classmethod
+    def claim(cls, num_rows: int, num_columns: int, like: Tensor) -> "_Exponentials | None":
+        """A buffer ``(num_rows, num_columns)``, or None where that is too large to be kept."""
+        if num_rows * num_columns > KEPT_ELEMENTS:
+            return None
+        lender = vars(cls.of_thread)  # of this thread; the backward pass may run in another
+        buffer = lender["latest"].buffer if "latest" in lender else None
+        fits = buffer is not None and buffer.shape == (num_rows, num_columns)
+        if not fits or (buffer.dtype, buffer.device) != (like.dtype, like.device):
+            buffer = like.new_empty(num_rows, num_columns)
+        lender["latest"] = cls(buffer, lender)
+        return lender["latest"]
+
+    def release(self) -> Tensor | None:
+        """The buffer, once and to be overwritten, if nobody has claimed it since."""
+        if self.lender["latest"] is not self:
+            return None
+        self.lender["latest"] = _Exponentials(self.buffer, self.lender)
+        return self.buffer
+
+
+class _Alike:
+    """Tiles of the soft targets, the mean of both directions: this process's rows, all columns."""
+
+    def __init__(self, soft: SoftTargets, dtype: torch.dtype, processes: "_Processes"):
+        self.weight, self.temperature = soft.weight, soft.temperature
+        self.rows = soft.components.to(dtype)
+        self.columns, start = processes.gather(self.rows)
+        tiles = _tiles(len(self.rows), len(self.columns), self.rows.device)
+        sums, _ = processes.gather(torch.cat([self._kernel(tile).sum(dim=1) for tile in tiles]))
+        self.per_column = soft.weight / 2 / sums
+        self.per_row = self.per_column[start : start + len(self.rows)]
+
+    def targets(self, tile: slice) -> Tensor:
+        """Of the rows of one tile, ``(tile, columns)``, without the pairs' own share."""
+        return self._kernel(tile).mul_(self.per_row[tile, None] + self.per_column)
+
+    def _kernel(self, tile: slice) -> Tensor:
+        similarity = (self.rows[tile] / self.temperature) @ self.columns.T  # (tile, columns)
+        return similarity.sub_(1 / self.temperature).exp_()
+
+
+class _Processes:
+    """Those that share a batch: all of ``torch.distributed`` where it runs, else this one."""
+
+    def __init__(self, gather: bool):
+        together = gather and dist.is_available() and dist.is_initialized()
+        self.count, self.rank = (dist.get_world_size(), dist.get_rank()) if together else (1, 0)
+
+    def sum(self, tensor: Tensor) -> None:
+        """Add up a tensor over the processes, in place."""
+        if self.count > 1:
+            dist.all_reduce(tensor)
+
+    def gather(self, own: Tensor) -> tuple[Tensor, int]:
+        """The rows of all processes in the order of their ranks, and where this one's begin."""
+        if self.count == 1:
+            return own, 0
+        lengths = own.new_zeros(self.count, dtype=torch.int64)
+        lengths[self.rank] = len(own)
+        self.sum(lengths)
+        start = int(lengths[: self.rank].sum())
+        everything = own.new_zeros(int(lengths.sum()), *own.shape[1:])
+        everything[start : start + len(own)] = own
+        self.sum(everything)
+        return everything, start
+
+
+def _tiles(num_rows: int, num_columns: int, device: torch.device) -> list[slice]:
+    elements = TILE_ELEMENTS if device.type == "cpu" else CUDA_TILE_ELEMENTS
+    step = max(1, elements // num_columns)
+    return [slice(start, min(start + step, num_rows)) for start in range(0, num_rows, step)]
+
+
+def _matmul(
+    a: Tensor, b: Tensor, dtype: torch.dtype | None, *, out: Tensor | None = None
+) -> Tensor:
+    """Matrix product in ``dtype`` (None: as they are), returned in the dtype of ``a``."""
+    if dtype is None:
+        return torch.mm(a, b, out=out)
+    product = torch.mm(a.to(dtype), b.to(dtype))
+    return product.to(a.dtype) if out is None else out.copy_(product)
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()

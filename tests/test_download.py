@@ -1,0 +1,342 @@
+"""Finding and publishing checkpoints: what is here is used, the network asked last, or never."""
+
+import hashlib
+import json
+import socket
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import huggingface_hub
+import huggingface_hub.constants
+import pytest
+import torch
+import yaml
+
+import satclip_lib
+from satclip_lib.checkpoints import download
+from satclip_lib.checkpoints.download import (
+    PINNED_REVISIONS,
+    PUBLISHED_MODELS,
+    find_checkpoint,
+)
+from satclip_lib.checkpoints.published import save_published
+from satclip_lib.checkpoints.store import (
+    CheckpointError,
+    load_config,
+    load_location_encoder,
+    push_to_hub,
+    save_pretrained,
+)
+from satclip_lib.image_encoder import make_image_encoder
+from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
+from satclip_lib.model import SatCLIP
+
+LONLAT = torch.tensor([[2.35, 48.86], [139.69, 35.69]])
+COMMIT = "c0ffee" * 6 + "c0ff"
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """Any use of a socket fails, whatever SATCLIP_OFFLINE says."""
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache of huggingface_hub."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+@pytest.fixture
+def online(monkeypatch):
+    """Downloads are allowed (and still have nowhere to go)."""
+    monkeypatch.delenv("SATCLIP_OFFLINE")
+
+
+def _make_encoder(seed=0):
+    torch.manual_seed(seed)
+    config = LocationEncoderConfig(
+        num_degrees=4, embed_dim=6, hidden_dim=16, convention="satclip-analytic"
+    )
+    return LocationEncoder(config).eval()
+
+
+def _snapshot(cache, repo_id, commit=COMMIT):
+    """Where the cache has the files of a commit, which "main" now is."""
+    folder = cache / f"models--{repo_id.replace('/', '--')}"
+    (folder / "refs").mkdir(parents=True, exist_ok=True)
+    (folder / "refs" / "main").write_text(commit)
+    return folder / "snapshots" / commit
+
+
+def _fake_download(monkeypatch, content=None, **files):
+    """A hf_hub_download that puts files in the cache as the real one does; its calls are listed."""
+    calls = []
+
+    def download(repo_id, file_name, *, revision=None):
+        calls.append((repo_id, file_name, revision))
+        path = _snapshot(files["cache"], repo_id) / file_name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content or (files["source"] / file_name).read_bytes())
+        return str(path)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    return calls
+
+
+# --- names ----------------------------------------------------------------------------------------
+
+
+def test_the_six_published_models_are_known():
+    """Names and Hugging Face ids are those of the authors; pinned commits are whole hashes."""
+    assert len(PUBLISHED_MODELS) == 6
+    assert PUBLISHED_MODELS["satclip-vit16-l40"] == "microsoft/SatCLIP-ViT16-L40"
+    assert PUBLISHED_MODELS["satclip-resnet18-l10"] == "microsoft/SatCLIP-ResNet18-L10"
+    assert PINNED_REVISIONS.keys() <= PUBLISHED_MODELS.keys()
+    assert all(len(commit) == 40 and int(commit, 16) for commit in PINNED_REVISIONS.values())
+
+
+@pytest.mark.parametrize("name", PUBLISHED_MODELS)
+def test_published_models_load_from_the_cache(cache, name):
+    """Name and Hugging Face id, in any case, find the cached file without a network."""
+    repo_id = PUBLISHED_MODELS[name]
+    folder = _snapshot(cache, repo_id, PINNED_REVISIONS.get(name, COMMIT))
+    path = save_published(_make_encoder(), folder / f"{name}.ckpt")
+    cached = huggingface_hub.try_to_load_from_cache(
+        repo_id, path.name, cache_dir=cache, revision=PINNED_REVISIONS.get(name)
+    )
+    assert cached == str(path)  # so the cache is laid out as huggingface_hub lays it out
+    for spelling in (name, repo_id, name.upper()):
+        assert torch.equal(load_location_encoder(spelling)(LONLAT), _make_encoder()(LONLAT))
+
+
+def test_a_cached_file_is_used_online_too(cache, online):
+    """What is cached is not asked for again, so a model once loaded stays the same."""
+    folder = _snapshot(cache, "microsoft/SatCLIP-ResNet18-L10")
+    save_published(_make_encoder(), folder / "satclip-resnet18-l10.ckpt")
+    load_location_encoder("satclip-resnet18-l10")
+
+
+def test_a_revision_is_a_commit_or_a_branch(cache):
+    """A given commit is taken instead of main; one that is not cached is not found."""
+    name, repo_id = "satclip-resnet50-l10", "microsoft/SatCLIP-ResNet50-L10"
+    for seed, commit in enumerate(("a" * 40, "b" * 40)):
+        save_published(_make_encoder(seed), _snapshot(cache, repo_id, commit) / f"{name}.ckpt")
+    for revision, seed in (("a" * 40, 0), ("b" * 40, 1), ("main", 1), (None, 1)):
+        loaded = load_location_encoder(name, revision=revision)
+        assert torch.equal(loaded(LONLAT), _make_encoder(seed)(LONLAT))
+    with pytest.raises(FileNotFoundError, match="SATCLIP_OFFLINE forbids it"):
+        load_location_encoder(name, revision="c" * 40)
+
+
+def test_the_pinned_commit_is_asked_for(cache, online, monkeypatch, tmp_path):
+    """Downloads ask for the pinned commit where there is one, unless another is given."""
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("satclip-vit16-l40", "satclip-vit16-l10"):
+        save_published(_make_encoder(), source / f"{name}.ckpt")
+    calls = _fake_download(monkeypatch, cache=cache, source=source)
+    assert load_location_encoder("satclip-vit16-l40")(LONLAT).shape == (2, 6)
+    load_location_encoder("satclip-vit16-l10")
+    load_location_encoder("satclip-vit16-l10")
+    load_location_encoder("satclip-vit16-l10", revision="d" * 40)
+    assert [(file_name, revision) for _, file_name, revision in calls] == [
+        ("satclip-vit16-l40.ckpt", PINNED_REVISIONS["satclip-vit16-l40"]),
+        ("satclip-vit16-l10.ckpt", None),
+        ("satclip-vit16-l10.ckpt", "d" * 40),
+    ]
+
+
+def test_anybodys_model_loads_by_its_id(cache, online, monkeypatch, tmp_path):
+    """A repository with our two files loads; both are taken from one commit."""
+    source = save_pretrained(_make_encoder(), tmp_path / "source")
+    calls = _fake_download(monkeypatch, cache=cache, source=source)
+    assert torch.equal(load_location_encoder("somebody/places")(LONLAT), _make_encoder()(LONLAT))
+    assert calls == [
+        ("somebody/places", "model.safetensors", None),
+        ("somebody/places", "config.json", COMMIT),
+    ]
+    monkeypatch.setenv("SATCLIP_OFFLINE", "1")
+    load_location_encoder("somebody/places")
+
+
+def test_what_lies_here_comes_first(tmp_path, monkeypatch, online):
+    """A folder here wins over a repository or model of the same name, and needs no network."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("somebody/places", "satclip-vit16-l10"):
+        save_pretrained(_make_encoder(), name)
+        assert torch.equal(load_location_encoder(name)(LONLAT), _make_encoder()(LONLAT))
+
+
+def test_a_file_of_ours_stands_for_its_folder(tmp_path):
+    """The path of model.safetensors or config.json loads the model they are part of."""
+    folder = save_pretrained(_make_encoder(), tmp_path / "model")
+    for path in (*folder.iterdir(), *map(str, folder.iterdir())):
+        assert torch.equal(load_location_encoder(path)(LONLAT), _make_encoder()(LONLAT))
+
+
+def test_unknown_names_list_the_known(tmp_path, online):
+    """A misspelt name is answered with all names; a missing path is named as a path."""
+    with pytest.raises(FileNotFoundError, match=r"'satclip-vit16-l41'.*satclip-vit16-l40"):
+        load_location_encoder("satclip-vit16-l41")
+    for path in ("models/nowhere.ckpt", str(tmp_path / "nowhere"), tmp_path / "nowhere"):
+        with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*nowhere"):
+            load_location_encoder(path)
+
+
+# --- the network ----------------------------------------------------------------------------------
+
+ELSEWHERE = ["satclip-vit16-l40", "somebody/places", "https://example.org/model.ckpt"]
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_offline_nothing_is_asked(cache, monkeypatch, name, tmp_path):
+    """With SATCLIP_OFFLINE=1 what is not cached is an error that says so; no socket is opened."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="SATCLIP_OFFLINE forbids it"):
+        load_location_encoder(name)
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_a_failed_download_is_named(cache, online, monkeypatch, name, tmp_path):
+    """Where the network fails, the error says what was wanted and what happened."""
+
+    def fail(*args, **kwargs):
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
+    with pytest.raises(FileNotFoundError, match="cannot be downloaded: no route to host") as caught:
+        load_location_encoder(name)
+    assert PUBLISHED_MODELS.get(name, name) in str(caught.value)
+
+
+def test_a_download_that_arrives_damaged_is_deleted(cache, online, monkeypatch, tmp_path):
+    """A file whose SHA-256 is not the name the cache gives it is refused and not kept."""
+    blob = cache / ("0" * 64)
+
+    def download(repo_id, file_name, *, revision=None):
+        link = _snapshot(cache, repo_id) / file_name
+        link.parent.mkdir(parents=True)
+        blob.write_bytes(b"half")
+        link.symlink_to(blob)
+        return str(link)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    with pytest.raises(CheckpointError, match=r"arrived damaged.*try again"):
+        load_location_encoder("satclip-vit16-l10")
+    assert not blob.exists()
+    blob = cache / hashlib.sha256(b"half").hexdigest()
+    (_snapshot(cache, "microsoft/SatCLIP-ViT16-L10") / "satclip-vit16-l10.ckpt").unlink()
+    (cache / "models--microsoft--SatCLIP-ViT16-L10/snapshots" / COMMIT).rmdir()
+    assert find_checkpoint("satclip-vit16-l10").read_bytes() == b"half"
+
+
+def test_an_address_is_downloaded_once(online, monkeypatch, tmp_path):
+    """An https address is cached by the whole of it; files of one name do not mix."""
+    source, calls = save_published(_make_encoder(), tmp_path / "model.ckpt"), []
+
+    def download(url, path):
+        calls.append(url)
+        with open(path, "wb") as file:
+            file.write(source.read_bytes())
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    urls = [f"https://example.org/{folder}/model.ckpt?download=true" for folder in "ab"]
+    for url in (*urls, *urls):
+        assert torch.equal(load_location_encoder(url)(LONLAT), _make_encoder()(LONLAT))
+    assert calls == urls
+
+
+def test_addresses_must_be_https(online):
+    """Anybody on the way could change what comes over http."""
+    with pytest.raises(ValueError, match="must begin with https://"):
+        load_location_encoder("http://example.org/model.ckpt")
+
+
+# --- publishing -----------------------------------------------------------------------------------
+
+
+class _Api:
+    """Remembers what would have been uploaded."""
+
+    uploads = None
+
+    def create_repo(self, repo_id, *, private, exist_ok):
+        _Api.uploads = {"repo_id": repo_id, "private": private, "exist_ok": exist_ok}
+
+    def upload_folder(self, *, repo_id, folder_path):
+        assert repo_id == self.uploads["repo_id"]
+        self.uploads["files"] = {path.name: path.read_bytes() for path in folder_path.iterdir()}
+        return SimpleNamespace(commit_url=f"https://huggingface.co/{repo_id}/commit/1")
+
+
+def test_publishing_uploads_weights_config_and_card(online, monkeypatch, tmp_path):
+    """What is uploaded loads again, and its card names the repository and the licence."""
+    monkeypatch.setattr(huggingface_hub, "HfApi", _Api)
+    model = _make_encoder()
+    facts = {"licence": "cc-by-4.0", "patches": "S2-100K"}
+    url = push_to_hub(model, "somebody/places", provenance=facts, private=True)
+    assert url == "https://huggingface.co/somebody/places/commit/1"
+    assert _Api.uploads["private"] and _Api.uploads["exist_ok"]
+    files = _Api.uploads["files"]
+    assert files.keys() == {"config.json", "model.safetensors", "README.md"}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    assert torch.equal(load_location_encoder(tmp_path)(LONLAT), model(LONLAT))
+    card = files["README.md"].decode()
+    header = yaml.safe_load(card.split("---")[1])
+    assert header["license"] == "cc-by-4.0" and "satclip" in header["tags"]
+    assert 'load_location_encoder("somebody/places")' in card and "S2-100K" in card
+
+
+def test_publishing_is_refused_offline():
+    """SATCLIP_OFFLINE=1 means no network, in either direction."""
+    with pytest.raises(RuntimeError, match="SATCLIP_OFFLINE"):
+        push_to_hub(_make_encoder(), "somebody/places")
+
+
+def test_the_card_describes_the_model(tmp_path):
+    """Every setting of the config is in the card, and the image encoder, where there is one."""
+    torch.manual_seed(0)
+    model = SatCLIP(make_image_encoder("rcf", num_random_features=4), _make_encoder())
+    folder = save_pretrained(model, tmp_path / "model", model_card=True)
+    card = (folder / "README.md").read_text()
+    for name, value in load_config(folder)["location_encoder"].items():
+        assert f"| {name} | {value} |" in card
+    assert '"name": "rcf"' in card and "license: mit" in card
+    code = card.split("```python\n")[1].split("```")[0]
+    compile(code, "card", "exec")
+    alone = save_pretrained(model.location_encoder, tmp_path / "alone", model_card=True)
+    assert "none in this file" in (alone / "README.md").read_text()
+
+
+# --- the package ----------------------------------------------------------------------------------
+
+
+def test_public_names_are_what_they_say():
+    """Every public name can be had from the package, and nothing else can."""
+    for name in satclip_lib.__all__:
+        assert getattr(satclip_lib, name).__name__ == name
+    assert satclip_lib.load_location_encoder is load_location_encoder
+    assert set(satclip_lib.__all__) <= set(dir(satclip_lib))
+    with pytest.raises(AttributeError, match="no attribute 'load_satclop'"):
+        _ = satclip_lib.load_satclop
+
+
+def test_importing_the_package_imports_nothing():
+    """A fresh process that imports the package has not even imported torch."""
+    code = "import json, sys, satclip_lib; json.dump(sorted(sys.modules), sys.stdout)"
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    modules = json.loads(run.stdout)
+    assert "satclip_lib" in modules and "torch" not in modules
+    assert download.__name__ not in modules

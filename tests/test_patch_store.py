@@ -1,0 +1,227 @@
+"""The patch store: what goes in comes out, and the hash knows every change."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from satclip_lib.data import blue_marble
+from satclip_lib.data import patch_store as patches
+from satclip_lib.data.images import load_images
+from satclip_lib.data.land import sample_land_lonlat
+from satclip_lib.data.patch_store import (
+    get_lonlat,
+    make_blue_marble_patches,
+    make_patch_dataset,
+    make_split,
+    open_patches,
+    read_patches,
+    save_patches,
+)
+from satclip_lib.sphere import compute_block_ids, hold_out_blocks
+
+CONTENT = {
+    "patches": np.arange(10 * 2 * 4 * 4, dtype=np.uint16).reshape(10, 2, 4, 4),
+    "lonlat": np.linspace((-180.0, 80.0), (179.0, -80.0), 10),
+    "is_val": np.arange(10) % 3 == 0,
+    "band_names": ("B04", "B08"),
+    "scale": 1e-4,
+    "source": "counting",
+}
+
+
+def _make(**changes):
+    content = CONTENT | changes
+    return make_patch_dataset(content.pop("patches"), content.pop("lonlat"), **content)
+
+
+def test_a_store_gives_back_what_was_saved(workspace):
+    """Patches, coordinates, units and attributes are the same to the last bit after reopening."""
+    dataset = _make()
+    path = save_patches(dataset, workspace / "patches.zarr")
+    opened = open_patches(path)
+    xr.testing.assert_identical(opened.load(), dataset)
+    assert opened.patches.dtype == np.uint16
+    assert opened.patches.dims == ("patch", "band", "y", "x")
+    assert opened.lon.attrs == {"units": "degrees_east"}
+    assert opened.lat.attrs == {"units": "degrees_north"}
+    assert opened.split.values.tolist() == np.where(CONTENT["is_val"], "val", "train").tolist()
+    assert opened.band.values.tolist() == ["B04", "B08"]
+    assert opened.attrs["scale"] == 1e-4 and opened.attrs["source"] == "counting"
+    np.testing.assert_array_equal(get_lonlat(opened), CONTENT["lonlat"])
+
+
+def test_a_store_is_replaced_as_a_whole(workspace):
+    """Saving a smaller store over a larger one leaves nothing of the larger."""
+    few = {name: CONTENT[name][:3] for name in ("patches", "lonlat", "is_val")}
+    save_patches(_make(), workspace / "patches.zarr")
+    save_patches(_make(**few), workspace / "patches.zarr")
+    assert open_patches(workspace / "patches.zarr").sizes["patch"] == 3
+    assert [path.name for path in workspace.iterdir()] == ["patches.zarr"]
+
+
+def test_a_failed_save_leaves_the_old_store(workspace, monkeypatch):
+    """An error half-way leaves the old store as it was."""
+    path = save_patches(_make(), workspace / "patches.zarr")
+
+    def fail(dataset, scratch, **kwargs):
+        scratch.mkdir()
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(xr.Dataset, "to_zarr", fail)
+    with pytest.raises(OSError, match="no space left"):
+        save_patches(_make(scale=1.0), path)
+    assert open_patches(path).attrs["scale"] == 1e-4
+    assert [path.name for path in workspace.iterdir()] == ["patches.zarr"]
+
+
+@pytest.mark.parametrize(("chunk_bytes", "shard_bytes"), [(3 * 64, 8 * 64), (1, 1), (10**6, 10**9)])
+def test_chunks_and_shards_do_not_show(workspace, monkeypatch, chunk_bytes, shard_bytes):
+    """Whole patches are chunked and shards hold whole chunks, whatever divides or does not."""
+    monkeypatch.setattr(patches, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(patches, "SHARD_BYTES", shard_bytes)
+    path = save_patches(_make(), workspace / "patches.zarr")
+    np.testing.assert_array_equal(open_patches(path).patches, CONTENT["patches"])
+    metadata = json.loads((path / "patches/zarr.json").read_text())
+    assert metadata["zarr_format"] == 3 and metadata["codecs"][0]["name"] == "sharding_indexed"
+    shard = metadata["chunk_grid"]["configuration"]["chunk_shape"]
+    chunk = metadata["codecs"][0]["configuration"]["chunk_shape"]
+    assert chunk[1:] == shard[1:] == [2, 4, 4] and shard[0] % chunk[0] == 0
+    assert chunk[0] <= max(1, chunk_bytes // 64)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"patches": np.where(CONTENT["patches"] == 100, np.uint16(0), CONTENT["patches"])},
+        {"patches": CONTENT["patches"][:, ::-1]},
+        {"patches": CONTENT["patches"].astype(np.int16)},
+        {"lonlat": CONTENT["lonlat"] + [0.0, 1e-12]},
+        {"is_val": ~CONTENT["is_val"]},
+        {"band_names": ("B08", "B04")},
+        {"scale": 2e-4},
+    ],
+    ids=["one pixel", "band order", "dtype", "location", "split", "band names", "scale"],
+)
+def test_the_hash_changes_with_the_content(changes):
+    """Any change of pixels, dtype, locations, split, bands or scale gives another SHA-256."""
+    assert _make().attrs["sha256"] == _make().attrs["sha256"] != _make(**changes).attrs["sha256"]
+    assert len(_make().attrs["sha256"]) == 64
+
+
+def test_the_hash_does_not_depend_on_memory_layout():
+    """Equal patches give equal hashes, also when they lie differently in memory."""
+    strided = np.asfortranarray(CONTENT["patches"])
+    assert _make(patches=strided).attrs["sha256"] == _make().attrs["sha256"]
+
+
+def test_images_are_scaled_patches():
+    """load_images gives float32 tensors, patches times scale, for slices and row numbers."""
+    dataset = _make()
+    images = load_images(dataset)
+    assert images.dtype == torch.float32 and images.shape == (10, 2, 4, 4)
+    np.testing.assert_allclose(images, CONTENT["patches"] * 1e-4, rtol=1e-6)
+    assert torch.equal(load_images(dataset, slice(2, 5)), images[2:5])
+    assert torch.equal(load_images(dataset, np.array([7, 1])), images[[7, 1]])
+    np.testing.assert_array_equal(dataset.patches, CONTENT["patches"])
+
+
+def test_opening_reads_no_patches(workspace, monkeypatch):
+    """A store opens without its pixels, and one row is read without the rest."""
+    path = save_patches(_make(), workspace / "patches.zarr")
+    for file in (path / "patches/c").rglob("*"):
+        if file.is_file():
+            file.unlink()  # Zarr reads missing chunks as zeros
+    opened = open_patches(path)
+    np.testing.assert_array_equal(get_lonlat(opened), CONTENT["lonlat"])
+    assert opened.patches[3].values.max() == 0
+
+
+def test_a_missing_store_says_how_to_make_one(workspace):
+    """The error names the path, a notebook and a command."""
+    with pytest.raises(FileNotFoundError, match=r"no patch store at .*nowhere.*make data"):
+        open_patches(workspace / "nowhere")
+
+
+def test_blue_marble_patches_show_their_locations(workspace):
+    """The store holds what is cut at its own locations, which are uniform over land."""
+    dataset = make_blue_marble_patches(num_patches=300, size_px=6, seed=1)
+    lonlat = get_lonlat(dataset)
+    np.testing.assert_array_equal(lonlat, sample_land_lonlat(300, seed=1))
+    np.testing.assert_array_equal(dataset.patches, blue_marble.cut_patches(lonlat, size_px=6))
+    assert dataset.band.values.tolist() == ["red", "green", "blue"]
+    assert 0 <= load_images(dataset).min() < 0.1 and 0.9 < load_images(dataset).max() <= 1
+    assert "Blue Marble" in dataset.attrs["source"]
+    save_patches(dataset, workspace / "patches.zarr")
+    xr.testing.assert_identical(open_patches(workspace / "patches.zarr").load(), dataset)
+
+
+def test_validation_patches_are_in_blocks_of_their_own():
+    """No 10-degree block has both training and validation patches; the share is as asked."""
+    dataset = make_blue_marble_patches(num_patches=1000, size_px=2, val_fraction=0.3, seed=2)
+    is_val = (dataset.split == "val").values
+    blocks = compute_block_ids(get_lonlat(dataset))
+    assert not np.isin(blocks[is_val], blocks[~is_val]).any()
+    assert 0.3 <= is_val.mean() < 0.35
+    np.testing.assert_array_equal(
+        is_val, hold_out_blocks(get_lonlat(dataset), fraction=0.3, seed=2)
+    )
+
+
+def test_antarctica_is_there_on_request():
+    """Patches south of 60 S are made only if asked for."""
+    without, whole = (
+        make_blue_marble_patches(num_patches=500, size_px=1, include_antarctica=include)
+        for include in (False, True)
+    )
+    assert without.lat.min() >= -60 > whole.lat.min()
+
+
+def test_the_seed_decides():
+    """The same seed gives the same store, another seed another."""
+    first, again, other = (
+        make_blue_marble_patches(num_patches=20, size_px=4, seed=seed) for seed in (0, 0, 1)
+    )
+    xr.testing.assert_identical(first, again)
+    assert first.attrs["sha256"] != other.attrs["sha256"]
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 3 * 64, 10**6])
+def test_rows_of_a_store_are_read_in_any_order(workspace, monkeypatch, chunk_bytes):
+    """Row numbers, doubled ones, masks and slices index a store on disk as they do an array."""
+    monkeypatch.setattr(patches, "CHUNK_BYTES", chunk_bytes)
+    opened = open_patches(save_patches(_make(), workspace / "patches.zarr"))
+    rows = (np.array(rows, dtype=int) for rows in ([7, 1, 1, -1], [], [9]))
+    for index in (*rows, CONTENT["is_val"], slice(2, 9, 3)):
+        np.testing.assert_array_equal(read_patches(opened, index), CONTENT["patches"][index])
+
+
+def test_unknown_provenance_is_an_error():
+    """A name that no store knows is refused, not written."""
+    with pytest.raises(ValueError, match="provenance has clouds; it may have fn, datetime"):
+        _make(provenance={"clouds": [0] * 10})
+
+
+def test_a_split_is_of_blocks_or_random():
+    """Both hold out the share; only blocks keep neighbours together; the seed decides."""
+    lonlat = sample_land_lonlat(1000, seed=0)
+    blocks = compute_block_ids(lonlat)
+    spatial, random = (
+        make_split(lonlat, fraction=0.2, seed=1, kind=kind) for kind in ("spatial", "random")
+    )
+    np.testing.assert_array_equal(spatial, hold_out_blocks(lonlat, fraction=0.2, seed=1))
+    assert random.sum() == 200
+    assert np.isin(blocks[random], blocks[~random]).mean() > 0.8
+    np.testing.assert_array_equal(random, make_split(lonlat, fraction=0.2, seed=1, kind="random"))
+    assert (random != make_split(lonlat, fraction=0.2, seed=2, kind="random")).any()
+
+
+@pytest.mark.parametrize(
+    ("kind", "fraction"), [("temporal", 0.1), ("random", 1.1), ("spatial", -1.0)]
+)
+def test_a_split_that_cannot_be_is_an_error(shape_checks_off, kind, fraction):
+    """Kinds and shares that do not exist are named."""
+    with pytest.raises(ValueError, match=r"'spatial' or 'random', got 'temporal'|between 0 and 1"):
+        make_split(sample_land_lonlat(10, seed=0), fraction=fraction, seed=0, kind=kind)
