@@ -8,6 +8,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,7 +107,7 @@ def show_info(options: argparse.Namespace) -> None:
     encoder = load_location_encoder(path)
     about: dict[str, Any] = {
         "path": str(path),
-        "location_encoder": encoder.config_dict(),
+        "location_encoder": asdict(encoder.config),
         "num_parameters": sum(x.numel() for x in encoder.parameters()),
     }
     if path.is_dir():

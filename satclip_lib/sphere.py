@@ -10,6 +10,7 @@ from satclip_lib.spherical_harmonics import check_lonlat
 
 EARTH_RADIUS_KM = 6371.0088  # mean radius, IUGG
 METRES_PER_DEG = 111_195.0  # along a meridian
+MAX_LONGITUDE_DEG = 540  # that can be wrapped
 
 Missing = Literal["raise", "propagate"]
 
@@ -25,8 +26,9 @@ def check_locations(
     Args:
         lonlat: Locations, ``(num_points, 2)``.
         missing: What a NaN means: "raise" makes it an error, "propagate" leaves the location out.
-        wrap_longitude: Whether longitudes from -360 to 360 are accepted and brought into
-            [-180, 180]. Numbers beyond that are taken for missing values or other units.
+        wrap_longitude: Whether longitudes from -540 to 540, a turn away from those of the map at
+            the most, are brought into [-180, 180]. Numbers beyond that are taken for missing
+            values or other units, and refused.
 
     Returns:
         The known locations, and a mask that says which of all locations these are.
@@ -50,10 +52,10 @@ def check_locations(
     _refuse(is_infinite, "locations are infinite", "they lie outside of their CRS, or are damaged")
     if wrap_longitude:
         with np.errstate(invalid="ignore"):  # NaN compares as False
-            beyond = np.abs(lonlat[:, 0]) > 360
+            beyond = np.abs(lonlat[:, 0]) > MAX_LONGITUDE_DEG
         _refuse(
             beyond,
-            "longitudes lie beyond [-360, 360]",
+            f"longitudes lie beyond {MAX_LONGITUDE_DEG} degrees",
             "such numbers mark missing values or are not degrees; replace or convert them",
         )
         lonlat = wrap_lonlat(lonlat)
@@ -72,8 +74,12 @@ def wrap_lonlat(
     lonlat: Float64[np.ndarray, "num_points 2"],
 ) -> Float64[np.ndarray, "num_points 2"]:
     """Bring longitudes into [-180, 180]; those that are there stay as they are, 180 too."""
-    outside = np.abs(lonlat[:, 0]) > 180
-    lon = np.where(outside, (lonlat[:, 0] + 180) % 360 - 180, lonlat[:, 0])
+    if lonlat.ndim != 2 or lonlat.shape[1] != 2:
+        raise ValueError(f"lonlat must have shape (num_points, 2), got {lonlat.shape}")
+    with np.errstate(invalid="ignore"):  # infinity has no remainder
+        outside = np.abs(lonlat[:, 0]) > 180
+        wrapped = (lonlat[:, 0] + 180) % 360 - 180
+    lon = np.where(outside, wrapped, lonlat[:, 0])
     return np.stack([lon, lonlat[:, 1]], axis=1)
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from satclip_lib.data import blue_marble
+from satclip_lib.data import blue_marble, land
 from satclip_lib.data.blue_marble import cut_patches, load_blue_marble
-from satclip_lib.data.land import is_land, load_land_mask
+from satclip_lib.data.land import is_land, load_land_mask, open_package_file
 
 SHAPE = (2700, 5400, 3)
 
@@ -111,7 +111,8 @@ def test_shared_arrays_cannot_be_written_to():
 
 
 def _truncate_picture(path):
-    original = blue_marble._package_file("bmng.jpg").read_bytes()
+    with open_package_file("bmng.jpg") as file:
+        original = file.read()
     path.write_bytes(original[: len(original) // 2])
 
 
@@ -120,7 +121,8 @@ def _shrink_picture(path):
 
 
 def _truncate_mask(path):
-    original = blue_marble._package_file("lsmask_2.5min_f.bin").read_bytes()
+    with open_package_file("lsmask_2.5min_f.bin") as file:
+        original = file.read()
     path.write_bytes(original[: len(original) // 2])
 
 
@@ -129,18 +131,19 @@ def _shrink_mask(path):
 
 
 @pytest.mark.parametrize(
-    ("load", "spoil", "name"),
+    ("module", "load", "spoil", "name"),
     [
-        (load_blue_marble, _shrink_picture, r"bmng.jpg .*\(20, 10\)"),
-        (load_land_mask, _shrink_mask, r"lsmask_2.5min_f.bin .*1000 cells"),
-        (load_blue_marble, _truncate_picture, "bmng.jpg"),
-        (load_land_mask, _truncate_mask, "lsmask_2.5min_f.bin"),
+        (blue_marble, load_blue_marble, _shrink_picture, r"bmng.jpg .*\(20, 10\)"),
+        (land, load_land_mask, _shrink_mask, r"lsmask_2.5min_f.bin .*1000 cells"),
+        (blue_marble, load_blue_marble, _truncate_picture, "bmng.jpg"),
+        (land, load_land_mask, _truncate_mask, "lsmask_2.5min_f.bin"),
     ],
     ids=["small picture", "small mask", "truncated picture", "truncated mask"],
 )
-def test_damaged_package_files_are_named(monkeypatch, workspace, load, spoil, name):
+def test_damaged_package_files_are_named(monkeypatch, workspace, module, load, spoil, name):
     """A file that is not whole is a ValueError that names it and says how to reinstall it."""
     spoil(workspace / "damaged")
-    monkeypatch.setattr(blue_marble, "_package_file", lambda name: workspace / "damaged")
+    damaged = workspace / "damaged"
+    monkeypatch.setattr(module, "open_package_file", lambda name: damaged.open("rb"))
     with pytest.raises(ValueError, match=rf"{name}.*pip install --force-reinstall"):
         load.__wrapped__()  # past the cache

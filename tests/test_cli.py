@@ -93,7 +93,7 @@ def test_errors_are_one_line_and_leave_no_file(checkpoint, tmp_path, capsys):
     pd.DataFrame({"lon": [35.0], "lat": [139.0]}).to_csv(points, index=False)
     output = tmp_path / "out.parquet"
     for source, target, message in [
-        (points, output, "the columns look swapped"),
+        (points, output, "columns look swapped"),
         (points, tmp_path / "out.xlsx", "go to a .csv or .parquet file, got .*out.xlsx"),
         (tmp_path / "points.xlsx", output, "must be in a .csv or .parquet file, got points.xlsx"),
         (tmp_path / "absent.csv", output, "No such file"),

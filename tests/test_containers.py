@@ -55,12 +55,12 @@ def test_infinity_is_always_an_error(lonlat, fraction, column, infinity):
             check_locations(lonlat, missing=missing, wrap_longitude=True)
 
 
-@given(LONLATS, FRACTION, st.floats(180, 1e6, exclude_min=True), st.sampled_from([-1, 1]))
+@given(LONLATS, FRACTION, st.floats(180, 540, exclude_min=True), st.sampled_from([-1, 1]))
 def test_longitudes_beyond_the_map_wrap_only_on_request(lonlat, fraction, lon, sign):
     """Beyond 180 degrees is refused, or comes round to the same meridian; latitudes stay."""
     row = _pick(fraction, lonlat)
     lonlat[row, 0] = sign * lon
-    with pytest.raises(ValueError, match=r"pass wrap_longitude=True"):
+    with pytest.raises(ValueError, match=r"or wrap_longitude=True"):
         check_locations(lonlat)
     found, _ = check_locations(lonlat, wrap_longitude=True)
     assert (np.abs(found[:, 0]) <= 180).all()
@@ -69,12 +69,21 @@ def test_longitudes_beyond_the_map_wrap_only_on_request(lonlat, fraction, lon, s
     np.testing.assert_array_equal(found[:, 1], lonlat[:, 1])
 
 
+@given(LONLATS, FRACTION, st.floats(540, 1e9, exclude_min=True), st.sampled_from([-1, 1]))
+def test_numbers_that_are_no_longitudes_are_not_wrapped(lonlat, fraction, lon, sign):
+    """-999, 9999 or metres are refused by their row, whatever is said about wrapping."""
+    row = _pick(fraction, lonlat)
+    lonlat[row, 0] = sign * lon
+    with pytest.raises(ValueError, match=rf"beyond 540 degrees \(row {row} first\)"):
+        check_locations(lonlat, wrap_longitude=True)
+
+
 @given(LONLATS, FRACTION, st.floats(90, 180, exclude_min=True))
 def test_swapped_columns_are_refused_with_a_hint(lonlat, fraction, lon):
     """Latitude first is noticed as soon as one longitude is beyond 90 degrees."""
     lonlat[_pick(fraction, lonlat), 0] = lon
     for wrap in (False, True):
-        with pytest.raises(ValueError, match=r"swapped: pass longitude first, lonlat\[:, \[1, 0"):
+        with pytest.raises(ValueError, match=r"swapped: pass lonlat\[:, \[1, 0"):
             check_locations(lonlat[:, ::-1].copy(), wrap_longitude=wrap)
 
 
@@ -83,7 +92,7 @@ def test_latitudes_beyond_the_poles_are_refused(lonlat, fraction, lat, sign):
     """No latitude wraps."""
     lonlat[_pick(fraction, lonlat), 1] = sign * lat
     for wrap in (False, True):
-        with pytest.raises(ValueError, match=r"latitudes lie outside \[-90, 90\]"):
+        with pytest.raises(ValueError, match=r"latitudes \(column 1\) lie outside \[-90, 90\]"):
             check_locations(lonlat, wrap_longitude=wrap)
 
 

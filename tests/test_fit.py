@@ -23,7 +23,7 @@ from satclip_lib.data.features import FeatureStore, cache_features
 from satclip_lib.data.images import load_images
 from satclip_lib.data.patch_store import make_blue_marble_patches
 from satclip_lib.image_encoder import RandomConvolutionalFeatures
-from satclip_lib.location_encoder import LocationEncoderConfig
+from satclip_lib.location_encoder import Damping, LocationEncoderConfig
 from satclip_lib.loss import contrastive_loss
 from satclip_lib.training import fit
 from satclip_lib.training.fit import (
@@ -33,7 +33,7 @@ from satclip_lib.training.fit import (
     make_model,
     pretrain,
 )
-from satclip_lib.training.module import SatCLIPModule, rank_of_match
+from satclip_lib.training.module import SatCLIPModule, SoftTargetConfig, rank_of_match
 
 CONFIG = PretrainingConfig(
     location_encoder=LocationEncoderConfig(num_degrees=8, embed_dim=32, hidden_dim=64, dropout=0.1),
@@ -301,8 +301,8 @@ def test_our_recipe_trains(inputs, workspace):
     store = cache_features(dataset, encoder, folder=workspace / "features", num_views=2)
     config = replace(
         CONFIG,
-        location_encoder=replace(CONFIG.location_encoder, num_degrees=20, damping_degree=6.0),
-        soft_target_weight=0.5,
+        location_encoder=replace(CONFIG.location_encoder, num_degrees=20, damping=Damping()),
+        soft_targets=SoftTargetConfig(),
         jitter_m=0.0,
     )
     curve = _curve(pretrain(config, store, image_encoder=encoder, folder=workspace / "model"))
@@ -343,10 +343,10 @@ def test_a_run_has_an_epoch_and_some_patience(name):
 
 def test_settings_of_soft_targets_are_checked():
     """Impossible ones are errors that name the setting."""
-    with pytest.raises(ValueError, match=r"soft_target_weight must be from 0 to 1, got 1\.5"):
-        replace(CONFIG, soft_target_weight=1.5)
-    with pytest.raises(ValueError, match="soft_target_temperature must be positive, got 0"):
-        replace(CONFIG, soft_target_temperature=0.0)
+    with pytest.raises(ValueError, match=r"weight of soft targets must be above 0.*got 1\.5"):
+        SoftTargetConfig(weight=1.5)
+    with pytest.raises(ValueError, match="temperature of soft targets must be positive, got 0"):
+        SoftTargetConfig(temperature=0.0)
 
 
 def _pretrain_on_two(rank, store_folder, encoder, folder):
@@ -361,7 +361,7 @@ UNEVEN = replace(
     location_encoder=replace(CONFIG.location_encoder, dropout=0.0),
     batch_size=63,
     num_epochs=2,
-    soft_target_weight=0.5,
+    soft_targets=SoftTargetConfig(),
 )
 
 

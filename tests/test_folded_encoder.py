@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from satclip_lib.fast.folded_encoder import FoldedEncoder
-from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
+from satclip_lib.location_encoder import Damping, LocationEncoder, LocationEncoderConfig
 
 CONFIGS = [
     {"num_degrees": 1},
     {"num_degrees": 7, "convention": "satclip-analytic"},
     {"num_degrees": 12, "convention": "satclip-closed-form", "num_hidden_layers": 1},
-    {"num_degrees": 40, "damping_degree": 6.0},
-    {"num_degrees": 10, "damping_degree": 3.0, "learned_damping": True, "num_hidden_layers": 3},
+    {"num_degrees": 40, "damping": Damping()},
+    {"num_degrees": 10, "damping": Damping(degree=3.0, learned=True), "num_hidden_layers": 3},
 ]
 LON = torch.tensor([-180.0, -77.7, 0.0, 12.5, 180.0], dtype=torch.float64)
 LAT = torch.tensor([90.0, 89.9, 45.0, 0.0, -33.3, -90.0], dtype=torch.float64)

@@ -1,14 +1,21 @@
 """The location encoder: the paper's sizes, SIREN's start, checked input, public weights."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from satclip_lib.checkpoints.store import load_location_encoder, save_pretrained
+from satclip_lib.checkpoints.store import (
+    load_location_encoder,
+    parse_location_config,
+    save_pretrained,
+)
 from satclip_lib.embedding.embed import embed
 from satclip_lib.location_encoder import (
+    Damping,
     LocationEncoder,
     LocationEncoderConfig,
     Siren,
@@ -117,10 +124,21 @@ def test_embeddings_have_the_dtype_of_the_weights():
 
 
 def test_configuration_survives_json():
-    """config_dict() holds plain values that build the same configuration again."""
-    config = LocationEncoderConfig(num_degrees=7, dropout=0.1, convention="satclip-analytic")
-    assert LocationEncoderConfig(**LocationEncoder(config).config_dict()) == config
+    """Its values as JSON build the same configuration again."""
+    config = LocationEncoderConfig(
+        num_degrees=7, dropout=0.1, damping=Damping(power=2.0), convention="satclip-analytic"
+    )
+    assert parse_location_config(json.loads(json.dumps(asdict(config)))) == config
     assert LocationEncoder().config == LocationEncoderConfig()
+
+
+def test_configurations_of_version_0_1_are_understood():
+    """There the settings of damping stood beside the others, and None meant no damping."""
+    flat = {"num_degrees": 40, "damping_degree": 6.0, "damping_power": 2.0}
+    flat |= {"learned_damping": True, "damped_init": True}
+    expected = Damping(degree=6.0, power=2.0, learned=True, scaled_init=True)
+    assert parse_location_config(flat) == LocationEncoderConfig(num_degrees=40, damping=expected)
+    assert parse_location_config(flat | {"damping_degree": None}).damping is None
 
 
 @pytest.mark.parametrize("name", ["num_degrees", "embed_dim", "hidden_dim", "num_hidden_layers"])
@@ -149,12 +167,12 @@ def test_unknown_settings_are_errors():
         (torch.zeros(2), r"lonlat must have shape \(batch, 2\).*longitude.*got \(2,\)"),
         (torch.zeros(2, 3), r"lonlat must have shape \(batch, 2\).*got \(2, 3\)"),
         (torch.zeros(1, 2, dtype=torch.int64), "float32 or float64 degrees, got torch.int64"),
-        (torch.tensor([[0.0, 0.0], [torch.nan, 0.0]]), "1 of 2 rows hold NaN or inf"),
-        (torch.tensor([[0.0, torch.inf], [torch.nan, 0.0]]), "2 of 2 rows hold NaN or inf"),
-        (torch.tensor([[48.86, 139.69]]), r"up to 139.69; the columns look swapped.*\[1, 0\]"),
-        (torch.tensor([[120.0, 100.0]]), r"latitude \(column 1\).*got \|lat\| up to 100$"),
-        (torch.tensor([[0.0, -90.5]]), r"latitude \(column 1\).*got \|lat\| up to 90.5"),
-        (torch.tensor([[200.0, 10.0]]), r"longitude \(column 0\).*up to 200; wrap it"),
+        (torch.tensor([[0.0, 0.0], [torch.nan, 0.0]]), "1 of 2 locations hold NaN or inf"),
+        (torch.tensor([[0.0, torch.inf], [torch.nan, 0.0]]), "2 of 2 locations hold NaN or inf"),
+        (torch.tensor([[48.86, 139.69]]), r"up to 139.69.*columns look swapped.*\[1, 0\]"),
+        (torch.tensor([[120.0, 100.0]]), r"latitudes \(column 1\).*up to 100 .*pass degrees"),
+        (torch.tensor([[0.0, -90.5]]), r"latitudes \(column 1\).*up to 90.5"),
+        (torch.tensor([[200.0, 10.0]]), r"longitudes \(column 0\).*up to 200 .*wrap"),
     ],
 )
 def test_what_is_not_a_location_is_refused(shape_checks_off, lonlat, message):
@@ -251,7 +269,7 @@ def test_embed_refuses_swapped_columns():
 
 def test_damping_halves_its_degree():
     """Factors are 1 / (1 + (l / l0)^p), the same for all orders of a degree."""
-    factors = SpectralDamping(12, degree=6.0, power=4.0).factors()
+    factors = SpectralDamping(12, Damping(degree=6.0, power=4.0)).factors()
     assert factors.shape == (144,)
     for degree in range(12):
         of_degree = factors[degree**2 : (degree + 1) ** 2]
@@ -262,7 +280,7 @@ def test_damping_halves_its_degree():
 def test_damping_acts_between_harmonics_and_network():
     """A damped encoder is the undamped one on damped harmonics; both halves make the whole."""
     plain = _make_encoder().eval()
-    damped = _make_encoder(damping_degree=2.0).eval()
+    damped = _make_encoder(damping=Damping(degree=2.0)).eval()
     lonlat = _random_lonlat(50, dtype=torch.float32)
     harmonics = plain.compute_harmonics(lonlat)
     torch.testing.assert_close(damped.compute_harmonics(lonlat), harmonics, rtol=0, atol=0)
@@ -282,13 +300,13 @@ def test_a_damped_encoder_is_smoother():
         a, b = encoder(here), encoder(moved)
         return (a - b).norm(dim=1).mean() / (a - a.mean(dim=0)).norm(dim=1).mean()
 
-    assert change(damping_degree=4.0) < 0.5 * change()
+    assert change(damping=Damping(degree=4.0)) < 0.5 * change()
 
 
 def test_learned_damping_is_trained_and_stored(tmp_path):
     """Its factors are parameters that get gradients, stay positive, and come back from disk."""
-    encoder = _make_encoder(damping_degree=2.0, learned_damping=True)
-    fixed = _make_encoder(damping_degree=2.0)
+    encoder = _make_encoder(damping=Damping(degree=2.0, learned=True))
+    fixed = _make_encoder(damping=Damping(degree=2.0))
     assert "damping.log_factors" not in fixed.state_dict()
     torch.testing.assert_close(encoder.damping.factors(), fixed.damping.factors())
     encoder(_random_lonlat(20)).square().sum().backward()
@@ -311,16 +329,12 @@ def test_damped_init_makes_up_for_what_damping_takes():
         harmonics = encoder.damping(encoder.compute_harmonics(lonlat))
         return encoder.network.layers[0](harmonics).std().item()
 
-    damped = spread(num_degrees=30, damping_degree=6.0, damped_init=True)
+    damped = spread(num_degrees=30, damping=Damping(degree=6.0, scaled_init=True))
     assert damped == pytest.approx(spread(num_degrees=6), rel=0.25)
-    assert damped > 10 * spread(num_degrees=30, damping_degree=6.0)
+    assert damped > 10 * spread(num_degrees=30, damping=Damping(degree=6.0))
 
 
 def test_settings_of_damping_are_checked(shape_checks_off):
-    """Impossible ones are errors that name the setting."""
-    with pytest.raises(ValueError, match="damping_degree must be positive or None, got 0"):
-        LocationEncoderConfig(damping_degree=0.0)
-    with pytest.raises(ValueError, match="learned_damping needs a start: give damping_degree"):
-        LocationEncoderConfig(learned_damping=True)
-    with pytest.raises(ValueError, match="damped_init needs damping: give damping_degree"):
-        LocationEncoderConfig(damped_init=True)
+    """A degree that is not positive is an error that names the setting."""
+    with pytest.raises(ValueError, match="degree of the damping must be positive, got 0"):
+        Damping(degree=0.0)

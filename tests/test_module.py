@@ -11,7 +11,7 @@ from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 from satclip_lib.loss import SoftTargets, contrastive_loss
 from satclip_lib.model import SatCLIP
 from satclip_lib.training.image_components import ImageComponents
-from satclip_lib.training.module import WARMUP_STEPS, SatCLIPModule, rank_of_match
+from satclip_lib.training.module import WARMUP_STEPS, SatCLIPModule, SoftTargetConfig, rank_of_match
 
 IMAGES = torch.rand(24, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 LONLAT = 90 * torch.rand(24, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -59,17 +59,17 @@ def test_harmonics_and_degrees_train_alike(module):
 
 
 def test_soft_targets_are_those_of_the_features(module):
-    """With looks the loss is that of soft targets made from the images' features."""
+    """With components the loss is that of soft targets made from the images' features."""
     features = module.model.image_encoder(IMAGES)
     plain = module.training_step((IMAGES, LONLAT), 0)
-    module.looks = ImageComponents.fit(features, num_components=4)
-    module.soft_target_weight, module.soft_target_temperature = 0.3, 0.2
+    module.components = ImageComponents.fit(features, num_components=4)
+    module.soft_targets = SoftTargetConfig(weight=0.3, temperature=0.2)
     loss = module.training_step((IMAGES, LONLAT), 0)
     expected = contrastive_loss(
         module.model.image_projection(features),
         module.model.encode_locations(LONLAT),
         logit_scale=module.model.logit_scale,
-        soft_targets=SoftTargets(module.looks(features), weight=0.3, temperature=0.2),
+        soft_targets=SoftTargets(module.components(features), weight=0.3, temperature=0.2),
     )
     torch.testing.assert_close(loss, expected)
     assert not torch.isclose(loss, plain)

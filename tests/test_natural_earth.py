@@ -248,8 +248,8 @@ def test_single_precision_and_no_points():
     [
         (np.zeros(2), r"shape \(num_points, 2\), got \(2,\)"),
         (np.zeros((4, 3)), r"got \(4, 3\)"),
-        (np.array([[0.0, np.nan]]), "not finite"),
-        (np.array([[48.86, 135.0]]), r"columns are \(longitude, latitude\)"),
+        (np.array([[0.0, np.nan]]), "hold NaN"),
+        (np.array([[48.86, 135.0]]), "columns look swapped"),
     ],
 )
 def test_unusable_points_are_refused(shape_checks_off, lonlat, message):

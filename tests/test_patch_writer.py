@@ -5,6 +5,7 @@ import pytest
 import xarray as xr
 
 from satclip_lib.data import patch_store as patches
+from satclip_lib.data import patch_writer
 from satclip_lib.data.patch_store import (
     hash_patch,
     make_patch_dataset,
@@ -90,7 +91,7 @@ def test_a_run_stopped_at_any_step_is_continued(workspace, monkeypatch, step, st
     """
     expected = _contents(_write(workspace / "whole.zarr", left_out=(4,)))
     *owner, name = step.split(".")
-    target = getattr(patch_io, owner[0]) if owner else patch_io
+    target = getattr(patch_writer, owner[0]) if owner else patch_writer
     original = getattr(target, name)
     num_stops = 0
     for allowed in range(0, 1000, stride):

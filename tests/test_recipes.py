@@ -30,13 +30,13 @@ def test_the_papers_recipe_is_the_default_one():
     assert make_recipe("paper-l10") == PretrainingConfig()
     fine = make_recipe("paper-l40")
     assert fine.location_encoder.num_degrees == 40
-    assert fine.location_encoder.damping_degree is None and fine.soft_target_weight == 0
+    assert fine.location_encoder.damping is None and fine.soft_targets is None
 
 
 def test_ours_says_what_it_changes():
     """Damped harmonics and soft targets, stored with the run."""
     ours = make_recipe("ours-l40", seed=3)
-    assert ours.location_encoder.damping_degree and ours.soft_target_weight > 0
+    assert ours.location_encoder.damping and ours.soft_targets
     assert ours.seed == 3 and RECIPES["ours-l40"].seed == 0
 
 
@@ -79,7 +79,7 @@ def test_the_command_trains_from_a_patch_store(workspace, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["recipes", *arguments.split()])
     recipes.main()
     folder = Workspace("smoke").checkpoints / "rcf-l40"
-    assert load_location_encoder(folder).config.damping_degree == 6.0
+    assert load_location_encoder(folder).config.damping.degree == 6.0
     run = load_config(folder)["provenance"]["pretraining"]
     assert (run["num_epochs"], run["batch_size"], run["seed"]) == (1, 64, 2)
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from scipy.spatial import cKDTree
 
 from satclip_lib.data.registry import FileUnavailableError
-from satclip_lib.sphere import EARTH_RADIUS_KM, check_locations, lonlat_to_unit_vectors
+from satclip_lib.sphere import EARTH_RADIUS_KM, check_locations, lonlat_to_unit_vectors, wrap_lonlat
 
 OUTLINE_SPACING_DEG = 0.05  # at most 5.6 km between the outline vertices that distances go to
 
@@ -66,7 +66,7 @@ def lookup_regions(
             negative distance.
         FileUnavailableError: see :func:`natural_earth_folder`.
     """
-    lonlat, _ = check_locations(np.asarray(lonlat, dtype=np.float64), wrap_longitude=True)
+    lonlat, _ = check_locations(wrap_lonlat(np.asarray(lonlat, dtype=np.float64)))
     if not max_distance_km >= 0:
         raise ValueError(f"max_distance_km must be 0 or more, got {max_distance_km}")
 

@@ -17,6 +17,7 @@ from satclip_lib.embedding.embed import embed
 from satclip_lib.embedding.similarity_search import search
 from satclip_lib.files import fingerprint, write_atomically
 from satclip_lib.model import SatCLIP
+from satclip_lib.sphere import compute_distance_km, make_equal_area_lonlat
 
 RADII_KM = (25, 200, 750, 2500)  # a city, a region, a country, a continent
 BATCH_SIZE = 4096

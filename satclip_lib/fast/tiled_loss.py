@@ -4,6 +4,10 @@ Embeddings are unit vectors, so no logit exceeds the scale. One matrix of expone
 :math:`E_{ij} = e^{s_{ij} - e^t}`, therefore serves both softmaxes and the gradient without the
 usual search for the largest logit: its row sums are the denominators of one, its column sums those
 of the other. It is made in tiles of a few rows, each of which stays in the processor's cache.
+
+Beyond ``LARGEST_SCALE`` these exponentials may vanish in float32. The logarithms of both sums are
+then found with the largest logit of each row and column taken out, and two matrices of
+exponentials are made in the backward pass: slower, and right for any scale.
 """
 
 import threading
@@ -15,7 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from satclip_lib.loss import SoftTargets, check_embeddings, contrastive_loss
+from satclip_lib.loss import SoftTargets, check_embeddings
 
 TILE_ELEMENTS = 2**21  # logits per tile on a CPU, 8 MB: about what its cache holds
 CUDA_TILE_ELEMENTS = 2**28  # on a GPU, where kernels want to be large
@@ -52,13 +56,6 @@ def tiled_contrastive_loss(
     """
     check_embeddings(image_embeddings, location_embeddings)
     processes = _Processes(gather)
-    if processes.count == 1 and logit_scale.exp() > LARGEST_SCALE:
-        return contrastive_loss(
-            image_embeddings,
-            location_embeddings,
-            logit_scale=logit_scale,
-            soft_targets=soft_targets,
-        )
     device = image_embeddings.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
     with torch.autocast(device, enabled=False):
@@ -85,44 +82,61 @@ class _TiledLoss(torch.autograd.Function):
     ) -> Tensor:
         columns, start = processes.gather(own)
         scale = logit_scale.exp()
+        vanishing = bool(scale > LARGEST_SCALE)
         num_rows, num_columns = len(rows), len(columns)
-        row_sums = rows.new_empty(num_rows)
-        column_sums = rows.new_zeros(num_columns)
+        keep = keep and not vanishing
         ctx.kept = _Exponentials.claim(num_rows, num_columns, rows) if keep else None
         pairs = 1.0 if alike is None else 1 - alike.weight
         wanted = pairs * scale * (rows * own).sum()  # sum of the logits that are aimed at
+        row_sums = rows.new_empty(num_rows)
+        column_sums = rows.new_zeros(num_columns)
+        row_logs = rows.new_empty(num_rows)  # logarithms of the softmaxes' denominators
+        column_logs = rows.new_full((num_columns,), -torch.inf)
         for tile in _tiles(num_rows, num_columns, rows.device):
             out = None if ctx.kept is None else ctx.kept.buffer[tile]
             logits = _matmul(rows[tile] * scale, columns.T, dtype, out=out)  # (tile, columns)
             if alike is not None:
                 wanted += torch.linalg.vecdot(alike.targets(tile), logits).sum()
-            exponentials = logits.sub_(scale).exp_()
-            row_sums[tile] = exponentials.sum(dim=1)
-            column_sums += exponentials.sum(dim=0)
-        processes.sum(column_sums)
+            if vanishing:
+                row_logs[tile] = logits.logsumexp(dim=1)
+                column_logs = torch.logaddexp(column_logs, logits.logsumexp(dim=0))
+            else:
+                exponentials = logits.sub_(scale).exp_()
+                row_sums[tile] = exponentials.sum(dim=1)
+                column_sums += exponentials.sum(dim=0)
+        if vanishing:
+            column_logs = processes.logsumexp(column_logs)
+        else:
+            processes.sum(column_sums)
+            row_logs, column_logs = row_sums.log() + scale, column_sums.log() + scale
         own_columns = slice(start, start + len(own))
-        loss = (row_sums.log().sum() + column_sums[own_columns].log().sum()) / 2 - wanted
-        loss = loss / num_columns + scale * num_rows / num_columns
+        loss = ((row_logs.sum() + column_logs[own_columns].sum()) / 2 - wanted) / num_columns
         processes.sum(loss)
-        ctx.save_for_backward(rows, columns, scale, row_sums, column_sums)
+        ctx.save_for_backward(rows, columns, scale, row_logs, column_logs)
         ctx.alike, ctx.own_columns, ctx.processes, ctx.dtype = alike, own_columns, processes, dtype
+        ctx.vanishing = vanishing
         return loss
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        rows, columns, scale, row_sums, column_sums = ctx.saved_tensors
+        rows, columns, scale, row_logs, column_logs = ctx.saved_tensors
         alike, own_columns = ctx.alike, ctx.own_columns
-        per_row, per_column = 0.5 / row_sums, 0.5 / column_sums
+        per_row, per_column = (scale - row_logs).exp() / 2, (scale - column_logs).exp() / 2
         rows_grad = torch.empty_like(rows)
         columns_grad = torch.zeros_like(columns)
         exponentials = None if ctx.kept is None else ctx.kept.release()
         for tile in _tiles(len(rows), len(columns), rows.device):
-            if exponentials is not None:
-                share = exponentials[tile]
-            else:
-                share = _matmul(rows[tile] * scale, columns.T, ctx.dtype).sub_(scale).exp_()
             # the mean of both softmaxes, minus what is aimed at; the pairs themselves come below
-            share *= per_row[tile, None] + per_column
+            if ctx.vanishing:
+                logits = _matmul(rows[tile] * scale, columns.T, ctx.dtype)
+                share = (logits - row_logs[tile, None]).exp_()
+                share.add_(logits.sub_(column_logs).exp_()).div_(2)
+            else:
+                if exponentials is not None:
+                    share = exponentials[tile]
+                else:
+                    share = _matmul(rows[tile] * scale, columns.T, ctx.dtype).sub_(scale).exp_()
+                share *= per_row[tile, None] + per_column
             if alike is not None:
                 share -= alike.targets(tile)
             _matmul(share, columns, ctx.dtype, out=rows_grad[tile])
@@ -139,36 +153,36 @@ class _TiledLoss(torch.autograd.Function):
 
 
 class _Exponentials:
-    """One buffer per thread for the exponentials, lent to its latest forward pass.
+    """One buffer per thread for the exponentials, owned by its latest forward pass.
 
     It is used again in every step: the system takes as long to hand out fresh memory of this size
-    as the exponentials take. Whoever comes to the backward pass after another forward pass has
-    taken the buffer makes the exponentials again.
+    as the exponentials take. A backward pass whose buffer a later forward pass has taken makes the
+    exponentials again.
     """
 
     of_thread = threading.local()
 
-    def __init__(self, buffer: Tensor, lender: dict[str, "_Exponentials"]):
-        self.buffer, self.lender = buffer, lender
+    def __init__(self, buffer: Tensor, owner: dict[str, "_Exponentials"]):
+        self.buffer, self.owner = buffer, owner
 
     @classmethod
     def claim(cls, num_rows: int, num_columns: int, like: Tensor) -> "_Exponentials | None":
         """A buffer ``(num_rows, num_columns)``, or None where that is too large to be kept."""
         if num_rows * num_columns > KEPT_ELEMENTS:
             return None
-        lender = vars(cls.of_thread)  # of this thread; the backward pass may run in another
-        buffer = lender["latest"].buffer if "latest" in lender else None
+        owner = vars(cls.of_thread)  # of this thread; the backward pass may run in another
+        buffer = owner["latest"].buffer if "latest" in owner else None
         fits = buffer is not None and buffer.shape == (num_rows, num_columns)
         if not fits or (buffer.dtype, buffer.device) != (like.dtype, like.device):
             buffer = like.new_empty(num_rows, num_columns)
-        lender["latest"] = cls(buffer, lender)
-        return lender["latest"]
+        owner["latest"] = cls(buffer, owner)
+        return owner["latest"]
 
     def release(self) -> Tensor | None:
         """The buffer, once and to be overwritten, if nobody has claimed it since."""
-        if self.lender["latest"] is not self:
+        if self.owner["latest"] is not self:
             return None
-        self.lender["latest"] = _Exponentials(self.buffer, self.lender)
+        self.owner["latest"] = _Exponentials(self.buffer, self.owner)
         return self.buffer
 
 
@@ -204,6 +218,16 @@ class _Processes:
         """Add up a tensor over the processes, in place."""
         if self.count > 1:
             dist.all_reduce(tensor)
+
+    def logsumexp(self, logs: Tensor) -> Tensor:
+        """The logarithms of sums over the processes, from the logarithms of their parts."""
+        if self.count == 1:
+            return logs
+        largest = logs.clone()
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+        sums = (logs - largest).exp()
+        self.sum(sums)
+        return sums.log() + largest
 
     def gather(self, own: Tensor) -> tuple[Tensor, int]:
         """The rows of all processes in the order of their ranks, and where this one's begin."""

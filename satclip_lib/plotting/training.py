@@ -5,7 +5,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import shapely
-import torch.nn.functional as F
 import xarray as xr
 from cartopy.mpl.geoaxes import GeoAxes
 from matplotlib.figure import Figure
@@ -54,9 +53,10 @@ def plot_sample_map(
     for i, kind in enumerate(shown):
         panel = fig.add_subplot(cells[i % num_rows, i // num_rows])
         chosen = rng.choice(np.flatnonzero(layer.values == kind), num_examples, replace=False)
-        pixels = load_true_color(dataset, np.sort(chosen))  # (num_examples, 3, y, x)
-        strip = F.pad(pixels, (0, 1), value=1.0).permute(2, 0, 3, 1).flatten(1, 2)
-        panel.imshow(strip.numpy(), interpolation="nearest")
+        pictures = load_true_color(dataset, np.sort(chosen))  # (num_examples, y, x, 3)
+        gap = ((0, 0), (0, 0), (0, 1), (0, 0))
+        strip = np.concatenate([*np.pad(pictures, gap, constant_values=1.0)], axis=1)
+        panel.imshow(strip, interpolation="nearest")
         panel.set_anchor("W")
         panel.set_axis_off()
         on_right = {"transform": panel.transAxes, "clip_on": False}

@@ -17,6 +17,7 @@ from satclip_lib.training.image_components import ImageComponents
 
 TOP_K = (1, 10)
 WARMUP_STEPS = 50
+LARGEST_SCALE = 100.0  # of the logits; CLIP, arXiv 2103.00020, section 2.5
 
 Schedule = Literal["constant", "cosine"]
 
@@ -109,6 +110,8 @@ class SatCLIPModule(lightning.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         """Loss of one batch, scalar."""
+        with torch.no_grad():
+            self.model.logit_scale.clamp_(max=math.log(LARGEST_SCALE))  # as in CLIP
         features, images, locations = self._embed(batch)
         soft_targets = None
         if self.components is not None and self.soft_targets is not None:
