@@ -4,6 +4,7 @@ import ast
 import graphlib
 import re
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,22 +19,22 @@ MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(PACKAGE.rglob("*.py"))
 }
-# What each part must not import, neither at its head nor inside a function. What stands in no
-# row, the modules at the top of the package that use a model, may import all but the last.
-FORBIDDEN = {
-    "spherical_harmonics": ["data", "training", "evaluation", "plotting", "checkpoint"],
-    "location_encoder": ["data", "training", "evaluation", "plotting", "checkpoint"],
-    "image_encoder": ["data", "training", "evaluation", "plotting", "checkpoint"],
-    "loss": ["data", "training", "evaluation", "plotting", "checkpoint"],
-    "tiled_loss": ["data", "training", "evaluation", "plotting", "checkpoint"],
-    "model": ["data", "training", "evaluation", "plotting", "checkpoint"],
-    "checkpoint": ["data", "training", "evaluation", "plotting"],
-    "data": ["training", "evaluation", "plotting", "model"],
-    "training": ["evaluation", "plotting"],
-    "evaluation": ["training", "plotting"],
-    "plotting": ["training"],
-    "": ["notebooks", "cli"],  # where programs start: nothing imports them
+METHOD = ("spherical_harmonics", "location_encoder", "image_encoder", "model", "loss")
+# What each room may import beside itself and the ground floor; inside functions as well.
+GROUND = ("sphere", "files", "progress")
+ROOMS = {
+    "sphere": METHOD,
+    "files": (),
+    "progress": (),
+    "fast": METHOD,
+    "checkpoints": (*METHOD, *GROUND),
+    "data": (*METHOD, *GROUND),
+    "embedding": (*METHOD, *GROUND, "fast", "checkpoints", "data"),
+    "training": (*METHOD, *GROUND, "fast", "checkpoints", "data"),
+    "evaluation": (*METHOD, *GROUND, "fast", "checkpoints", "data", "embedding"),
+    "plotting": (*METHOD, *GROUND, "checkpoints", "data", "embedding", "evaluation"),
 }
+METHOD_PACKAGES = {"torch", "numpy", "jaxtyping"}
 # Calls that run what they read.
 DANGEROUS = {
     "eval", "exec", "compile", "__import__", "os.system", "os.popen", "pickle.load",
@@ -42,45 +43,99 @@ DANGEROUS = {
 }  # fmt: skip
 
 
-def find_imports(tree: ast.AST, *, at_head_only: bool = False) -> Iterator[str]:
-    """Names of our own modules that a module imports."""
-    nodes = tree.body if at_head_only else ast.walk(tree)
-    for node in nodes:
+def find_imports(tree: ast.AST) -> Iterator[str]:
+    """Full names that a module imports, at its head or inside a function."""
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        for name in names:
-            while name and name not in MODULES:
-                name = name.rpartition(".")[0]
-            if name and name != "satclip_lib":
-                yield name
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("part", FORBIDDEN)
-def test_imports_point_one_way(part):
-    """No part imports one that comes after it: see 'How it is built' in the README."""
-    modules = [name for name in MODULES if f"{name}.".startswith(f"satclip_lib.{part}")]
-    assert modules, f"{part} is gone: take it out of FORBIDDEN"
-    wrong = {
+def find_own_imports(source: str) -> set[str]:
+    """Our own modules among them."""
+    found = set()
+    for name in find_imports(ast.parse(source)):
+        while name and name not in MODULES:
+            name = name.rpartition(".")[0]
+        found |= {name} - {"", "satclip_lib"}
+    return found
+
+
+def room_of(name: str) -> str:
+    """The room of a module, a folder or a file at the top of the package."""
+    return name.split(".")[1] if "." in name else ""
+
+
+def find_trespassers(modules: dict[str, str]) -> set[str]:
+    """Imports that the plan of rooms does not allow; ``modules`` maps names to source code."""
+    return {
         f"{name} imports {imported}"
-        for name in modules
-        for imported in find_imports(ast.parse(MODULES[name].read_text()))
-        if imported.split(".")[1] in FORBIDDEN[part] and not name.endswith("__main__")
+        for name, source in modules.items()
+        if room_of(name) in (*METHOD, *ROOMS)
+        for imported in find_own_imports(source)
+        if room_of(imported) not in (room_of(name), *ROOMS.get(room_of(name), METHOD))
     }
-    assert not wrong
+
+
+def find_circle(modules: dict[str, str]) -> list[str]:
+    """Modules that import each other in a circle, none if they can be read in an order."""
+    graph = {name: find_own_imports(source) - {name} for name, source in modules.items()}
+    # A package's own __init__ runs before its modules and may name them.
+    graph = {n: {i for i in imported if not n.startswith(f"{i}.")} for n, imported in graph.items()}
+    try:
+        list(graphlib.TopologicalSorter(graph).static_order())
+    except graphlib.CycleError as error:
+        return error.args[1]
+    return []
+
+
+SOURCES = {name: path.read_text() for name, path in MODULES.items()}
+
+
+def test_rooms_import_what_lies_below_them():
+    """Imports point one way, inside functions too: see 'How it is built' in the README."""
+    assert {room_of(name) for name in SOURCES} == {"", "cli", *METHOD, *ROOMS}
+    assert not find_trespassers(SOURCES)
 
 
 def test_no_circles():
     """Modules can be read in an order in which each needs only those before it."""
-    graph = {
-        name: set(find_imports(ast.parse(path.read_text()), at_head_only=True)) - {name}
-        for name, path in MODULES.items()
-    }
-    assert len(list(graphlib.TopologicalSorter(graph).static_order())) >= len(MODULES) - 1
+    assert not find_circle(SOURCES)
+
+
+@pytest.mark.parametrize("indent", ["", "def f():\n    "])
+def test_trespassers_and_circles_are_seen(indent):
+    """The two tests above can fail: also for an import inside a function."""
+    wrong = SOURCES | {"satclip_lib.loss": f"{indent}from satclip_lib.data import land"}
+    assert find_trespassers(wrong) == {"satclip_lib.loss imports satclip_lib.data.land"}
+    wrong = SOURCES | {"satclip_lib.sphere": f"{indent}import satclip_lib.data.land as sea"}
+    wrong |= {"satclip_lib.data.land": "from satclip_lib.sphere import compute_block_ids"}
+    assert set(find_circle(wrong)) == {"satclip_lib.sphere", "satclip_lib.data.land"}
+
+
+@pytest.mark.parametrize("name", [name for name in SOURCES if room_of(name) in METHOD])
+def test_the_method_needs_torch_alone(name):
+    """Beside Python's own library and itself it imports torch, numpy and jaxtyping."""
+    packages = {n.split(".")[0] for n in find_imports(ast.parse(SOURCES[name]))}
+    foreign = packages - set(sys.stdlib_module_names) - METHOD_PACKAGES - {"satclip_lib"}
+    assert not foreign
+
+
+def test_nothing_installed_knows_the_checkout():
+    """No module of the package imports tools, tests, benchmarks or docs."""
+    outside = {"tools", "tests", "benchmarks", "docs"}
+    for name, source in SOURCES.items():
+        assert not outside & {n.split(".")[0] for n in find_imports(ast.parse(source))}, name
+
+
+def test_the_top_of_the_package_is_small():
+    """At most 16 entries beside ``__init__``, and the method's files stay short."""
+    entries = {room_of(name) for name in SOURCES} - {""}
+    assert len(entries) <= 16
+    read = ("spherical_harmonics", "location_encoder", "image_encoder.base", "model", "loss")
+    assert sum(len(SOURCES[f"satclip_lib.{name}"].splitlines()) for name in read) <= 700
 
 
 def test_public_names_are_documented_and_type_checked():

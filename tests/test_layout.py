@@ -17,6 +17,7 @@ from matplotlib.text import Text
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from satclip_lib.data.images import load_true_color
 from satclip_lib.data.patch_store import get_lonlat, make_blue_marble_patches
 from satclip_lib.evaluation.ablations import ALL_TASKS
 from satclip_lib.plotting.ablations import plot_rankings, plot_variants
@@ -107,7 +108,7 @@ def _draw_overview():
     cosines = np.eye(6) - 0.2
     towers = {"image_label": "frozen image encoder\nlinear projection"}
     towers["location_label"] = "spherical harmonics\nL = 40\nSIREN"
-    return plot_method_overview(dataset.patches.values[:6], lonlat[:6], cosines, **towers)
+    return plot_method_overview(load_true_color(dataset, slice(6)), lonlat[:6], cosines, **towers)
 
 
 def _draw_sample_map():

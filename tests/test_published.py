@@ -452,9 +452,7 @@ def test_the_image_tower_is_loaded_strictly(tmp_path):
 
 def test_a_file_without_image_tower_says_so():
     """image_encoder=True on a file that has none is an error with advice."""
-    with pytest.raises(
-        CheckpointError, match=r"location encoder only.*load_location_encoder"
-    ):
+    with pytest.raises(CheckpointError, match=r"location encoder only.*load_location_encoder"):
         load_satclip(FIXTURES / "official_l10.ckpt", image_encoder=True)
 
 

@@ -8,7 +8,7 @@ from satclip_lib.checkpoints.store import load_config, load_location_encoder
 from satclip_lib.data.patch_store import get_lonlat, make_blue_marble_patches
 from satclip_lib.location_encoder import LocationEncoderConfig
 from satclip_lib.training.fit import CURVE_NAME, PretrainingConfig
-from satclip_lib.training.sweep import Variant, change, train_variants
+from satclip_lib.training.sweep import Variant, train_variants
 
 SMALL = Variant(
     pretraining=PretrainingConfig(
@@ -22,19 +22,19 @@ SMALL = Variant(
 )
 
 
-def test_a_knob_is_found_where_it_belongs():
+def test_a_setting_is_found_where_it_belongs():
     """Settings of encoder, run and data change together; all others, and the original, stay."""
-    changed = change(SMALL, num_degrees=5, batch_size=16, size_px=4)
+    changed = SMALL.replace(num_degrees=5, batch_size=16, size_px=4)
     assert changed.pretraining.location_encoder.num_degrees == 5
     assert (changed.pretraining.batch_size, changed.size_px) == (16, 4)
-    assert change(changed, num_degrees=3, batch_size=32, size_px=8) == SMALL
+    assert changed.replace(num_degrees=3, batch_size=32, size_px=8) == SMALL
     assert SMALL.pretraining.location_encoder.num_degrees == 3
 
 
-def test_an_unknown_knob_is_refused():
+def test_an_unknown_setting_is_refused():
     """A slip of the pen does not train the base again under another name."""
-    with pytest.raises(ValueError, match=r"unknown knob droput; there is .*dropout"):
-        change(SMALL, droput=0.0)
+    with pytest.raises(ValueError, match=r"unknown setting droput; there is .*dropout"):
+        SMALL.replace(droput=0.0)
 
 
 def test_variants_share_places_and_differ_in_what_they_say(tmp_path):
@@ -42,25 +42,27 @@ def test_variants_share_places_and_differ_in_what_they_say(tmp_path):
     dataset = make_blue_marble_patches(num_patches=200, seed=3)
     variants = {
         "base": SMALL,
-        "4 px": change(SMALL, size_px=4),
-        "2 views": change(SMALL, num_views=2),
-        "2 filters": change(SMALL, num_random_features=4),
-        "another seed": change(SMALL, seed=4),
+        "4 px": SMALL.replace(size_px=4),
+        "2 views": SMALL.replace(num_views=2),
+        "2 filters": SMALL.replace(num_random_features=4),
+        "another seed": SMALL.replace(seed=4),
+        "fewer": SMALL.replace(num_locations=150),
     }
     trained = train_variants(variants, dataset, seed=1, folder=tmp_path)
     assert list(trained) == list(variants)
     configs = {name: load_config(path) for name, path in trained.items()}
     seeds = [config["provenance"]["pretraining"]["seed"] for config in configs.values()]
-    assert seeds == [1, 1, 1, 1, 5]
-    assert len({c["provenance"]["features"] for c in configs.values()}) == 4
+    assert seeds == [1, 1, 1, 1, 5, 1]
+    assert len({c["provenance"]["features"] for c in configs.values()}) == 5
     stores = [np.load(path) for path in (tmp_path / "features").glob("*/features.npy")]
     shapes = sorted(features.shape for features in stores)
-    assert shapes == [(1, 200, 10), (1, 200, 14), (1, 200, 14), (2, 200, 14)]
+    assert shapes == [(1, 150, 14), (1, 200, 10), (1, 200, 14), (1, 200, 14), (2, 200, 14)]
     for path in (tmp_path / "features").glob("*/lonlat.npy"):
-        np.testing.assert_array_equal(np.load(path), get_lonlat(dataset))
+        lonlat = np.load(path)
+        np.testing.assert_array_equal(lonlat, get_lonlat(dataset)[: len(lonlat)])
     curves = {name: pd.read_csv(path / CURVE_NAME).train_loss for name, path in trained.items()}
     assert curves["base"].nunique() == 2 and not curves["base"].equals(curves["2 views"])
     assert load_location_encoder(trained["base"]).config == SMALL.pretraining.location_encoder
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("model.safetensors")}
     assert train_variants(variants, dataset, seed=1, folder=tmp_path) == trained
-    assert before == {path: path.stat().st_mtime_ns for path in before} and len(before) == 5
+    assert before == {path: path.stat().st_mtime_ns for path in before} and len(before) == 6

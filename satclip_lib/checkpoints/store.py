@@ -124,7 +124,8 @@ def load_trained(folder: Path, names: Sequence[str]) -> dict[str, SatCLIP]:
             f"none of {', '.join(names)} is in {folder}: run notebook 02_pretraining, or "
             "`make pretrain`"
         )
-    return {name: load_satclip(folder / name, image_encoder=True) for name in found}
+    models = {name: load_satclip(folder / name, image_encoder=True) for name in found}
+    return {name: model for name, model in models.items() if isinstance(model, SatCLIP)}
 
 
 def save_pretrained(

@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegressionCV
 from sklearn.model_selection import PredefinedSplit
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from satclip_lib.evaluation.end_to_end import EndToEnd
 from satclip_lib.evaluation.mlp import TunedMlp
@@ -123,8 +123,10 @@ def make_probe(
     if name == "knn":
         return make_pipeline(StandardScaler(), neighbors(NUM_NEIGHBORS, weights="distance"))
     if name == "great circle":
-        return GreatCircleNeighbors(
-            neighbors(NUM_NEIGHBORS, weights="distance", metric="haversine", algorithm="ball_tree")
+        on_globe = {"metric": "haversine", "algorithm": "ball_tree"}
+        return make_pipeline(
+            FunctionTransformer(_to_haversine),
+            neighbors(NUM_NEIGHBORS, weights="distance", **on_globe),
         )
     if name == "logistic":
         if is_regression:
@@ -161,30 +163,9 @@ def make_probe(
     )
 
 
-class GreatCircleNeighbors(BaseEstimator):
-    """Nearest neighbours on the globe: the interpolation every encoder has to beat.
-
-    Args:
-        neighbors: a neighbours estimator with the haversine metric, which wants latitude first.
-    """
-
-    def __init__(self, neighbors: BaseEstimator):
-        self.neighbors = neighbors
-
-    def fit(
-        self,
-        lonlat: Float64[np.ndarray, "num_train 2"],
-        target: Shaped[np.ndarray, " num_train"],
-    ) -> "GreatCircleNeighbors":
-        """Remember the training points."""
-        self.neighbors.fit(np.radians(lonlat[:, ::-1]), target)
-        return self
-
-    def predict(
-        self, lonlat: Float64[np.ndarray, "num_points 2"]
-    ) -> Shaped[np.ndarray, " num_points"]:
-        """The weighted mean or vote of the 10 nearest training points."""
-        return self.neighbors.predict(np.radians(lonlat[:, ::-1]))
+def _to_haversine(lonlat: Float64[np.ndarray, "num_points 2"]) -> np.ndarray:
+    """Latitude and longitude in radians, as scikit-learn's haversine metric wants them."""
+    return np.radians(lonlat[:, ::-1])
 
 
 def _encode(target: np.ndarray, kind: Kind) -> tuple[np.ndarray, np.ndarray | None]:

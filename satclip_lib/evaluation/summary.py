@@ -149,17 +149,19 @@ def save_tables(summary: pd.DataFrame, stem: Path) -> list[Path]:
     says which metric a column has.
     """
     metric = summary.drop_duplicates("task").set_index("task")["metric"]
-    table = make_table(summary).map(lambda score: float(f"{score:.2f}"))  # as it is printed
-    best = table.groupby(level="protocol").transform("max")
-    text = table.map(lambda score: "" if pd.isna(score) else f"{score:.2f}")
-    names = [f"{_name(task)} ({metric[task].replace('R2', 'R²')})" for task in table]
-    bold_latex = text.where(table < best, "\\textbf{" + text + "}").where(text != "", "--")
-    bold_markdown = text.where(table < best, "**" + text + "**").where(text != "", "–")
-    latex, markdown = (t.set_axis(names, axis=1).reset_index() for t in (bold_latex, bold_markdown))
+    table = make_table(summary).round(2)  # as it is printed
+    table.columns = [f"{_name(task)} ({metric[task].replace('R2', 'R²')})" for task in table]
+    is_best = table == table.groupby(level="protocol").transform("max")
+    bold = is_best.reset_index(drop=True).replace({True: "textbf:--rwrap;", False: ""})
+    style = table.reset_index().style.hide(axis="index")
+    style.format(precision=2, na_rep="--", escape="latex").format_index(escape="latex", axis=1)
+    style.apply(lambda _: bold, axis=None, subset=[*table])
+    text = table.map("{:.2f}".format).replace("nan", "–")
+    text = text.where(~is_best, "**" + text + "**").reset_index()
     contents = {
         "csv": summary.to_csv(index=False),
-        "tex": _to_latex(latex),
-        "md": _to_markdown(markdown),
+        "tex": style.to_latex(hrules=True).replace("R²", "$R^2$"),
+        "md": text.to_markdown(index=False, disable_numparse=True) + "\n",
     }
     paths = []
     for suffix, content in contents.items():
@@ -167,24 +169,6 @@ def save_tables(summary: pd.DataFrame, stem: Path) -> list[Path]:
         with write_atomically(paths[-1]) as scratch:
             scratch.write_text(content, encoding="utf-8")
     return paths
-
-
-def _to_markdown(table: pd.DataFrame) -> str:
-    lines = [list(table), ["---"] * len(table.columns), *table.to_numpy().tolist()]
-    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
-
-
-def _to_latex(table: pd.DataFrame) -> str:
-    """A booktabs table; no package but booktabs is needed."""
-    lines = [list(table), *table.to_numpy().tolist()]
-    rows = [" & ".join(_escape(str(cell)) for cell in line) + r" \\" for line in lines]
-    head = rf"\begin{{tabular}}{{ll{'r' * (len(table.columns) - 2)}}}"
-    body = [head, r"\toprule", rows[0], r"\midrule", *rows[1:], r"\bottomrule", r"\end{tabular}"]
-    return "\n".join(body) + "\n"
-
-
-def _escape(text: str) -> str:
-    return text.replace("_", r"\_").replace("%", r"\%").replace("R²", "$R^2$")
 
 
 def _list_won(best: pd.Series, reference: str) -> str:

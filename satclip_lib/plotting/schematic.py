@@ -3,7 +3,7 @@
 import cartopy.crs as ccrs
 import matplotlib.pyplot as plt
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
@@ -18,7 +18,7 @@ HEIGHT = TOP - BOTTOM
 
 @styled()
 def plot_method_overview(
-    patches: UInt8[np.ndarray, "num_pairs 3 size size"],
+    pictures: Float[np.ndarray, "num_pairs size size 3"],
     lonlat: Float[np.ndarray, "num_pairs 2"],
     cosines: Float[np.ndarray, "num_pairs num_pairs"],
     *,
@@ -28,23 +28,23 @@ def plot_method_overview(
     """Image tower above, location tower below, and the cosines of all pairs on the right.
 
     Args:
-        patches: red, green, blue of a few patches, 0 to 255.
+        pictures: A few patches as people see them, 0 to 1.
         lonlat: ``(num_pairs, 2)`` degrees, where each was taken.
         cosines: image i with location j, from the model.
         location_label: what the location tower is made of, one or more lines.
         image_label: the same for the image tower.
     """
-    num_pairs = len(patches)
+    num_pairs = len(pictures)
     fig = plt.figure(figsize=(PAGE_WIDTH_IN, PAGE_WIDTH_IN * HEIGHT / WIDTH), layout="none")
     canvas = fig.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(BOTTOM, TOP))
     canvas.set_axis_off()
 
     columns = -(-num_pairs // 2)
     side = 21.0 / columns
-    for i, patch in enumerate(patches):
+    for i, picture in enumerate(pictures):
         row, column = divmod(i, columns)
         ax = _add_axes(fig, 2 + column * side, 36.5 - row * side, side - 0.6, side - 0.6)
-        ax.imshow(patch.transpose(1, 2, 0), interpolation="nearest")
+        ax.imshow(picture, interpolation="nearest")
         ax.set(xticks=[], yticks=[])
         ax.spines[["top", "right"]].set_visible(True)
         ax.text(

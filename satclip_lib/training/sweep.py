@@ -1,4 +1,4 @@
-"""Small pretraining runs that differ in one knob each, on Blue Marble chips of any size."""
+"""Pretraining runs that differ in one setting each, on Blue Marble patches of any size."""
 
 import re
 from collections.abc import Mapping
@@ -20,47 +20,47 @@ class Variant:
     """What is trained on what.
 
     Attributes:
-        pretraining: the run; its seed is added to that of the sweep, so that a variant with
-            another one shows what luck alone is worth.
-        size_px: side of the chips, in pixels of the Blue Marble (1/15 degree).
-        num_views: per chip; 1 is no augmentation, see
+        pretraining: Pretraining run. Its seed is added to that of the sweep, so that a variant
+            with another one shows what luck alone is worth.
+        num_locations: Number of locations, the first of the data set; None takes all.
+        size_px: Side of the patches, in pixels of the Blue Marble (1/15 degree).
+        num_views: Number of views per patch; 1 is no augmentation, see
             :func:`satclip_lib.data.features.cache_features`.
-        num_random_features: of the frozen image encoder, beside the mean and the spread of each
-            band; two per filter.
+        num_random_features: Number of features of the frozen image encoder, beside the mean and
+            the spread of each band; two per filter.
     """
 
     pretraining: PretrainingConfig = field(default_factory=PretrainingConfig)
+    num_locations: int | None = None
     size_px: int = 8
     num_views: int = 1
     num_random_features: int = 512
 
+    def replace(self, **settings: Any) -> "Variant":
+        """The same variant with other settings, wherever they belong.
 
-def change(variant: Variant, **knobs: Any) -> Variant:
-    """The same variant with other settings, wherever they belong.
+        Args:
+            settings: Settings of :class:`Variant`, of its :class:`PretrainingConfig` or of that
+                one's :class:`LocationEncoderConfig`, whose names do not overlap.
 
-    Args:
-        variant: what to start from; it stays as it is.
-        knobs: of :class:`Variant`, of its :class:`PretrainingConfig` or of that one's
-            :class:`LocationEncoderConfig`, whose names do not overlap.
+        Raises:
+            ValueError: If there is no setting of this name.
 
-    Raises:
-        ValueError: if there is no setting of this name.
-
-    Example:
-        >>> change(Variant(), num_degrees=40, batch_size=512, num_views=4).num_views
-        4
-    """
-    parts = (Variant, PretrainingConfig, LocationEncoderConfig)
-    of_variant, of_run, of_encoder = (
-        {f.name: knobs[f.name] for f in fields(part) if f.name in knobs} for part in parts
-    )
-    if unknown := sorted(set(knobs) - {*of_variant, *of_run, *of_encoder}):
-        known = sorted({f.name for part in parts for f in fields(part)})
-        raise ValueError(f"unknown knob {', '.join(unknown)}; there is {', '.join(known)}")
-    run = of_variant.pop("pretraining", variant.pretraining)
-    encoder = of_run.pop("location_encoder", run.location_encoder)
-    run = replace(run, location_encoder=replace(encoder, **of_encoder), **of_run)
-    return replace(variant, pretraining=run, **of_variant)
+        Example:
+            >>> Variant().replace(num_degrees=40, batch_size=512, num_views=4).num_views
+            4
+        """
+        parts = (Variant, PretrainingConfig, LocationEncoderConfig)
+        of_variant, of_run, of_encoder = (
+            {f.name: settings[f.name] for f in fields(part) if f.name in settings} for part in parts
+        )
+        if unknown := sorted(set(settings) - {*of_variant, *of_run, *of_encoder}):
+            known = sorted({f.name for part in parts for f in fields(part)})
+            raise ValueError(f"unknown setting {', '.join(unknown)}; there is {', '.join(known)}")
+        run = of_variant.pop("pretraining", self.pretraining)
+        encoder = of_run.pop("location_encoder", run.location_encoder)
+        run = replace(run, location_encoder=replace(encoder, **of_encoder), **of_run)
+        return replace(self, pretraining=run, **of_variant)
 
 
 def train_variants(
@@ -69,26 +69,29 @@ def train_variants(
     """Train each variant, from imagery to checkpoint; what is finished is not repeated.
 
     Args:
-        variants: by name.
-        dataset: a patch store or a part of one, of which only the locations and the split are
-            used: chips are cut anew from the Blue Marble, in the size that a variant asks for.
-        seed: of filters and views, and with a variant's own of weights, order and dropout.
-        folder: of features and checkpoints.
+        variants: Variants by name.
+        dataset: Patch store or part of one, of which only the locations and the split are used:
+            patches are cut anew from the Blue Marble, in the size that a variant asks for.
+        seed: Random seed for filters and views, and, added to a variant's own, for weights,
+            order and dropout.
+        folder: Folder of features and checkpoints.
 
     Returns:
-        Checkpoints, by the names of the variants.
+        Folders of the checkpoints, by the names of the variants.
     """
-    lonlat, is_val = get_lonlat(dataset), (dataset.split == "val").values
     image_encoders, checkpoints = {}, {}
     for name, variant in variants.items():
-        chips = cut_blue_marble_patches(lonlat, is_val=is_val, size_px=variant.size_px)
-        key = (variant.size_px, variant.num_random_features)
+        part = dataset.isel(patch=slice(variant.num_locations))
+        patches = cut_blue_marble_patches(
+            get_lonlat(part), is_val=(part.split == "val").values, size_px=variant.size_px
+        )
+        key = (variant.num_locations, variant.size_px, variant.num_random_features)
         if key not in image_encoders:
             image_encoders[key] = prepare_image_encoder(
-                "rcf", chips, num_random_features=variant.num_random_features, seed=seed
+                "rcf", patches, num_random_features=variant.num_random_features, seed=seed
             )
         store = cache_features(
-            chips,
+            patches,
             image_encoders[key],
             folder=folder / "features",
             num_views=variant.num_views,
