@@ -84,7 +84,7 @@ def test_tables_say_metric_and_winner(result, tmp_path):
     paths = save_tables(summary, tmp_path / "table")
     assert [path.name for path in paths] == ["table.csv", "table.tex", "table.md"]
     pd.testing.assert_frame_equal(pd.read_csv(paths[0]), summary)
-    latex, markdown = paths[1].read_text(), paths[2].read_text()
+    latex, markdown = (" ".join(path.read_text().split()) for path in paths[1:])
     assert "elevation ($R^2$) & land use (accuracy)" in latex
     assert r"continents & ours & \textbf{0.60} & 0.30 \\" in latex
     assert r"continents & nearest & -- & \textbf{0.40} \\" in latex
