@@ -28,7 +28,8 @@ from satclip_lib.evaluation.benchmark import run_benchmark
 from satclip_lib.evaluation.summary import summarise
 from satclip_lib.files import write_atomically
 from satclip_lib.location_encoder import Damping
-from satclip_lib.training.fit import CURVE_NAME, PretrainingConfig
+from satclip_lib.training.curve import CURVE_NAME
+from satclip_lib.training.fit import PretrainingConfig
 from satclip_lib.training.module import SoftTargetConfig
 from satclip_lib.training.recipes import make_recipe
 from satclip_lib.training.sweep import Variant, train_variants

@@ -136,8 +136,9 @@ def measure_epochs(
     harmonics = torch.cat([encoder.compute_harmonics(place) for place in places])
     batches = Batches(
         lambda rows, views: features[torch.from_numpy(rows).to(device)],
-        lonlat, rows=np.arange(NUM_PAIRS), batch_size=BATCH_SIZE, shuffle=True, harmonics=harmonics,
+        lonlat, rows=np.arange(NUM_PAIRS), batch_size=BATCH_SIZE, shuffle=True,
     )  # fmt: skip
+    batches.keep_harmonics(harmonics)
 
     def epoch() -> None:
         batches.set_epoch(batches.epoch + 1)

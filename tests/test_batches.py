@@ -132,11 +132,12 @@ def test_processes_share_what_one_would_see():
 
 
 def test_harmonics_take_the_place_of_degrees_that_stay():
-    """Kept harmonics are given out row by row, but not where locations are jittered."""
-    harmonics = torch.arange(400.0).view(100, 4)
-    for rows, given in _make(harmonics=harmonics):
-        assert torch.equal(given, harmonics[rows])
-    assert all(given.shape[1] == 2 for _, given in _make(harmonics=harmonics, jitter_m=9.0))
+    """Kept harmonics, one row for each of the split's, are given out with the right rows."""
+    of_all = torch.arange(400.0).view(100, 4)
+    batches = _make()
+    batches.keep_harmonics(of_all[ROWS])
+    for rows, given in batches:
+        assert torch.equal(given, of_all[rows])
 
 
 def test_validation_sees_the_plain_view():

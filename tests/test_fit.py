@@ -26,13 +26,8 @@ from satclip_lib.image_encoder import RandomConvolutionalFeatures
 from satclip_lib.location_encoder import Damping, LocationEncoderConfig
 from satclip_lib.loss import contrastive_loss
 from satclip_lib.training import fit
-from satclip_lib.training.fit import (
-    CURVE_NAME,
-    PretrainingConfig,
-    TrainingCurve,
-    make_model,
-    pretrain,
-)
+from satclip_lib.training.curve import CURVE_NAME, TrainingCurve
+from satclip_lib.training.fit import PretrainingConfig, make_model, pretrain
 from satclip_lib.training.module import SatCLIPModule, SoftTargetConfig, rank_of_match
 
 CONFIG = PretrainingConfig(

@@ -7,7 +7,8 @@ import pytest
 from satclip_lib.checkpoints.store import load_config, load_location_encoder
 from satclip_lib.data.patch_store import get_lonlat, make_blue_marble_patches
 from satclip_lib.location_encoder import LocationEncoderConfig
-from satclip_lib.training.fit import CURVE_NAME, PretrainingConfig
+from satclip_lib.training.curve import CURVE_NAME
+from satclip_lib.training.fit import PretrainingConfig
 from satclip_lib.training.sweep import Variant, train_variants
 
 SMALL = Variant(

@@ -18,17 +18,20 @@ class Batches:
     that call :meth:`share` see the parts of the batches that one process would see.
 
     Args:
-        load: called with sorted row numbers and the view drawn for each, returns features
-            ``(batch, num_features)`` or images ``(batch, bands, height, width)`` in their order.
-        lonlat: ``(num_patches, 2)`` degrees.
-        rows: the rows of this split.
-        batch_size: rows per batch; a last batch that is smaller is dropped when shuffling,
-            because the loss depends on the number of negatives, and kept when not.
-        shuffle: draw a new order each epoch, and jitter the locations.
-        jitter_m: locations move by up to this many metres north-south and east-west.
-        num_views: views are drawn from 0 .. num_views - 1 when shuffling, and are 0 when not.
-        harmonics: ``(num_patches, L**2)``, given out instead of degrees where nothing moves.
-        seed: of order, jitter and views.
+        load: Function that takes sorted row numbers and the view drawn for each, and returns
+            features ``(batch, num_features)`` or images ``(batch, bands, height, width)``.
+        lonlat: Locations of all patches, ``(num_patches, 2)`` degrees.
+        rows: Row numbers of this split.
+        batch_size: Number of rows per batch. A last batch that is smaller is dropped when
+            shuffling, because the loss depends on the number of negatives, and kept when not.
+        shuffle: Whether to draw a new order each epoch, and jitter the locations.
+        jitter_m: Distance in metres by which locations move at the most, north-south and
+            east-west.
+        num_views: Number of views per patch. One is drawn when shuffling; it is view 0 when not.
+        seed: Random seed for order, jitter and views.
+
+    Raises:
+        ValueError: If a batch or the split has fewer than two rows.
     """
 
     def __init__(
@@ -41,7 +44,6 @@ class Batches:
         shuffle: bool,
         jitter_m: float = 0.0,
         num_views: int = 1,
-        harmonics: Float[Tensor, "num_patches num_features"] | None = None,
         seed: int = 0,
     ):
         if batch_size < 2:
@@ -54,7 +56,7 @@ class Batches:
         self.batch_size = min(batch_size, len(rows))
         self.shuffle, self.seed = shuffle, seed
         self.jitter_m, self.num_views = (jitter_m, num_views) if shuffle else (0.0, 1)
-        self.harmonics = harmonics
+        self.harmonics: Tensor | None = None
         self.epoch, self.part = 0, slice(None)
 
     def set_epoch(self, epoch: int) -> None:
@@ -64,6 +66,10 @@ class Batches:
     def share(self, rank: int, num_processes: int) -> None:
         """Give out only one process's part of each batch; parts may differ by one in size."""
         self.part = slice(rank, None, num_processes)
+
+    def keep_harmonics(self, harmonics: Float[Tensor, "num_rows num_features"]) -> None:
+        """Give out the harmonics of the rows, in ascending order, instead of their degrees."""
+        self.harmonics = harmonics
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.rows), self.batch_size)
@@ -80,10 +86,11 @@ class Batches:
             if self.num_views > 1:
                 views = rng.integers(self.num_views, size=len(rows))
             rows = rows[self.part]
-            if self.harmonics is None or self.jitter_m:
+            if self.harmonics is None:
                 locations = torch.from_numpy(lonlat[self.part])
             else:
-                locations = self.harmonics[torch.from_numpy(rows).to(self.harmonics.device)]
+                places = torch.from_numpy(np.searchsorted(self.rows, rows))
+                locations = self.harmonics[places.to(self.harmonics.device)]
             yield self.load(rows, views[self.part]), locations
 
 

@@ -3,21 +3,19 @@
 import json
 import logging
 import shutil
-import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import lightning
 import numpy as np
-import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor, nn
+from torch import Tensor
 
 from satclip_lib.checkpoints.store import (
     CheckpointError,
@@ -28,17 +26,17 @@ from satclip_lib.checkpoints.store import (
 )
 from satclip_lib.data.features import FeatureStore
 from satclip_lib.files import fingerprint, write_atomically
+from satclip_lib.image_encoder import ImageEncoder
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 from satclip_lib.model import SatCLIP
-from satclip_lib.progress import progress_bar
 from satclip_lib.training.batches import Batches
 from satclip_lib.training.checkpoint_io import SafetensorsCheckpointIO
+from satclip_lib.training.curve import CURVE_NAME, TrainingCurve
 from satclip_lib.training.image_components import ImageComponents
 from satclip_lib.training.module import SatCLIPModule, Schedule, SoftTargetConfig
 
 logger = logging.getLogger(__name__)
 
-CURVE_NAME = "training_curve.csv"
 MAX_HARMONICS_BYTES = 2**30  # of all locations, kept where they do not move
 
 
@@ -47,18 +45,19 @@ class PretrainingConfig:
     """One pretraining run; the defaults are the paper's recipe, with 8,192 true negatives.
 
     Attributes:
-        location_encoder: architecture of the location tower.
-        batch_size: pairs per step, all of which contrast with each other.
-        num_epochs: passes over the training split.
-        learning_rate: of AdamW.
-        schedule: of the learning rate, "constant" or "cosine", see :class:`SatCLIPModule`.
-        weight_decay: of AdamW, on matrices only.
-        jitter_m: training locations move by up to this many metres (1,112 m is 0.01 degree).
+        location_encoder: Architecture of the location tower.
+        batch_size: Number of pairs per step, all of which contrast with each other.
+        num_epochs: Number of passes over the training split.
+        learning_rate: Learning rate of AdamW at its highest.
+        schedule: Course of the learning rate, "constant" or "cosine", see :class:`SatCLIPModule`.
+        weight_decay: Weight decay of AdamW, on matrices only.
+        jitter_m: Distance in metres by which training locations move at the most, north-south and
+            east-west (1,112 m is 0.01 degree).
         soft_targets: How images that look alike share their locations; None aims at pairs alone,
             as the paper does.
-        patience: epochs without a lower loss on the held-out blocks after which to stop; None
-            never does.
-        seed: of initialisation, order, jitter and dropout.
+        patience: Number of epochs without a lower loss on the held-out blocks after which the run
+            stops; None never stops early.
+        seed: Random seed for initialisation, order, jitter and dropout.
 
     Raises:
         ValueError: if a setting is impossible; names it.
@@ -84,7 +83,7 @@ class PretrainingConfig:
             )
 
 
-def make_model(config: PretrainingConfig, image_encoder: nn.Module) -> SatCLIP:
+def make_model(config: PretrainingConfig, image_encoder: ImageEncoder) -> SatCLIP:
     """The untrained model of a run: same seed, same weights."""
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
@@ -95,11 +94,9 @@ def pretrain(
     config: PretrainingConfig,
     store: FeatureStore,
     *,
-    image_encoder: nn.Module,
+    image_encoder: ImageEncoder,
     folder: Path,
-    precision: Literal["32-true", "bf16-mixed"] = "32-true",
-    devices: int | str = "auto",
-    num_nodes: int = 1,
+    **hardware: Any,
 ) -> Path:
     """Train the projection, the location encoder and the temperature.
 
@@ -108,14 +105,15 @@ def pretrain(
     curve, as long as configuration and features are the same.
 
     Args:
-        config: of the run.
-        store: features of the patches, with their training and validation split.
-        image_encoder: the frozen encoder that made the features; it goes into the checkpoint.
-        folder: becomes the checkpoint; the state of the run is kept beside it meanwhile.
-        precision: of the matrix products; "bf16-mixed" is for hardware that has bfloat16.
-        devices: processes, one per GPU; all of them contrast with each other, so a batch is
-            shared out and the result does not depend on their number, but for dropout.
-        num_nodes: machines, each started by ``torchrun`` or another launcher Lightning knows.
+        config: Settings of the run.
+        store: Features of the patches, with their training and validation split.
+        image_encoder: Frozen encoder that made the features; it goes into the checkpoint.
+        folder: Folder that becomes the checkpoint; the state of the run is kept beside it.
+        hardware: ``precision`` of the matrix products ("32-true", or "bf16-mixed" for hardware
+            that has bfloat16); ``devices``, the number of processes on this machine, one per GPU;
+            ``num_nodes``, the number of machines, each started by ``torchrun`` or another launcher
+            that Lightning knows. All processes contrast with each other: a batch is shared out,
+            and the result does not depend on their number, but for dropout.
 
     Returns:
         ``folder``, with ``model.safetensors``, ``config.json``, ``training_curve.csv`` and the
@@ -136,9 +134,9 @@ def pretrain(
         logger.info("%s is up to date", folder)
         return folder
     run_folder = folder.with_name(f".{folder.name}-{fingerprint(provenance)[:12]}")
-    model = make_model(config, image_encoder)
+    best, last = run_folder / "best.safetensors", run_folder / "last.safetensors"
     module = SatCLIPModule(
-        model,
+        make_model(config, image_encoder),
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
         schedule=config.schedule,
@@ -147,42 +145,15 @@ def pretrain(
         soft_targets=config.soft_targets,
     )
     curve = TrainingCurve(run_folder / CURVE_NAME)
-    best, last = run_folder / "best.safetensors", run_folder / "last.safetensors"
-    checkpoint_io = SafetensorsCheckpointIO()
-    stoppers = []
-    if config.patience is not None:
-        stoppers.append(EarlyStopping("val_loss", patience=config.patience))
     with _without_lightning_chatter():
-        trainer = lightning.Trainer(
-            max_epochs=config.num_epochs,
-            devices=devices if torch.cuda.is_available() or devices != "auto" else 1,
-            num_nodes=num_nodes,
-            precision=precision,
-            use_distributed_sampler=False,  # Batches shares itself out
-            logger=TensorBoardLogger(folder.parent / "tensorboard", name=folder.name, version=""),
-            callbacks=[
-                curve,
-                _keep_checkpoint(best, monitor="val_loss"),
-                _keep_checkpoint(last, monitor=None),  # after the best, of which it keeps note
-                *stoppers,
-            ],
-            plugins=[checkpoint_io],
-            enable_progress_bar=False,  # TrainingCurve shows one, a line long
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            log_every_n_steps=1,
+        trainer = _make_trainer(
+            config, folder, callbacks=[curve, *_keep_checkpoints(best, last)], **hardware
         )
-        device = trainer.strategy.root_device
-        load = _make_loader(store, device)
-        harmonics = _compute_harmonics(model.location_encoder, store, device)
-        trainer.fit(
-            module,
-            _make_batches(config, store, load, train=True, harmonics=harmonics),
-            _make_batches(config, store, load, train=False, harmonics=harmonics),
-            ckpt_path=last if last.is_file() else None,
-        )
+        batches = _make_batches(config, store, module.model.location_encoder, trainer)
+        trainer.fit(module, *batches, ckpt_path=last if last.is_file() else None)
     if trainer.is_global_zero:
-        module.load_state_dict(checkpoint_io.load_checkpoint(best)["state_dict"])
+        state = SafetensorsCheckpointIO().load_checkpoint(best)
+        module.load_state_dict(state["state_dict"])
         with write_atomically(folder) as scratch:
             save_pretrained(module.model, scratch, provenance=provenance)
             save_training_lonlat(scratch, store.lonlat[~store.is_val])
@@ -192,65 +163,48 @@ def pretrain(
     return folder
 
 
-class TrainingCurve(Callback):
-    """One row per epoch, saved as CSV and inside the checkpoint, so that it survives a restart.
-
-    Also shows a progress bar over the epochs.
-    """
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.rows: list[dict[str, float]] = []
-
-    def on_train_start(self, trainer: lightning.Trainer, module: SatCLIPModule) -> None:
-        """Show the bar, from where an interrupted run stopped."""
-        self._bar = progress_bar(
-            total=trainer.max_epochs, initial=trainer.current_epoch, desc="epochs"
-        )
-
-    def on_train_end(self, trainer: lightning.Trainer, module: SatCLIPModule) -> None:
-        """Take the bar away."""
-        self._bar.close()
-
-    def on_train_epoch_start(self, trainer: lightning.Trainer, module: SatCLIPModule) -> None:
-        """Start the clock."""
-        self._start = time.perf_counter()
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, module: SatCLIPModule) -> None:
-        """Write down the epoch's metrics and how long it took."""
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        seconds = time.perf_counter() - self._start
-        self.rows.append({"epoch": trainer.current_epoch, **metrics, "seconds": seconds})
-        if trainer.is_global_zero:
-            self.save(self.path)
-        self._bar.set_postfix(loss=metrics["train_loss"], held_out=metrics["val_loss"])
-        self._bar.update()
-
-    def save(self, path: Path) -> None:
-        """Write the curve so far."""
-        with write_atomically(path) as scratch:
-            pd.DataFrame(self.rows).to_csv(scratch, index=False)
-
-    def state_dict(self) -> dict:
-        """The rows, for the checkpoint."""
-        return {"rows": self.rows}
-
-    def load_state_dict(self, state: dict) -> None:
-        """Continue the curve of an interrupted run."""
-        self.rows = state["rows"]
-
-
-def _keep_checkpoint(path: Path, *, monitor: str | None) -> ModelCheckpoint:
-    """Keep in one file the epoch with the lowest value of a metric, or (None) the latest epoch."""
-    keep = ModelCheckpoint(
-        dirpath=path.parent,
-        filename=path.stem,
-        monitor=monitor,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
+def _make_trainer(
+    config: PretrainingConfig,
+    folder: Path,
+    *,
+    callbacks: list[Callback],
+    precision: Literal["32-true", "bf16-mixed"] = "32-true",
+    devices: int | str = "auto",
+    num_nodes: int = 1,
+) -> lightning.Trainer:
+    if config.patience is not None:
+        callbacks = [*callbacks, EarlyStopping("val_loss", patience=config.patience)]
+    return lightning.Trainer(
+        max_epochs=config.num_epochs,
+        devices=devices if torch.cuda.is_available() or devices != "auto" else 1,
+        num_nodes=num_nodes,
+        precision=precision,
+        use_distributed_sampler=False,  # Batches shares itself out
+        logger=TensorBoardLogger(folder.parent / "tensorboard", name=folder.name, version=""),
+        callbacks=callbacks,
+        plugins=[SafetensorsCheckpointIO()],
+        enable_progress_bar=False,  # TrainingCurve shows one, a line long
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
     )
-    keep.FILE_EXTENSION = path.suffix
-    return keep
+
+
+def _keep_checkpoints(best: Path, last: Path) -> list[ModelCheckpoint]:
+    """Keep the epoch with the lowest held-out loss in one file, and the latest epoch in another."""
+    kept = [
+        ModelCheckpoint(
+            dirpath=path.parent,
+            filename=path.stem,
+            monitor=monitor,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+        for path, monitor in ((best, "val_loss"), (last, None))  # the last keeps note of the best
+    ]
+    for checkpoint in kept:
+        checkpoint.FILE_EXTENSION = best.suffix
+    return kept
 
 
 @contextmanager
@@ -273,51 +227,43 @@ def _without_lightning_chatter() -> Iterator[None]:
         chatter.setLevel(level)
 
 
-def _make_loader(
-    store: FeatureStore, device: torch.device
-) -> Callable[[np.ndarray, np.ndarray], Tensor]:
-    """What looks up features by row and view, for both splits."""
-    views = store.views
-    if device.type == "cuda":  # all of them, once: a batch is then a look-up in its memory
-        on_device = torch.from_numpy(np.array(views)).to(device)
-
-    def load(rows: np.ndarray, drawn: np.ndarray) -> Tensor:
-        if device.type == "cuda":
-            return on_device[torch.from_numpy(drawn).to(device), torch.from_numpy(rows).to(device)]
-        return torch.from_numpy(views[drawn, rows])
-
-    return load
-
-
 def _make_batches(
     config: PretrainingConfig,
     store: FeatureStore,
-    load: Callable[[np.ndarray, np.ndarray], Tensor],
-    *,
-    train: bool,
-    harmonics: Tensor | None,
-) -> Batches:
-    return Batches(
-        load,
-        store.lonlat,
-        rows=np.flatnonzero(store.is_val != train),
-        batch_size=config.batch_size,
-        shuffle=train,
-        jitter_m=config.jitter_m,
-        num_views=len(store.views),
-        harmonics=harmonics,
-        seed=config.seed,
+    encoder: LocationEncoder,
+    trainer: lightning.Trainer,
+) -> tuple[Batches, Batches]:
+    """Batches of the training and of the validation split, on the device of the trainer."""
+    device = trainer.strategy.root_device
+    features: np.ndarray | Tensor = store.views
+    if device.type == "cuda":  # all of them, once: a batch is then a look-up in its memory
+        features = torch.from_numpy(np.array(store.views)).to(device)
+
+    def load(rows: np.ndarray, views: np.ndarray) -> Tensor:
+        if isinstance(features, Tensor):
+            return features[torch.from_numpy(views).to(device), torch.from_numpy(rows).to(device)]
+        return torch.from_numpy(features[views, rows])
+
+    training, held_out = (
+        Batches(
+            load,
+            store.lonlat,
+            rows=np.flatnonzero(store.is_val != is_training),
+            batch_size=config.batch_size,
+            shuffle=is_training,
+            jitter_m=config.jitter_m,
+            num_views=len(store.views),
+            seed=config.seed,
+        )
+        for is_training in (True, False)
     )
-
-
-def _compute_harmonics(
-    encoder: LocationEncoder, store: FeatureStore, device: torch.device
-) -> Tensor | None:
-    """Of all locations, unless they take too much memory."""
-    if 4 * len(store.lonlat) * encoder.harmonics.num_features > MAX_HARMONICS_BYTES:
-        return None
-    batches = torch.from_numpy(store.lonlat).split(8192)
-    return torch.cat([encoder.compute_harmonics(batch.to(device)) for batch in batches])
+    for batches in (training, held_out):
+        num_bytes = 4 * len(batches.rows) * encoder.harmonics.num_features
+        if not batches.jitter_m and num_bytes <= MAX_HARMONICS_BYTES:
+            places = torch.from_numpy(store.lonlat[batches.rows]).split(8192)
+            harmonics = [encoder.compute_harmonics(place.to(device)) for place in places]
+            batches.keep_harmonics(torch.cat(harmonics))
+    return training, held_out
 
 
 def _fit_components(config: PretrainingConfig, store: FeatureStore) -> ImageComponents | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import lightning
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -97,7 +98,8 @@ class SatCLIPModule(lightning.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Make order and dropout of this epoch depend on (seed, epoch, process) alone."""
         trainer, batches = self.trainer, self.trainer.train_dataloader
-        torch.manual_seed(hash((self.seed, self.current_epoch, trainer.global_rank)))
+        state = np.random.SeedSequence((self.seed, self.current_epoch, trainer.global_rank))
+        torch.manual_seed(int(state.generate_state(1, np.uint64)[0] >> 1))
         batches.set_epoch(self.current_epoch)
         if trainer.world_size > 1:
             batches.share(trainer.global_rank, trainer.world_size)
