@@ -7,13 +7,14 @@ BUILD := build/$(PROFILE)
 FIGURES := $(if $(filter demo,$(PROFILE)),figures,figures/$(PROFILE))
 READY := $(VENV)/.ready
 export OMP_WAIT_POLICY := PASSIVE
+$(if $(filter 3.%,$(MAKE_VERSION)),$(error GNU Make 4 is needed; on macOS `brew install make`, then `gmake`))
 
 .DELETE_ON_ERROR:
-.PHONY: help FORCE browser figures data pretrain reference verify expected site test types lint lab lock clean
+.PHONY: help FORCE browser figures data pretrain reference verify expected site test types lint edges lab lock clean
 .DEFAULT_GOAL := help
 
 help:  ## print this help
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-12s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo "Options: PROFILE=smoke|demo|paper (now $(PROFILE)), SATCLIP_DATA_MIRROR=folder, SATCLIP_OFFLINE=1, JOBS=2"
 
 # --- set-up -------------------------------------------------------------------------------------
@@ -30,41 +31,39 @@ $(READY): requirements.txt requirements.lock pyproject.toml
 	touch $@
 
 # --- notebooks: each is rerun when it, its parameters, its code or what it reads has changed -----
-notebooks := $(wildcard notebooks/*.ipynb)
-executed := $(notebooks:notebooks/%=$(BUILD)/%)
+executed := $(patsubst notebooks/%,$(BUILD)/%,$(wildcard notebooks/*.ipynb))
 after_pretraining := $(filter-out %/01_dataset_construction.ipynb %/02_pretraining.ipynb,$(executed))
 checkpoints := $(wildcard data/$(PROFILE)/checkpoints/*-l[14]0/model.safetensors)
 
-$(BUILD)/%.ipynb: notebooks/%.ipynb notebooks/profiles/$(PROFILE).yaml | $(READY)
+# Pretraining has all cores. What comes after runs side by side, with one thread each.
+$(BUILD)/%.ipynb: notebooks/%.ipynb notebooks/profiles/$(PROFILE).yaml requirements.lock | $(READY)
 	@$(if $(filter $@,$(after_pretraining)),OMP_NUM_THREADS=1) \
 	$(VENV)/bin/python -m tools.run_notebook $* --profile $(PROFILE)
-
-# What a notebook imports, and which figures it makes, is read from the notebook: target:source.
-edges := $(shell $(PYTHON) satclip_lib/sources.py $(BUILD) $(FIGURES))
-$(foreach edge,$(edges),$(eval $(subst :,: ,$(edge))))
-FORCE:
 
 $(BUILD)/02_pretraining.ipynb: $(BUILD)/01_dataset_construction.ipynb
 $(after_pretraining): $(checkpoints) | $(BUILD)/02_pretraining.ipynb
 $(checkpoints): $(BUILD)/02_pretraining.ipynb ;
 $(BUILD)/08_ablations.ipynb: benchmarks/results/ablations.json
 
-# --- figures: made by their notebooks, one that was deleted is made again ------------------------
-ALL_FIGURES := $(sort $(filter %.png %.html,$(subst :, ,$(edges))))
-ALL_FIGURES := $(filter $(FIGURES)/%,$(ALL_FIGURES))
+# edges.mk says which modules each notebook imports, and names its figures: 03_embedding_space is
+# a list of files. A notebook of which a figure was deleted has to run again.
+missing = $(if $(filter-out $(wildcard $1),$1),FORCE)
+include notebooks/edges.mk
+FORCE:
 
-$(ALL_FIGURES):
+# --- figures ------------------------------------------------------------------------------------
+all_figures := $(foreach notebook,$(executed),$($(basename $(notdir $(notebook)))))
+$(all_figures):
 	@touch -c $@
 
 longest := 04_downstream_tasks 06_biome_clustering 05_geographic_generalization  # begun first
-$(FIGURES)/index.html: $(longest:%=$(BUILD)/%.ipynb) $(ALL_FIGURES) satclip_lib/plotting/contact_sheet.py
+$(FIGURES)/index.html: $(longest:%=$(BUILD)/%.ipynb) $(all_figures) tools/contact_sheet.py
 	@$(VENV)/bin/python -m tools.contact_sheet --profile $(PROFILE)
 
 # `make -j4 figures` runs up to four notebooks side by side; without -j it is JOBS.
-todo = $(MAKE) --dry-run $(FIGURES)/index.html | sed -n 's/.*tools.run_notebook \([^ ]*\).*/\1/p'
 figures: $(READY)  ## make every figure from real imagery (set-up included)
-	@SATCLIP_STAGE="$$(date +%s) $$($(todo) | tr '\n' ' ')" \
-	$(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(JOBS)) $(FIGURES)/index.html
+	@SATCLIP_STARTED=$$(date +%s) $(MAKE) --no-print-directory \
+	$(if $(findstring -j,$(MAKEFLAGS)),,-j$(JOBS)) $(FIGURES)/index.html
 	@echo "All figures on one page: $(FIGURES)/index.html"
 
 data: $(BUILD)/01_dataset_construction.ipynb  ## make the patch store only
@@ -72,7 +71,7 @@ data: $(BUILD)/01_dataset_construction.ipynb  ## make the patch store only
 pretrain: $(BUILD)/02_pretraining.ipynb  ## and train the encoder
 
 reference: figures  ## refresh figures/reference, the small copies that git tracks
-	$(VENV)/bin/python -c "from satclip_lib.files import Workspace; from satclip_lib.plotting.figures import save_reference; save_reference(Workspace('$(PROFILE)'))"
+	$(VENV)/bin/python -m tools.save_reference --profile $(PROFILE)
 
 verify: figures  ## make the figures and compare their numbers with the committed ones
 	$(VENV)/bin/python benchmarks/verify.py --profile $(PROFILE)
@@ -81,9 +80,12 @@ expected: figures  ## take the numbers of the figures as those to expect
 	$(VENV)/bin/python benchmarks/verify.py --profile $(PROFILE) --update
 
 site: $(READY)  ## render notebooks, figures, API and results into build/site (after make figures)
-	$(VENV)/bin/python docs/build_site.py --profile $(PROFILE)
+	$(VENV)/bin/python -m docs.build_site --profile $(PROFILE)
 
 # --- for people who change things ----------------------------------------------------------------
+edges:  ## rewrite notebooks/edges.mk, after a notebook imports or saves something else
+	$(PYTHON) -m tools.edges
+
 # The atlas is tested in a real browser: one that is there, $CHROMIUM, or Debian's if we may install.
 browser:
 	@test -n "$$CHROMIUM" || { command -v chromium || command -v chromium-browser || \
@@ -112,4 +114,4 @@ lock: $(READY)  ## rewrite requirements.lock from what is installed now
 	mv requirements.lock.new requirements.lock
 
 clean:  ## delete executed notebooks and figures, never data or checkpoints
-	rm -rf $(BUILD) $(FIGURES)/index.html $(foreach kind,png pdf json csv,$(ALL_FIGURES:.png=.$(kind)))
+	rm -rf $(BUILD) $(FIGURES)/index.html $(foreach kind,png pdf json csv,$(all_figures:.png=.$(kind)))

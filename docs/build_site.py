@@ -155,7 +155,7 @@ def find_page(target: PurePosixPath) -> str | None:
         return "benchmarks.md"
     if name.startswith("satclip_lib/") and path.suffix == ".py":
         return f"api/{pages.module_name(PurePosixPath(name))}.md"
-    if re.match(r"notebooks/(solutions/)?\d\d_\w+\.ipynb|figures/reference/\w+\.png", name):
+    if re.match(r"notebooks/(solutions/)?\d\d_\w+\.ipynb|figures/reference/\w+\.webp", name):
         return name
     return None
 

@@ -61,7 +61,7 @@ def make_gallery_page(source: Path, *, figures: Path) -> str:
         shutil.copy(path, source / "extra")
         text += f'\n<p><a href="{path.name}">Interactive: {_title(path.stem)}</a></p>\n'
     for figure_id, entry in FIGURES.items():
-        shown = Path("figures", "reference", f"{figure_id}.png")
+        shown = Path("figures", "reference", f"{figure_id}.webp")
         files = []
         for suffix in (".png", ".pdf", ".csv", ".json"):
             made = (figures / figure_id).with_suffix(suffix)

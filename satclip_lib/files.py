@@ -21,13 +21,17 @@ OLD_SUFFIX = ".old"  # of a folder on its way out
 def project_root() -> Path:
     """The folder that holds ``data/``, ``build/`` and ``figures/``.
 
-    ``$SATCLIP_HOME`` where it is set, else the checkout this package was installed from,
-    else (a plain ``pip install``) the current folder.
+    ``$SATCLIP_HOME`` where it is set, else the checkout of this project that the current folder
+    lies in, else the current folder. Where the package is installed plays no part.
     """
     if home := os.environ.get("SATCLIP_HOME"):
         return Path(home).expanduser().resolve()
-    checkout = Path(__file__).resolve().parent.parent
-    return checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if _is_checkout(folder)), here)
+
+
+def _is_checkout(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in ("pyproject.toml", "satclip_lib/files.py"))
 
 
 def is_offline() -> bool:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from satclip_lib.checkpoints.store import hash_checkpoint, save_pretrained
 from satclip_lib.data.patch_store import make_blue_marble_patches, save_patches
@@ -17,18 +18,21 @@ from satclip_lib.files import Workspace
 from satclip_lib.image_encoder import RandomConvolutionalFeatures
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 from satclip_lib.model import SatCLIP
-from satclip_lib.plotting.figures import FIGURES, save_figure, save_reference
+from satclip_lib.plotting.figures import FIGURES, save_figure
+from satclip_lib.plotting.style import BIOME_COLORS, CLIMATE_COLORS, CONTINENT_COLORS
 from tools.contact_sheet import save_contact_sheet
+from tools.save_reference import MAX_BYTES, save_reference, save_small_copy
 
 
 @pytest.fixture
 def made():
-    """A workspace with patches and one checkpoint."""
+    """A workspace with patches and two checkpoints."""
     made = Workspace("smoke")
     save_patches(make_blue_marble_patches(num_patches=20), made.patches)
     config = LocationEncoderConfig(num_degrees=2, hidden_dim=4, embed_dim=4)
     encoder = RandomConvolutionalFeatures.fit(torch.rand(8, 3, 8, 8), num_random_features=4)
-    save_pretrained(SatCLIP(encoder, LocationEncoder(config)), made.checkpoints / "tiny")
+    for name in ("tiny", "other"):
+        save_pretrained(SatCLIP(encoder, LocationEncoder(config)), made.checkpoints / name)
     return made
 
 
@@ -50,10 +54,20 @@ def test_saves_picture_data_and_provenance(made, fig):
     assert (made.figures / "biome_umap.pdf").read_bytes().startswith(b"%PDF")
     assert (made.figures / "biome_umap.csv").read_text() == "a\n1.5\n"
     sidecar = json.loads((made.figures / "biome_umap.json").read_text())
-    assert sidecar["checkpoints"] == {"tiny": hash_checkpoint(made.checkpoints / "tiny")}
+    assert sidecar["checkpoints"] == {}
     assert (sidecar["profile"], sidecar["seed"]) == ("smoke", 3)
     assert sidecar["numbers"] == {"share": 0.1235}
     assert sidecar["notebook"] == FIGURES["biome_umap"].notebook
+
+
+@pytest.mark.parametrize("as_path", [False, True])
+def test_only_the_checkpoints_that_were_used_are_hashed(made, fig, as_path):
+    """The sidecar names the models passed, by name or folder, not all that are there."""
+    used = [made.checkpoints / "tiny" if as_path else "tiny"]
+    save_figure(fig, "biome_umap", workspace=made, seed=0, checkpoints=used)
+    sidecar = json.loads((made.figures / "biome_umap.json").read_text())
+    assert sidecar["checkpoints"] == {"tiny": hash_checkpoint(made.checkpoints / "tiny")}
+    assert hash_checkpoint(made.checkpoints / "other") not in str(sidecar)
 
 
 def test_same_figure_same_bytes(made, fig):
@@ -72,17 +86,45 @@ def test_unknown_figure_is_refused(made, fig):
     assert not made.figures.exists()
 
 
-def test_reference_copies_are_small(made, fig):
-    """The tracked copies have half the pixels and the sidecar of the original."""
+def test_every_figure_has_a_reference_copy(made, fig):
+    """Half as wide and high as the original, beside a copy of its sidecar."""
     for figure_id in FIGURES:
         save_figure(fig, figure_id, workspace=made, seed=0)
     save_reference(made)
     for figure_id in FIGURES:
-        with Image.open(made.figures / "reference" / f"{figure_id}.png") as image:
+        with Image.open(made.figures / "reference" / f"{figure_id}.webp") as image:
             assert image.size == (300, 150)
-            assert np.asarray(image.convert("L")).std() > 5
-        copy = made.figures / "reference" / f"{figure_id}.json"
-        assert copy.read_bytes() == (made.figures / f"{figure_id}.json").read_bytes()
+        sidecar = (made.figures / f"{figure_id}.json").read_bytes()
+        assert (made.figures / "reference" / f"{figure_id}.json").read_bytes() == sidecar
+
+
+def test_small_copies_keep_the_colours_of_classes(tmp_path):
+    """Beside a picture of thousands of colours each class still has its own, to the last bit."""
+    colors = {**BIOME_COLORS, **CLIMATE_COLORS, **CONTINENT_COLORS}
+    fig = plt.figure(figsize=(6, 3))
+    fig.add_axes((0, 0, 1, 1)).bar(list(colors), 1, color=list(colors.values()))
+    fig.figimage(np.random.default_rng(0).random((200, 200, 3)))
+    fig.savefig(tmp_path / "large.png", dpi=300)
+    plt.close(fig)
+    save_small_copy(tmp_path / "large.png", tmp_path / "small.webp")
+    with Image.open(tmp_path / "small.webp") as image:
+        pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
+    shown, counts = np.unique(pixels, axis=0, return_counts=True)
+    large = {f"#{r:02x}{g:02x}{b:02x}" for r, g, b in shown[counts > 1000]}
+    assert len(shown) > 5_000 and set(colors.values()) <= large
+
+
+def test_small_copies_are_small(tmp_path):
+    """A photograph that is large without loss is compressed, with colours near the original's."""
+    smooth = gaussian_filter(np.random.default_rng(0).random((2400, 2000, 3)), (8, 8, 0))
+    smooth = (smooth - smooth.min()) / np.ptp(smooth) * 255
+    noise = np.random.default_rng(1).integers(-6, 7, smooth.shape)
+    Image.fromarray((smooth + noise).clip(0, 255).astype(np.uint8)).save(tmp_path / "large.png")
+    save_small_copy(tmp_path / "large.png", tmp_path / "small.webp")
+    assert (tmp_path / "small.webp").stat().st_size < MAX_BYTES
+    with Image.open(tmp_path / "small.webp") as copy, Image.open(tmp_path / "large.png") as large:
+        difference = np.asarray(copy.convert("RGB"), float) - np.asarray(large.reduce(2), float)
+    assert np.abs(difference).mean() < 4
 
 
 def test_contact_sheet_has_all_figures_there_are(made, fig):

@@ -219,16 +219,24 @@ def test_the_project_is_where_the_environment_says(monkeypatch, tmp_path):
     assert project_root() == (tmp_path / "project").resolve()
 
 
-def test_the_project_is_the_checkout(monkeypatch):
-    """Without $SATCLIP_HOME the project is the checkout the package lies in."""
+def test_the_project_is_the_checkout_around_the_current_folder(monkeypatch, tmp_path):
+    """Without $SATCLIP_HOME a checkout that the current folder lies in is the project.
+
+    It may be another one than that which the package was installed from.
+    """
     monkeypatch.delenv("SATCLIP_HOME")
-    assert project_root() == Path(files.__file__).resolve().parents[1]
+    for name in ("pyproject.toml", "satclip_lib/files.py", "notebooks/solutions/00.ipynb"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for folder in (tmp_path, tmp_path / "notebooks" / "solutions"):
+        monkeypatch.chdir(folder)
+        assert project_root() == tmp_path
 
 
-def test_an_installed_package_works_in_the_current_folder(monkeypatch, tmp_path):
-    """Without $SATCLIP_HOME and without a checkout the project is the current folder."""
+def test_outside_a_checkout_the_project_is_the_current_folder(monkeypatch, tmp_path):
+    """Neither where the package lies nor another project's pyproject.toml counts."""
     monkeypatch.delenv("SATCLIP_HOME")
-    monkeypatch.setattr(files, "__file__", str(tmp_path / "site-packages/satclip_lib/files.py"))
+    (tmp_path / "pyproject.toml").touch()
     monkeypatch.chdir(tmp_path)
     assert project_root() == tmp_path
 

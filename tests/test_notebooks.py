@@ -20,7 +20,7 @@ from nbclient.exceptions import DeadKernelError
 from satclip_lib.files import Workspace
 from satclip_lib.plotting.figures import FIGURES
 from tools import run_notebook as notebooks
-from tools.edges import list_edges, list_figures, read_code
+from tools.edges import list_figures, read_code
 from tools.run_notebook import list_parameters, list_profiles, load_profile, run_notebook
 
 ROOT = Path(__file__).parents[1]
@@ -91,54 +91,12 @@ def test_parameters_are_few_literals_with_reasons(notebook):
     assert lines[0].startswith('profile = "demo"')
 
 
-def test_figure_table_notebooks_and_makefile_agree():
-    """Each figure of the table is saved once, by the notebook it names, and is a make target."""
+def test_figure_table_and_notebooks_agree():
+    """Each figure of the table is saved once, by the notebook it names."""
     for stem in STEMS:
         saved = list_figures(read_code(ROOT / "notebooks" / f"{stem}.ipynb"))
         by_table = [f"{i}.png" for i, entry in FIGURES.items() if entry.notebook == stem]
         assert [name for name in saved if name.endswith(".png")] == by_table
-    edges = set(list_edges(Path("build"), Path("figures")))  # what the Makefile is made of
-    for figure_id, entry in FIGURES.items():
-        assert (f"figures/{figure_id}.png", f"build/{entry.notebook}.ipynb") in edges
-
-
-def test_pretraining_has_all_threads_and_what_runs_side_by_side_has_one(workspace):
-    """What `make figures` hands each notebook, where none of them has run."""
-    python = workspace / "venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text('#!/bin/sh\necho "ran $3 with ${OMP_NUM_THREADS:-all}"\n')
-    python.chmod(0o755)
-    folders = {"VENV": workspace / "venv", "BUILD": workspace, "FIGURES": workspace / "figures"}
-    printed = subprocess.run(
-        ["make", "-o", workspace / "venv" / ".ready", workspace / "figures" / "index.html"]
-        + [f"{name}={folder}" for name, folder in folders.items()],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-        env={name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"},
-    ).stdout  # fmt: skip
-    threads = dict(re.findall(r"^ran (\d\d_\w+) with (\w+)$", printed, flags=re.M))
-    assert threads == {stem: "all" if stem[:2] in ("01", "02") else "1" for stem in STEMS}
-
-
-def test_progress_counts_the_figures_of_all_notebooks(tmp_path, monkeypatch, caplog):
-    """Two notebooks side by side: figures written since their start count, older ones do not."""
-    for name in ("one", "two"):
-        note = nbformat.v4.new_notebook()
-        note.cells = [nbformat.v4.new_code_cell(f'save_figure(fig, "{name}_{k}")') for k in "ab"]
-        nbformat.write(note, tmp_path / f"{name}.ipynb")
-    monkeypatch.setattr(notebooks, "NOTEBOOKS_FOLDER", tmp_path)
-    start = time.time()
-    monkeypatch.setenv("SATCLIP_STAGE", f"{start - 75.5:.1f} one two")
-    figures = Workspace("smoke").figures
-    figures.mkdir(parents=True)
-    for name in ("one_a", "one_b", "two_a"):
-        (figures / f"{name}.png").touch()
-    os.utime(figures / "one_b.png", (start - 500, start - 500))
-    stage = notebooks.Stage("two", profile="smoke")
-    with caplog.at_level("INFO", logger="tools.run_notebook"):
-        stage.log_figures({"cell_type": "code", "source": 'save_figure(fig, "two_a")'}, extra=1)
-        stage.log_figures({"cell_type": "markdown", "source": 'save_figure(fig, "two_a")'})
-    (message,) = caplog.messages
-    assert message.split() == "1:15 two figure 2 of 4: two_a.png".split()
 
 
 @pytest.mark.parametrize("profile", ["smoke", "demo", "paper"])
@@ -186,16 +144,23 @@ def _write_notebook(folder: Path, code: str, *, profile: dict) -> None:
     nbformat.write(note, folder / "note.ipynb")
 
 
-def test_parameters_reach_the_notebook(tmp_path, monkeypatch):
-    """A run has the profile's values, and is written where the workspace says."""
-    _write_notebook(
-        tmp_path, "assert (profile, value) == ('test', 2)", profile={"note": {"value": 2}}
-    )
+def test_parameters_reach_the_notebook(tmp_path, monkeypatch, caplog):
+    """A run has the profile's values, is written where the workspace says, and tells of figures.
+
+    What it tells bears the time since all notebooks were started.
+    """
+    code = "assert (profile, value) == ('test', 2)\nsave_figure = print\nsave_figure(1, 'a_b')"
+    _write_notebook(tmp_path, code, profile={"note": {"value": 2}})
     monkeypatch.setattr(notebooks, "NOTEBOOKS_FOLDER", tmp_path)
+    monkeypatch.setenv("SATCLIP_STARTED", f"{time.time() - 125:.0f}")
     assert list_parameters("note") == {"profile": '"demo"', "value": "1"}
-    path = run_notebook("note", profile="test")
+    with caplog.at_level("INFO", logger="tools.run_notebook"):
+        path = run_notebook("note", profile="test")
     assert path == Workspace("test").build / "note.ipynb" and path.is_file()
     assert path.stat().st_mtime < time.time() - 0.5  # dated when it started, not when it ended
+    told = [message.split(maxsplit=2) for message in caplog.messages]
+    assert [what[1:] for what in told[:2]] == [["note", "started"], ["note", "made a_b.png"]]
+    assert re.fullmatch(r"2:\d\d", told[1][0]) and told[2][2].startswith("done in")
 
 
 def test_failed_run_is_not_taken_for_done(tmp_path, monkeypatch):

@@ -17,11 +17,12 @@ import papermill
 import yaml
 
 from satclip_lib.files import Workspace, write_atomically
-from tools.edges import list_figures, read_code
+from tools.edges import list_figures
 
 logger = logging.getLogger("tools.run_notebook")  # also when this module is run
 
-NOTEBOOKS_FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS_FOLDER = ROOT / "notebooks"
 
 
 def list_profiles() -> list[str]:
@@ -72,7 +73,8 @@ def run_notebook(notebook: str, *, profile: str = "demo") -> Path:
     """Execute one notebook; its executed copy appears only if every cell ran.
 
     A notebook that fails leaves what it had done in ``build/<profile>/<notebook>.failed.ipynb``.
-    Start, end and every figure are logged, see :class:`Stage`.
+    Start, end and every figure are logged, with the time since ``SATCLIP_STARTED`` (seconds since
+    1970, set by ``make figures``) or else since this notebook started.
 
     Returns:
         Path of the executed notebook.
@@ -86,8 +88,19 @@ def run_notebook(notebook: str, *, profile: str = "demo") -> Path:
     parameters = {"profile": profile} | load_profile(profile).get(notebook, {})
     target = Workspace(profile).build / f"{notebook}.ipynb"
     failed = target.with_suffix(".failed.ipynb")
-    stage = Stage(notebook, profile=profile)
-    stage.log("started")
+    own_start = time.time()
+    start = float(os.environ.get("SATCLIP_STARTED", own_start))
+
+    def log(message: str) -> None:
+        minutes, seconds = divmod(int(time.time() - start), 60)
+        logger.info("%3d:%02d  %-25s %s", minutes, seconds, notebook, message)
+
+    def log_figures(cell: dict, **_) -> None:
+        if cell["cell_type"] == "code":
+            for name in list_figures(cell["source"]):
+                log(f"made {name}")
+
+    log("started")
     with write_atomically(target) as scratch:
         try:
             papermill.execute_notebook(
@@ -97,58 +110,19 @@ def run_notebook(notebook: str, *, profile: str = "demo") -> Path:
                 kernel_name="python3",
                 cwd=NOTEBOOKS_FOLDER,
                 progress_bar=False,
-                on_cell_executed=stage.log_figures,
+                on_cell_executed=log_figures,
                 extra_arguments=["--log-level=50"],  # of the kernel, which chats otherwise
             )
         except Exception:
             if scratch.is_file():
                 os.replace(scratch, failed)
-                stage.log(f"failed, see {failed}")
+                log(f"failed, see {failed}")
             raise
     failed.unlink(missing_ok=True)
     # Dated when it started, so that what is edited meanwhile is newer, and so is what it made.
-    os.utime(target, (stage.own_start, stage.own_start))
-    stage.log(f"done in {time.time() - stage.own_start:.0f} s")
+    os.utime(target, (own_start, own_start))
+    log(f"done in {time.time() - own_start:.0f} s")
     return target
-
-
-class Stage:
-    """Progress of several notebooks that run one after another or side by side.
-
-    ``SATCLIP_STAGE``, which ``make figures`` sets, holds when they started (seconds since 1970)
-    and which notebooks they are; without it the notebook is on its own.
-
-    Args:
-        notebook: the one whose progress is logged.
-        profile: of the run.
-    """
-
-    def __init__(self, notebook: str, *, profile: str):
-        self.notebook, self.figures = notebook, Workspace(profile).figures
-        self.own_start = time.time()
-        start, *notebooks = os.environ.get("SATCLIP_STAGE", "").split() or [self.own_start]
-        self.start = float(start)
-        self.planned = [
-            name
-            for other in dict.fromkeys([*notebooks, notebook])
-            for name in list_figures(read_code(NOTEBOOKS_FOLDER / f"{other}.ipynb"))
-        ]
-
-    def log(self, message: str) -> None:
-        """Log a message with the time since the first notebook started."""
-        minutes, seconds = divmod(int(time.time() - self.start), 60)
-        logger.info("%3d:%02d  %-25s %s", minutes, seconds, self.notebook, message)
-
-    def log_figures(self, cell: dict, **_) -> None:
-        """Log the figures that a cell, which has just been executed, was there to make."""
-        if cell["cell_type"] == "code":
-            for name in list_figures(cell["source"]):
-                self.log(f"figure {self._count_made()} of {len(self.planned)}: {name}")
-
-    def _count_made(self) -> int:
-        """Figures of all notebooks that have been written since the first one started."""
-        files = [self.figures / name for name in self.planned]
-        return sum(file.is_file() and file.stat().st_mtime >= int(self.start) for file in files)
 
 
 def main() -> None:
@@ -158,8 +132,12 @@ def main() -> None:
     parser.add_argument("--profile", default="demo", help=f"one of {list_profiles()}")
     arguments = parser.parse_args()
     logging.basicConfig(format="%(message)s")
-    logging.getLogger("satclip_lib").setLevel(logging.INFO)
-    os.environ["SATCLIP_PROGRESS"] = "0"  # in the kernel: executed copies need no bars
+    logger.setLevel(logging.INFO)
+    # In the kernel: no bars in executed copies, and the library of this checkout.
+    os.environ["SATCLIP_PROGRESS"] = "0"
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
+    )
     run_notebook(arguments.notebook, profile=arguments.profile)
 
 

@@ -107,14 +107,28 @@ def choose_num_degrees(wanted: int, names: Sequence[str]) -> int:
     raise FileNotFoundError("no SatCLIP is trained yet: run notebook 02, or `make pretrain`")
 
 
+def list_checkpoints(checkpoints: Path, names: Sequence[str]) -> list[Path]:
+    """Folders of our checkpoints that encoders such as "SatCLIP L=40" are loaded from.
+
+    Args:
+        checkpoints: The folder of checkpoints that :func:`make_encoders` is given.
+        names: Names of encoders; those that are not ours count for nothing.
+    """
+    return [_find_own(checkpoints, n) for n in (10, 40) if f"SatCLIP L={n}" in names]
+
+
 def _load_own(checkpoints: Path, num_degrees: int) -> LocationEncoder:
+    return load_location_encoder(_find_own(checkpoints, num_degrees))
+
+
+def _find_own(checkpoints: Path, num_degrees: int) -> Path:
     found = checkpoints.glob(f"*-l{num_degrees}/{CONFIG_NAME}")  # whatever the image encoder
     last = max(found, key=lambda path: path.stat().st_mtime, default=None)
     if last is None:
         raise EncoderUnavailableError(
             f"no checkpoint *-l{num_degrees} in {checkpoints}: run notebook 02"
         )
-    return load_location_encoder(last.parent)
+    return last.parent
 
 
 def _load_published(name: str) -> LocationEncoder:

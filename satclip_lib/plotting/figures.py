@@ -1,15 +1,13 @@
 """The table of figures, and how a figure is saved: PNG, PDF, its data, and where it came from."""
 
 import json
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
-from PIL import Image
 
 from satclip_lib.checkpoints.store import hash_checkpoint
 from satclip_lib.data.patch_store import open_patches
@@ -162,22 +160,25 @@ def save_figure(
     *,
     workspace: Workspace,
     seed: int,
+    checkpoints: Iterable[str | Path] = (),
     data: pd.DataFrame | None = None,
     numbers: Mapping[str, float] | None = None,
 ) -> None:
     """Save one of the figures of ``FIGURES`` in the profile's figure folder.
 
     Writes ``<id>.png`` (300 dpi), ``<id>.pdf``, ``<id>.json`` (caption, notebook, profile, seed,
-    numbers, hashes of patches and checkpoint, version) and, if given, ``<id>.csv`` with what is
+    numbers, hashes of patches and checkpoints, version) and, if given, ``<id>.csv`` with what is
     drawn.
 
     Args:
-        fig: what to save.
-        figure_id: its key in ``FIGURES``.
-        workspace: where to.
-        seed: of the notebook.
-        data: what is drawn.
-        numbers: what a reader should take away, for the contact sheet.
+        fig: The figure to save.
+        figure_id: The key of the figure in ``FIGURES``.
+        workspace: The profile's folders.
+        seed: The seed that the notebook ran with.
+        checkpoints: Models that the figure was made with, as names of folders in
+            ``workspace.checkpoints`` or as paths; a model that is not on disk is left out.
+        data: The table of what is drawn.
+        numbers: Values that a reader should take away, for the contact sheet.
 
     Raises:
         ValueError: if the id is not in the table of figures.
@@ -193,6 +194,7 @@ def save_figure(
         with write_atomically(stem.with_suffix(".csv")) as scratch:
             data.to_csv(scratch, index=False)
     entry = FIGURES[figure_id]
+    folders = [workspace.checkpoints / name for name in checkpoints]  # of a path: the path itself
     provenance = {
         "figure": figure_id,
         "caption": entry.caption,
@@ -201,29 +203,8 @@ def save_figure(
         "seed": seed,
         "numbers": {name: float(f"{value:.4g}") for name, value in (numbers or {}).items()},
         "patches": open_patches(workspace.patches).attrs["sha256"],
-        "checkpoints": _hash_checkpoints(workspace.checkpoints),
+        "checkpoints": {path.name: hash_checkpoint(path) for path in folders},
         "satclip_lib": version("satclip-lib"),
     }
     with write_atomically(stem.with_suffix(".json")) as scratch:
         scratch.write_text(json.dumps(provenance, indent=2) + "\n")
-
-
-def save_reference(workspace: Workspace) -> None:
-    """Keep small copies of all figures, with their sidecars, in ``figures/reference``.
-
-    These are tracked by git and shown in the README: 150 dpi, 256 colours.
-    """
-    for figure_id in FIGURES:
-        source = workspace.figures / f"{figure_id}.png"
-        target = workspace.figures / "reference" / source.name
-        with Image.open(source) as image, write_atomically(target) as scratch:
-            half = image.convert("RGB").resize((image.width // 2, image.height // 2))
-            half.quantize(256, dither=Image.Dither.NONE).save(scratch, format="png", optimize=True)
-        shutil.copy(source.with_suffix(".json"), target.with_suffix(".json"))
-
-
-def _hash_checkpoints(folder: Path) -> dict[str, str]:
-    return {
-        path.parent.name: hash_checkpoint(path.parent)
-        for path in sorted(folder.glob("*/config.json"))
-    }
