@@ -1,4 +1,4 @@
-"""Make the site from what is there: ``python docs/build_site.py --profile demo``.
+"""Make the site from what is there: ``python -m docs.build_site --profile demo``.
 
 Collects pages in ``build/site-work``, has Sphinx render them, looks for broken links, and
 only then puts the result into ``build/site``. Nothing is executed and nothing is downloaded.
@@ -11,10 +11,10 @@ import sys
 from pathlib import Path, PurePosixPath
 
 import nbformat
-import pages
-from check_site import find_problems
 from sphinx.cmd.build import build_main
 
+from docs import pages
+from docs.check_site import find_problems
 from satclip_lib.files import Workspace, project_root, write_atomically
 from tools.run_notebook import list_profiles
 

@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -185,6 +186,27 @@ def test_a_killed_kernel_leaves_a_copy(tmp_path, monkeypatch):
     build = Workspace("test").build
     assert [path.name for path in build.iterdir()] == ["note.failed.ipynb"]
     nbformat.read(build / "note.failed.ipynb", as_version=4)
+
+
+def test_a_copied_checkout_runs_its_own_code(tmp_path):
+    """Notebooks and contact sheet use and fill the checkout they are run in.
+
+    That is so wherever the environment was installed from.
+    """
+    clone = tmp_path / "clone"
+    for folder in ("satclip_lib", "tools"):
+        shutil.copytree(ROOT / folder, clone / folder)
+    shutil.copy(ROOT / "pyproject.toml", clone)
+    (clone / "notebooks").mkdir()
+    code = "import satclip_lib\nprint(satclip_lib.__file__)"
+    _write_notebook(clone / "notebooks", code, profile={})
+    kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "SATCLIP_HOME")}
+    for tool in (["run_notebook", "note", "--profile", "test"], ["contact_sheet"]):
+        command = [sys.executable, "-m", f"tools.{tool[0]}", *tool[1:]]
+        subprocess.run(command, cwd=clone, env=kept, check=True, capture_output=True)
+    ran = (clone / "build" / "test" / "note.ipynb").read_text()
+    assert str(clone / "satclip_lib" / "__init__.py") in ran
+    assert (clone / "figures" / "index.html").is_file()
 
 
 def _read(name: str) -> nbformat.NotebookNode:

@@ -9,12 +9,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "docs"))
-from build_site import build_site, rewrite_links  # noqa: E402
-from check_site import find_problems  # noqa: E402
-from pages import tables_of  # noqa: E402
+from docs.build_site import build_site, rewrite_links
+from docs.check_site import find_problems
+from docs.pages import tables_of
 
+ROOT = Path(__file__).parents[1]
 PHONE = {"width": 375, "height": 800}  # CSS pixels
 # The first words of whatever sticks out of the screen and cannot be scrolled into view.
 CUT_OFF = """[...document.querySelectorAll('main *')].filter(element => {
@@ -28,22 +27,29 @@ CUT_OFF = """[...document.querySelectorAll('main *')].filter(element => {
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
-    """The site as a fresh clone makes it, but for one notebook that has run and a plot in it."""
-    home = tmp_path_factory.mktemp("home")
-    build = home / "build" / "demo"
-    build.mkdir(parents=True)
+    """The site as a fresh clone makes it, but for one notebook that has run and a plot in it.
+
+    The environment is that of another checkout.
+    """
+    clone = tmp_path_factory.mktemp("home") / "clone"
+    for folder in ("satclip_lib", "tools", "docs", "notebooks", "figures/reference", "benchmarks"):
+        shutil.copytree(ROOT / folder, clone / folder)
+    for path in (*ROOT.glob("*.*"), ROOT / "figures/README.md", *ROOT.glob("data/**/README.md")):
+        if path.is_file():
+            (clone / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, clone / path.relative_to(ROOT))
+    loss = clone / "satclip_lib" / "loss.py"
+    loss.write_text(loss.read_text().replace('"""', '"""As edited in the clone. ', 1))
     ran = nbformat.read(ROOT / "notebooks" / "00_quickstart.ipynb", as_version=4)
     wide = nbformat.v4.new_output("stream", name="stdout", text="wide " * 100)
     ran.cells[5 if ran.cells[5].cell_type == "code" else 3].outputs = [wide]
-    nbformat.write(ran, build / "00_quickstart.ipynb")
-    (home / "figures").mkdir()
-    (home / "figures" / "biome_atlas.html").write_text("<p>Atlas</p>")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SATCLIP_HOME", str(home))
-        subprocess.run(
-            [sys.executable, ROOT / "docs" / "build_site.py", "--profile", "demo"], check=True
-        )
-    return home / "build" / "site"
+    (clone / "build" / "demo").mkdir(parents=True)
+    nbformat.write(ran, clone / "build" / "demo" / "00_quickstart.ipynb")
+    (clone / "figures" / "biome_atlas.html").write_text("<p>Atlas</p>")
+    kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "SATCLIP_HOME")}
+    command = [sys.executable, "-m", "docs.build_site", "--profile", "demo"]
+    subprocess.run(command, cwd=clone, env=kept, check=True)
+    return clone / "build" / "site"
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +76,11 @@ def test_has_every_part(site):
     assert "was not run" not in (site / "notebooks" / "00_quickstart.html").read_text()
     assert "was not run" in (site / "notebooks" / "02_pretraining.html").read_text()
     assert "biome_atlas.html" in (site / "gallery.html").read_text()
-    assert "Contrastive" in (site / "api" / "satclip_lib.loss.html").read_text().title()
+
+
+def test_shows_the_checkout_it_is_built_in(site):
+    """Not that which the environment was installed from."""
+    assert "As edited in the clone" in (site / "api" / "satclip_lib.loss.html").read_text()
 
 
 def test_no_page_fails_loads_from_outside_or_is_wider_than_a_phone(site, browser):
@@ -160,9 +170,9 @@ def test_a_broken_site_is_not_published(workspace, monkeypatch):
         (Path(options[-1]) / "_static" / "webpack-macros.html").touch()
         return 0
 
-    monkeypatch.setattr("build_site.collect_pages", lambda source, workspace: None)
-    monkeypatch.setattr("build_site.find_problems", lambda folder: ["a.html is broken"])
-    monkeypatch.setattr("build_site.build_main", pretend_to_build)
+    monkeypatch.setattr("docs.build_site.collect_pages", lambda source, workspace: None)
+    monkeypatch.setattr("docs.build_site.find_problems", lambda folder: ["a.html is broken"])
+    monkeypatch.setattr("docs.build_site.build_main", pretend_to_build)
     with pytest.raises(RuntimeError, match=r"the site is broken:\na\.html is broken"):
         build_site("demo")
     assert [path.name for path in (workspace / "build" / "site").iterdir()] == []
