@@ -6,28 +6,21 @@ and how long headless Chromium, which draws without a graphics card, takes to op
 a selection. Writes ``benchmarks/results/atlas.json``.
 """
 
-import json
 import os
-import platform
 import shutil
-import subprocess
-import sys
 import tempfile
-import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from common import Bar, run_fresh, save_result, time_once
 
 from satclip_lib.data.blue_marble import cut_patches
 from satclip_lib.data.land import sample_land_lonlat
-from satclip_lib.files import write_atomically
 from satclip_lib.plotting.atlas import save_atlas
 from satclip_lib.plotting.layers import make_climate_layer
 
 NUM_POINTS = 20_000
-UMAP_BAR_S, SIZE_BAR_MB = 60.0, 15.0
-RESULT = Path(__file__).parent / "results" / "atlas.json"
+UMAP_BAR_S, SIZE_BAR_MB = 60, 15
 TIMED = """
 import sys, time
 import numpy as np, torch
@@ -53,12 +46,6 @@ SELECT = """() => new Promise(resolve => {
 })"""
 
 
-def time_umap(code: str, path: Path) -> float:
-    """Seconds of a fresh process; the plane is left in ``path``."""
-    command = [sys.executable, "-c", TIMED.format(num_points=NUM_POINTS, code=code), str(path)]
-    return float(subprocess.check_output(command, text=True).splitlines()[-1])
-
-
 def time_atlas(path: Path) -> dict:
     """Seconds until Chromium shows the file, and until it shows 5,000 selected points."""
     from playwright.sync_api import sync_playwright
@@ -67,10 +54,9 @@ def time_atlas(path: Path) -> dict:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1440, "height": 800})
-        start = time.perf_counter()
-        page.goto(path.as_uri())
-        page.wait_for_selector("#atlas[data-ready]")
-        opened = time.perf_counter() - start
+        _, opened = time_once(
+            lambda: page.goto(path.as_uri()) and page.wait_for_selector("#atlas[data-ready]")
+        )
         selected = page.evaluate(SELECT) / 1000
         browser.close()
     return {"open_s": round(opened, 2), "select_s": round(selected, 3)}
@@ -80,8 +66,12 @@ def main() -> None:
     """Measure, and write the result."""
     with tempfile.TemporaryDirectory() as folder:
         planes = [Path(folder) / name for name in ("ours.npy", "again.npy", "plain.npy")]
-        ours, again, plain = map(time_umap, (OURS, OURS, PLAIN), planes)
+        ours, again, plain = (
+            run_fresh(TIMED.format(num_points=NUM_POINTS, code=code), path)[0]
+            for code, path in zip((OURS, OURS, PLAIN), planes, strict=True)
+        )
         plane = np.load(planes[0])
+        same = bool(np.array_equal(plane, np.load(planes[1])))
         lonlat = sample_land_lonlat(NUM_POINTS, seed=0)
         atlas = save_atlas(
             Path(folder) / "atlas.html",
@@ -91,30 +81,25 @@ def main() -> None:
             layers=[make_climate_layer(lonlat)] * 8,
             title="Atlas",
         )
-        size_mb = atlas.stat().st_size / 1e6
-        result = {
-            "num_points": NUM_POINTS,
-            "umap": {
-                "seconds": round(max(ours, again), 1),
-                "bar_s": UMAP_BAR_S,
-                "holds": max(ours, again) < UMAP_BAR_S,
-                "plain_umap_s": round(plain, 1),
-                "share_of_plain": round(ours / plain, 2),
-                "same_plane_twice": bool(np.array_equal(plane, np.load(planes[1]))),
-            },
-            "atlas": {
-                "layers": 8,
-                "size_mb": round(size_mb, 2),
-                "bar_mb": SIZE_BAR_MB,
-                "holds": size_mb < SIZE_BAR_MB,
-            }
-            | time_atlas(atlas),
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            "versions": {name: version(name) for name in ("umap-learn", "bokeh", "numba")},
-        }
-    with write_atomically(RESULT) as scratch:
-        scratch.write_text(json.dumps(result, indent=2) + "\n")
-    sys.stdout.write(json.dumps(result, indent=2) + "\n")
+        size_mb = round(atlas.stat().st_size / 1e6, 2)
+        opened = time_atlas(atlas)
+    seconds = round(max(ours, again), 1)
+    measured = f"{seconds} s (umap-learn as it comes: {plain:.1f} s)"
+    bars = [
+        Bar(f"UMAP of {NUM_POINTS:,} points", f"{UMAP_BAR_S} s", measured, seconds < UMAP_BAR_S),
+        Bar("size of the atlas", f"{SIZE_BAR_MB} MB", f"{size_mb} MB", size_mb < SIZE_BAR_MB),
+    ]
+    result = {
+        "num_points": NUM_POINTS,
+        "umap": {
+            "seconds": seconds,
+            "plain_umap_s": round(plain, 1),
+            "share_of_plain": round(ours / plain, 2),
+            "same_plane_twice": same,
+        },
+        "atlas": {"layers": 8, "size_mb": size_mb, **opened},
+    }
+    save_result("atlas", result, bars=bars, packages=["umap-learn", "bokeh", "numba"])
 
 
 if __name__ == "__main__":

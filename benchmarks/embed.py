@@ -8,29 +8,21 @@ is optional (``pip install sphericart-torch``); its float32 is not finite from d
 
 import argparse
 import importlib.util
-import json
 import math
-import os
-import platform
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
+from common import Bar, draw_on_sphere, run_fresh, save_result, time_in_turns
 from scipy.special import sph_harm_y_all
 
-from satclip_lib import LocationEncoder, LocationEncoderConfig, SphericalHarmonics
+from satclip_lib import Damping, LocationEncoder, LocationEncoderConfig, SphericalHarmonics
 from satclip_lib.checkpoints.store import save_pretrained
 from satclip_lib.embedding.embed import embed
 from satclip_lib.fast.folded_encoder import FoldedEncoder
-from satclip_lib.files import write_atomically
 
-RESULT = Path(__file__).parent / "results" / "embed.json"
 NUM_POINTS, NUM_POINTS_SLOW, NUM_ROUNDS = 32_768, 512, 5
 GLOBE = """
 import resource, sys, time
@@ -39,24 +31,6 @@ start = time.perf_counter()
 assert main(["grid", "--model", sys.argv[1], "--resolution", "0.25", "-o", sys.argv[2]]) == 0
 print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 """
-
-
-def time_in_turns(contenders: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Least seconds of each, over rounds in which all have their turn."""
-    best = dict.fromkeys(contenders, math.inf)
-    for _ in range(NUM_ROUNDS):
-        for name, run in contenders.items():
-            start = time.perf_counter()
-            run()
-            best[name] = min(best[name], time.perf_counter() - start)
-    return best
-
-
-def draw_lonlat(num_points: int) -> torch.Tensor:
-    """Locations all over the sphere."""
-    rng = np.random.default_rng(0)
-    lat = np.degrees(np.arcsin(rng.uniform(-1, 1, num_points)))
-    return torch.tensor(np.stack([rng.uniform(-180, 180, num_points), lat], axis=1))
 
 
 def measure_matrix_product(dtype: torch.dtype, size: int) -> Callable[[], object]:
@@ -109,15 +83,18 @@ def make_sphericart(num_degrees: int) -> Callable[[torch.Tensor], torch.Tensor]:
     return compute
 
 
-def measure(num_degrees: int) -> dict:
-    """Rates of one architecture: that of the paper at L = 10, and damped at L = 40."""
+def make_location_encoder(num_degrees: int) -> LocationEncoder:
+    """Random weights in the architecture of the paper at L = 10, and damped at L = 40."""
     torch.manual_seed(0)
-    damping_degree = None if num_degrees == 10 else 6.0
-    encoder = LocationEncoder(
-        LocationEncoderConfig(num_degrees=num_degrees, damping_degree=damping_degree)
-    ).eval()
+    damping = None if num_degrees == 10 else Damping(degree=6.0)
+    return LocationEncoder(LocationEncoderConfig(num_degrees=num_degrees, damping=damping)).eval()
+
+
+def measure(num_degrees: int) -> dict:
+    """Rates of one architecture."""
+    encoder = make_location_encoder(num_degrees)
     folded, harmonics = FoldedEncoder(encoder), SphericalHarmonics(num_degrees)
-    lonlat, few = draw_lonlat(NUM_POINTS), draw_lonlat(NUM_POINTS_SLOW)
+    lonlat, few = map(torch.tensor, map(draw_on_sphere, (NUM_POINTS, NUM_POINTS_SLOW)))
     batches = lonlat.split(folded.batch_size)
     longitude = torch.arange(1440, dtype=torch.float64) / 4 - 180
     latitude = torch.linspace(-90, 90, 24, dtype=torch.float64)
@@ -143,10 +120,11 @@ def measure(num_degrees: int) -> dict:
             make_sphericart(num_degrees)
         )
     with torch.inference_mode():
-        seconds = time_in_turns(contenders)
+        rounds = time_in_turns(contenders, num_rounds=NUM_ROUNDS)
         single = folded.embed_grid(longitude, latitude).flatten(0, 1)
         crossings = torch.cartesian_prod(latitude, longitude).flip(1)
         difference = (single - folded.embed(crossings)).abs().max().item()
+    seconds = {name: min(values) for name, values in rounds.items()}
     return summarise(encoder, seconds, grid_cells=len(longitude) * len(latitude)) | {
         "largest difference of grid and scattered": float(f"{difference:.1e}")
     }
@@ -191,13 +169,10 @@ def summarise(encoder: LocationEncoder, seconds: dict[str, float], *, grid_cells
 
 def measure_globe() -> dict:
     """A 0.25-degree globe, 721 x 1440, L = 40, to Zarr by the command line, in a fresh process."""
-    torch.manual_seed(0)
-    config = LocationEncoderConfig(num_degrees=40, damping_degree=6.0)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = save_pretrained(LocationEncoder(config), Path(scratch) / "model")
-        command = [sys.executable, "-c", GLOBE, str(folder), str(Path(scratch) / "globe.zarr")]
-        seconds, gib = map(float, subprocess.check_output(command, text=True).split())
-        stored = sum(x.stat().st_size for x in Path(scratch, "globe.zarr").rglob("*"))
+        model, globe = Path(scratch) / "model", Path(scratch) / "globe.zarr"
+        seconds, gib = run_fresh(GLOBE, save_pretrained(make_location_encoder(40), model), globe)
+        stored = sum(x.stat().st_size for x in globe.rglob("*"))
     return {
         "cells": 721 * 1440,
         "seconds": round(seconds, 1),
@@ -206,38 +181,42 @@ def measure_globe() -> dict:
     }
 
 
+def list_bars(fine: dict, globe: dict) -> list[Bar]:
+    """Bars of the damped encoder at L = 40, and of the globe."""
+    share, grid = fine["share of the bound, scattered"], fine["grid / scattered"]
+    float32, float64 = (
+        fine[f"harmonics, {dtype} / sphericart-torch, float64"] for dtype in ("float32", "float64")
+    )
+    difference = fine["largest difference of grid and scattered"]
+    seconds, gib = globe["seconds"], globe["peak memory, GiB"]
+    what = "harmonics, L = 40, rate over sphericart-torch's in float64"
+    beside = f"{float32} in float32, {float64} in float64"
+    return [
+        Bar("scattered, L = 40, float32, share of the bound", "0.6", f"{share}", share >= 0.6),
+        Bar(what, "1", beside, float32 >= 1)
+        if float32
+        else Bar(what, "1", "sphericart-torch is not installed", None),
+        Bar("grid over scattered, locations per second", "2x", f"{grid}x", grid >= 2),
+        Bar("grid against scattered", "1e-05", f"{difference:.0e}", difference <= 1e-5),
+        Bar("0.25-degree globe to Zarr", "40 s", f"{seconds} s", seconds <= 40),
+        Bar("its memory", "2 GiB", f"{gib} GiB", gib < 2),
+    ]
+
+
 def main() -> None:
     """Measure, and write the result."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--no-globe", action="store_true", help="leave out what takes longest")
-    options = parser.parse_args()
-    packages = ["torch", "numpy", "scipy", "zarr"]
-    packages += ["sphericart-torch"] if importlib.util.find_spec("sphericart") else []
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
+    fine, globe = measure(40), measure_globe()
     result = {
-        "machine": platform.machine(),
-        "num_cpus": os.cpu_count(),
         "num_threads": torch.get_num_threads(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
-        **{name: version(name) for name in packages},
-        **{f"L={num_degrees}": measure(num_degrees) for num_degrees in (10, 40)},
+        "L=10": measure(10),
+        "L=40": fine,
+        "globe, 0.25 degrees, L=40": globe,
     }
-    if not options.no_globe:
-        result["globe, 0.25 degrees, L=40"] = measure_globe()
-    fast = result["L=40"]
-    globe = result.get("globe, 0.25 degrees, L=40", {"seconds": 0, "peak memory, GiB": 0})
-    result["holds"] = {
-        "scattered at 60 % of the bound": fast["share of the bound, scattered"] >= 0.6,
-        "harmonics no slower than sphericart-torch": fast[
-            "harmonics, float32 / sphericart-torch, float64"
-        ]
-        >= 1,
-        "grid twice as fast as scattered": fast["grid / scattered"] >= 2,
-        "grid equals scattered to 1e-5": fast["largest difference of grid and scattered"] <= 1e-5,
-        "globe in 40 s": globe["seconds"] <= 40,
-        "globe in 2 GiB": globe["peak memory, GiB"] < 2,
-    }
-    with write_atomically(RESULT) as scratch:
-        scratch.write_text(json.dumps(result, indent=2) + "\n")
+    packages = ["torch", "numpy", "scipy", "zarr"]
+    packages += ["sphericart-torch"] if importlib.util.find_spec("sphericart") else []
+    save_result("embed", result, bars=list_bars(fine, globe), packages=packages)
 
 
 if __name__ == "__main__":

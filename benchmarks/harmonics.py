@@ -4,16 +4,11 @@ Writes ``benchmarks/results/harmonics.json``: the largest absolute difference ov
 at places all over the sphere, both poles and the date line, with the bar each has to stay under.
 """
 
-import json
-import platform
-from pathlib import Path
-
 import numpy as np
-import scipy
 import torch
+from common import Bar, draw_on_sphere, save_result
 from scipy.special import sph_harm_y
 
-from satclip_lib.files import write_atomically
 from satclip_lib.spherical_harmonics import SphericalHarmonics
 
 BARS = {
@@ -22,7 +17,6 @@ BARS = {
     (100, "float64"): 1e-10,
     (40, "float32"): 2e-5,
 }
-RESULT = Path(__file__).parent / "results" / "harmonics.json"
 
 
 def compute_reference(lonlat: np.ndarray, num_degrees: int) -> np.ndarray:
@@ -39,32 +33,19 @@ def compute_reference(lonlat: np.ndarray, num_degrees: int) -> np.ndarray:
 
 def main() -> None:
     """Compare, and write the result."""
-    rng = np.random.default_rng(0)
-    sine = rng.uniform(-1, 1, 1000)
-    lonlat = np.stack([rng.uniform(-180, 180, 1000), np.degrees(np.arcsin(sine))], axis=1)
     special = [[0, 90], [77, 90], [0, -90], [180, 0], [-180, 45], [12, 89.9999]]
-    lonlat = np.concatenate([lonlat, special]).astype(np.float32).astype(np.float64)
-    rows = []
+    lonlat = np.concatenate([draw_on_sphere(1000), special]).astype(np.float32).astype(np.float64)
+    rows, bars = [], []
     for (num_degrees, dtype), bar in BARS.items():
         ours = SphericalHarmonics(num_degrees)(torch.tensor(lonlat, dtype=getattr(torch, dtype)))
-        error = np.abs(ours.numpy() - compute_reference(lonlat, num_degrees)).max()
+        error = float(np.abs(ours.numpy() - compute_reference(lonlat, num_degrees)).max())
         rows.append(
-            {
-                "num_degrees": num_degrees,
-                "dtype": dtype,
-                "largest_error": float(f"{error:.2e}"),
-                "bar": bar,
-                "holds": bool(error < bar),
-            }
+            {"num_degrees": num_degrees, "dtype": dtype, "largest_error": float(f"{error:.2e}")}
         )
-    about = {
-        "machine": platform.machine(),
-        "torch": torch.__version__,
-        "scipy": scipy.__version__,
-        "num_points": len(lonlat),
-    }
-    with write_atomically(RESULT) as scratch:
-        scratch.write_text(json.dumps({**about, "rows": rows}, indent=2) + "\n")
+        what = f"harmonics against SciPy, L = {num_degrees}, {dtype}"
+        bars.append(Bar(what, f"{bar:.0e}", f"{error:.1e}", error < bar))
+    result = {"num_points": len(lonlat), "rows": rows}
+    save_result("harmonics", result, bars=bars, packages=["torch", "scipy"])
 
 
 if __name__ == "__main__":

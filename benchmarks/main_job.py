@@ -7,42 +7,40 @@ SATCLIP_DATA_MIRROR to a folder with the label files, so that downloads are not 
 """
 
 import argparse
-import hashlib
 import json
 import os
-import platform
 import shutil
 import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
 import psutil
+from common import RESULTS, Bar, save_result, time_once
 
-from satclip_lib.files import write_atomically
+from satclip_lib.files import sha256_of_file
+from satclip_lib.plotting.figures import FIGURES
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULT = ROOT / "benchmarks" / "results" / "main_job.json"
 RUNS = ("again", "same_seed", "offline")  # after the first
 MADE = ("data/demo", "build", "figures/*.*")
 
 
-def run(clone: Path, command: str, **environment: str) -> dict:
-    """Run a command; its seconds, exit code, and the largest memory of all its processes."""
-    start = time.perf_counter()
-    log = open(clone.parent / "log.txt", "w")
-    process = subprocess.Popen(
-        command.split(), cwd=clone, env=os.environ | environment, stdout=log, stderr=log
-    )
-    peak = [0]
-    watcher = threading.Thread(target=watch_memory, args=(process.pid, peak))
-    watcher.start()
-    code = process.wait()
-    watcher.join()
-    seconds = time.perf_counter() - start
+def run(clone: Path, **environment: str) -> dict:
+    """Make the figures; seconds, exit code, and the largest memory of all its processes."""
+    with open(clone.parent / "log.txt", "w") as log:
+        process = subprocess.Popen(
+            ["make", "figures"], cwd=clone, env=os.environ | environment, stdout=log, stderr=log
+        )
+        peak = [0]
+        watcher = threading.Thread(target=watch_memory, args=(process.pid, peak))
+        watcher.start()
+        code, seconds = time_once(process.wait)
+        watcher.join()
     return {"exit": code, "seconds": round(seconds, 1), "peak_gb": round(peak[0] / 1e9, 2)}
 
 
@@ -63,27 +61,27 @@ def watch_memory(pid: int, peak: list[int]) -> None:
 def hash_outputs(clone: Path) -> dict[str, str]:
     """SHA-256 of every figure and of the data behind it."""
     return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        path.name: sha256_of_file(path)
         for path in sorted((clone / "figures").glob("*.*"))
         if path.suffix in (".csv", ".png", ".pdf") and path.stat().st_size > 0
     }
 
 
 def time_stages(clone: Path) -> dict[str, float]:
-    """Seconds of set-up and of the notebooks: up to the trained encoders, and after them."""
-    ran = {
-        path.stem: json.loads(path.read_text())["metadata"]["papermill"]
-        for path in (clone / "build" / "demo").glob("*.ipynb")
-    }
-    start, end = (
-        {stem: datetime.fromisoformat(about[key]) for stem, about in ran.items()}
-        for key in ("start_time", "end_time")
-    )
+    """Seconds of the notebooks: up to the trained encoders, after them, and each."""
+    ran = pd.DataFrame(
+        {
+            path.stem: json.loads(path.read_text())["metadata"]["papermill"]
+            for path in sorted((clone / "build" / "demo").glob("*.ipynb"))
+        }
+    ).T
+    start, end = (ran[key].map(datetime.fromisoformat) for key in ("start_time", "end_time"))
     trained = end["02_pretraining"]
-    before = (trained - start["01_dataset_construction"]).total_seconds()
-    after = (max(end.values()) - trained).total_seconds()
-    each = {f"{stem}_s": round(about["duration"], 1) for stem, about in sorted(ran.items())}
-    return {"data_and_training_s": round(before, 1), "figures_s": round(after, 1), **each}
+    return {
+        "data_and_training_s": round((trained - start.min()).total_seconds(), 1),
+        "figures_s": round((end.max() - trained).total_seconds(), 1),
+        **{f"{stem}_s": round(seconds, 1) for stem, seconds in ran.duration.items()},
+    }
 
 
 def delete_made(clone: Path) -> None:
@@ -94,42 +92,63 @@ def delete_made(clone: Path) -> None:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def list_bars(result: dict) -> Iterator[Bar]:
+    """What a newcomer was promised."""
+    first = result["first"]
+    minutes, seconds = first["seconds"] / 60, first["figures_s"]
+    num_figures = sum(f"{name}.png" in result["figures"] for name in FIGURES)
+    what = f"`make figures` from a clean clone, set-up included, {num_figures} figures"
+    yield Bar(what, "15 min", f"{minutes:.1f} min", first["exit"] == 0 and minutes <= 15)
+    yield Bar("its peak memory", "6 GB", f"{first['peak_gb']} GB", first["peak_gb"] < 6)
+    measured = f"{seconds / 60:.1f} min"
+    yield Bar("its notebooks after training", "5 min", measured, seconds <= 300)
+    if again := result.get("again"):
+        yield Bar("a second call", "5 s", f"{again['seconds']} s", again["seconds"] < 5)
+    if same := result.get("same_seed"):
+        what = "one seed twice: files of figures and their data that are the same to the last bit"
+        num_same, num_off = len(same["identical"]), len(same["different"])
+        yield Bar(what, "all", f"{num_same} of {num_same + num_off}", not num_off)
+    if offline := result.get("offline"):
+        code, num_tasks = offline["exit"], len(offline["tasks"])
+        measured = f"{num_tasks} (exit {code}, {offline['figures']} figures)"
+        what = "without network and label files: tasks in the table"
+        yield Bar(what, "3", measured, code == 0 and num_tasks == 3)
+
+
 def main() -> None:
     """Measure, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", nargs="+", default=RUNS, choices=RUNS)
     parser.add_argument("--keep", type=Path, help="folder for what the first run made")
     arguments = parser.parse_args()
-    result = {}
+    earlier = RESULTS / "main_job.json"
+    result = json.loads(earlier.read_text()) if earlier.is_file() else {}  # of runs not asked for
+    result = {name: result[name] for name in RUNS if name in result}
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "satclip" / "clone"  # no label files beside it
         subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
-        result["first"] = run(clone, "make figures")
-        result["first"] |= time_stages(clone)
+        result["first"] = run(clone) | time_stages(clone)
         first = hash_outputs(clone)
         if arguments.keep:
             for made in ("data/demo", "build", "figures"):
                 shutil.copytree(clone / made, arguments.keep / made, dirs_exist_ok=True)
         if "again" in arguments.runs:
-            result["again"] = run(clone, "make figures")
+            result["again"] = run(clone)
         if "same_seed" in arguments.runs:
             delete_made(clone)
-            result["same_seed"] = run(clone, "make figures") | time_stages(clone)
+            result["same_seed"] = run(clone) | time_stages(clone)
             second = hash_outputs(clone)
             result["same_seed"]["identical"] = sorted(n for n in first if first[n] == second.get(n))
             result["same_seed"]["different"] = sorted(n for n in first if first[n] != second.get(n))
         if "offline" in arguments.runs:
             delete_made(clone)
             os.environ.pop("SATCLIP_DATA_MIRROR", None)
-            result["offline"] = run(clone, "make figures", SATCLIP_OFFLINE="1")
+            result["offline"] = run(clone, SATCLIP_OFFLINE="1")
             table = pd.read_csv(clone / "figures" / "downstream_table.csv")
             result["offline"]["tasks"] = sorted(table.task.unique())
             result["offline"]["figures"] = len(list((clone / "figures").glob("*.png")))
-    earlier = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
-    kept = {name: earlier[name] for name in RUNS if name in earlier}  # of runs not asked for
-    about = {"machine": platform.machine(), "cores": os.cpu_count(), "figures": sorted(first)}
-    with write_atomically(RESULT) as scratch:
-        scratch.write_text(json.dumps(about | kept | result, indent=2) + "\n")
+    result["figures"] = sorted(first)
+    save_result("main_job", result, bars=list(list_bars(result)), packages=[])
 
 
 if __name__ == "__main__":

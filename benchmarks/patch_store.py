@@ -6,29 +6,22 @@ features. To have volume, the patches are stored many times over, which is said 
 the tifs are read from the operating system's cache.
 """
 
-import json
-import os
-import platform
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
-import zarr
+from common import Bar, run_fresh, save_result, time_in_turns
 
-from satclip_lib.data.patch_store import hash_patch, open_patches
-from satclip_lib.data.patch_writer import PatchReader, PatchWriter
+from satclip_lib.data.patch_store import hash_patch, open_patches, read_patches
+from satclip_lib.data.patch_writer import PatchWriter
 from satclip_lib.data.s2_100k import list_patches, make_s2_100k_store, read_patch
 from satclip_lib.data.sentinel2 import BAND_NAMES
-from satclip_lib.files import write_atomically
 
-RESULT = Path(__file__).parent / "results" / "patch_store.json"
 NUM_ROWS = (1000, 4000)  # of the stores with repeated patches
 BATCH_SIZE, NUM_BATCHES, ROUNDS = 32, 6, 5
 FEATURE_BATCH_SIZE = 64
-BARS = {"size_ratio": 1.05, "speedup": 3.0, "peak_gb": 4.0}
+SIZE_RATIO, SPEEDUP, PEAK_GB = 1.05, 3.0, 4.0  # the bars
 
 # In a process of its own, whose peak nothing else has raised. The encoder only takes means, to be
 # quick: what an encoder needs depends on the batch, not on the number of patches.
@@ -73,53 +66,45 @@ def repeat(store: Path, path: Path, *, num_rows: int) -> Path:
 
 def time_reading(folder: Path, store: Path) -> dict:
     """Milliseconds per patch in shuffled batches, in turns, the median over rounds."""
-    reader = PatchReader(store)
+    dataset = open_patches(store)
     tif_of = {file.fn: file for file in list_patches(folder)}
     names = open_patches(store.with_name("once.zarr")).fn.values
-    rng, times, equal = np.random.default_rng(0), {"tifs": [], "store": []}, True
-    for _ in range(ROUNDS):
-        rows = rng.permutation(reader.dataset.sizes["patch"])[: BATCH_SIZE * NUM_BATCHES]
-        batches = rows.reshape(NUM_BATCHES, BATCH_SIZE)
-        start = time.perf_counter()
-        from_tifs = [
-            np.stack([read_patch(tif_of[names[row % len(names)]]) for row in batch])
-            for batch in batches
-        ]
-        middle = time.perf_counter()
-        from_store = [reader.read(batch) for batch in batches]
-        end = time.perf_counter()
-        times["tifs"].append(1000 * (middle - start) / rows.size)
-        times["store"].append(1000 * (end - middle) / rows.size)
-        equal &= np.array_equal(from_tifs, from_store)
-    speedups = np.array(times["tifs"]) / np.array(times["store"])
+    rows = np.random.default_rng(0).permutation(dataset.sizes["patch"])[: BATCH_SIZE * NUM_BATCHES]
+    batches = rows.reshape(NUM_BATCHES, BATCH_SIZE)
+    found = {}
+
+    def from_tifs() -> None:
+        files = [[tif_of[names[row % len(names)]] for row in batch] for batch in batches]
+        found["tifs"] = [np.stack([read_patch(file) for file in batch]) for batch in files]
+
+    def from_store() -> None:
+        found["store"] = [read_patches(dataset, batch) for batch in batches]
+
+    seconds = time_in_turns({"tifs": from_tifs, "store": from_store}, num_rounds=ROUNDS)
+    tifs, stored = (1000 / rows.size * np.array(seconds[name]) for name in ("tifs", "store"))
     return {
+        "num_patches": dataset.sizes["patch"],
         "batch_size": BATCH_SIZE,
-        "tifs_ms_per_patch": round(float(np.median(times["tifs"])), 2),
-        "store_ms_per_patch": round(float(np.median(times["store"])), 2),
-        "speedup_in_each_round": speedups.round(2).tolist(),
-        "speedup": round(float(np.median(speedups)), 2),
-        "equal": bool(equal),
+        "tifs_ms_per_patch": round(float(np.median(tifs)), 2),
+        "store_ms_per_patch": round(float(np.median(stored)), 2),
+        "speedup_in_each_round": (tifs / stored).round(2).tolist(),
+        "speedup": round(float(np.median(tifs / stored)), 2),
+        "equal": bool(np.array_equal(found["tifs"], found["store"])),
     }
 
 
 def measure_memory(store: Path, folder: Path) -> dict:
     """Largest resident memory of ``cache_features``, GB, in a fresh process."""
-    command = [sys.executable, "-c", FEATURES, store, folder, str(FEATURE_BATCH_SIZE)]
-    output = subprocess.check_output(command, text=True, stderr=subprocess.DEVNULL)
-    before, peak = (int(kilobytes) * 1024 / 1e9 for kilobytes in output.split())
+    kilobytes = run_fresh(FEATURES, store, folder, FEATURE_BATCH_SIZE)
+    before, peak = (round(1024 * value / 1e9, 2) for value in kilobytes)
     dataset = open_patches(store)
     return {
         "num_patches": dataset.sizes["patch"],
         "batch_size": FEATURE_BATCH_SIZE,
         "patches_gb": round(dataset.patches.nbytes / 1e9, 2),
-        "before_gb": round(before, 2),
-        "peak_gb": round(peak, 2),
+        "before_gb": before,
+        "peak_gb": peak,
     }
-
-
-def measure_bytes(path: Path) -> int:
-    """Size of a folder."""
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
 def main(folder: Path) -> None:
@@ -131,30 +116,27 @@ def main(folder: Path) -> None:
         )
         good = set(open_patches(once).fn.values)
         tif_bytes = sum(file.num_bytes for file in list_patches(folder) if file.fn in good)
-        size = {"tif_bytes": tif_bytes, "store_bytes": measure_bytes(once)}
-        size["size_ratio"] = round(size["store_bytes"] / tif_bytes, 3)
+        store_bytes = sum(file.stat().st_size for file in once.rglob("*") if file.is_file())
         stores = [repeat(once, scratch / f"{n}.zarr", num_rows=n) for n in NUM_ROWS]
         reading = time_reading(folder, stores[0])
         memory = [measure_memory(store, scratch / "features") for store in stores]
+    ratio, speedup = round(store_bytes / tif_bytes, 3), reading["speedup"]
+    peak_gb, equal = max(row["peak_gb"] for row in memory), reading["equal"]
+    size = "size of the store over that of the tifs"
+    bars = [
+        Bar("shuffled batches, store over tifs", f"{SPEEDUP}x", f"{speedup}x", speedup >= SPEEDUP),
+        Bar("numbers equal to the last bit", "yes", "yes" if equal else "no", equal),
+        Bar(size, f"{SIZE_RATIO}", f"{ratio}", ratio <= SIZE_RATIO),
+        Bar("memory while features are built", f"{PEAK_GB} GB", f"{peak_gb} GB", peak_gb < PEAK_GB),
+    ]
     result = {
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "zarr": zarr.__version__,
         "distinct_patches": len(good),
         "note": "reading and memory use stores in which the distinct patches are repeated",
-        "size": size,
-        "reading": {"num_patches": NUM_ROWS[0]} | reading,
+        "size": {"tif_bytes": tif_bytes, "store_bytes": store_bytes, "size_ratio": ratio},
+        "reading": reading,
         "features": memory,
-        "bars": BARS,
-        "holds": {
-            "size_ratio": size["size_ratio"] <= BARS["size_ratio"],
-            "speedup": reading["speedup"] >= BARS["speedup"],
-            "equal": reading["equal"],
-            "peak_gb": max(row["peak_gb"] for row in memory) < BARS["peak_gb"],
-        },
     }
-    with write_atomically(RESULT) as scratch:
-        scratch.write_text(json.dumps(result, indent=2) + "\n")
+    save_result("patch_store", result, bars=bars, packages=["zarr"])
 
 
 if __name__ == "__main__":

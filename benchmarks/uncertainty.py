@@ -7,29 +7,25 @@ into fifths by each measure of uncertainty. Writes ``benchmarks/results/uncertai
 mean squared error of the z-scored target per fifth, and the rank correlation of error and measure.
 """
 
-import json
-from importlib.metadata import version
-from pathlib import Path
-
 import numpy as np
+from common import Bar, save_result
 from scipy.stats import spearmanr
 from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from satclip_lib.checkpoints.store import hash_checkpoint, load_config
+from satclip_lib.checkpoints.store import hash_checkpoint, load_location_encoder
 from satclip_lib.embedding.embed import embed
 from satclip_lib.evaluation.tasks import load_task
-from satclip_lib.files import Workspace, write_atomically
+from satclip_lib.files import Workspace
 
 CHECKPOINTS = ("rcf-l10", "rcf-l40")
 TASKS = ("elevation", "air_temperature", "precipitation", "population_density")
 NUM_POINTS, SEED = 8_000, 1  # pretraining drew its locations with seed 0
 LABELS_WITHIN_KM = 100
-RESULT = Path(__file__).parent / "results" / "uncertainty.json"
 
 
-def measure(task: str, checkpoint: Path) -> dict:
+def measure(task: str, checkpoint) -> dict:
     """Errors of one task by fifths of each measure."""
     data = load_task(task, num_points=NUM_POINTS, seed=SEED)
     found = embed(data.lonlat, checkpoint, with_uncertainty=True)
@@ -54,24 +50,20 @@ def measure(task: str, checkpoint: Path) -> dict:
 
 def main() -> None:
     """Measure, and write the result."""
-    result = {"num_points": NUM_POINTS, "torch": version("torch")}
+    result, bars = {"num_points": NUM_POINTS}, []
     for name in CHECKPOINTS:
         checkpoint = Workspace("demo").checkpoints / name
+        damping = load_location_encoder(checkpoint).config.damping
         result[name] = {
             "checkpoint": hash_checkpoint(checkpoint),
-            "damping_degree": load_config(checkpoint)["location_encoder"]["damping_degree"],
+            "damping_degree": damping and damping.degree,
             **{task: measure(task, checkpoint) for task in TASKS},
         }
-    measures = ("distance_km", "dropout_spread")
-    result["holds"] = {
-        f"{name}: error grows with {measure} in every task": all(
-            result[name][task][measure]["last / first"] > 1 for task in TASKS
-        )
-        for name in CHECKPOINTS
-        for measure in measures
-    }
-    with write_atomically(RESULT) as scratch:
-        scratch.write_text(json.dumps(result, indent=2) + "\n")
+        for way in ("distance_km", "dropout_spread"):
+            holds = all(result[name][task][way]["last / first"] > 1 for task in TASKS)
+            what = f"{name}: error grows with {way} in every task, last fifth over first"
+            bars.append(Bar(what, "yes", "yes" if holds else "no", holds))
+    save_result("uncertainty", result, bars=bars)
 
 
 if __name__ == "__main__":

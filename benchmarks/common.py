@@ -1,0 +1,86 @@
+"""What the benchmarks share: bars, where results go, and clocks."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from satclip_lib.files import write_atomically
+
+RESULTS = Path(__file__).parent / "results"
+
+
+class Bar(NamedTuple):
+    """One row of the table in ``RESULTS.md``.
+
+    Attributes:
+        what: What was measured.
+        bar: What it has to reach; empty where there is nothing to reach.
+        measured: What came out.
+        holds: Whether the bar is reached; None where nothing could be measured.
+    """
+
+    what: str
+    bar: str
+    measured: str
+    holds: bool | None
+
+
+def save_result(
+    name: str, result: dict[str, Any], *, bars: Sequence[Bar], packages: Sequence[str] = ("torch",)
+) -> None:
+    """Write ``results/<name>.json``: machine and versions, what was measured, and the bars."""
+    about = {
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        **{package: version(package) for package in packages},
+    }
+    rows = [bar._asdict() for bar in bars]
+    with write_atomically(RESULTS / f"{name}.json") as scratch:
+        text = json.dumps(about | result | {"bars": rows}, indent=2, ensure_ascii=False)
+        scratch.write_text(text + "\n")
+
+
+def time_once(run: Callable[[], Any]) -> tuple[Any, float]:
+    """What a function returns, and the seconds it took."""
+    start = time.perf_counter()
+    returned = run()
+    return returned, time.perf_counter() - start
+
+
+def time_in_turns(
+    contenders: dict[str, Callable[[], Any]], *, num_rounds: int
+) -> dict[str, list[float]]:
+    """Seconds of each contender in each of several rounds, in which all have their turn."""
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(num_rounds):
+        for name, run in contenders.items():
+            seconds[name].append(time_once(run)[1])
+    return seconds
+
+
+def run_fresh(code: str, *arguments: Any, **environment: str) -> list[float]:
+    """The numbers that code prints in its last line, in a process in which nothing else runs."""
+    output = subprocess.check_output(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env=os.environ | environment,
+        text=True,
+        stderr=subprocess.DEVNULL,
+    )
+    return [float(word) for word in output.splitlines()[-1].split()]
+
+
+def draw_on_sphere(num_points: int, *, seed: int = 0) -> np.ndarray:
+    """Locations uniform on the sphere, ``(num_points, 2)`` degrees."""
+    rng = np.random.default_rng(seed)
+    lon, sine = rng.uniform(-180, 180, num_points), rng.uniform(-1, 1, num_points)
+    return np.stack([lon, np.degrees(np.arcsin(sine))], axis=1)
