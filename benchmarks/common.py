@@ -6,7 +6,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -84,3 +84,10 @@ def draw_on_sphere(num_points: int, *, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     lon, sine = rng.uniform(-180, 180, num_points), rng.uniform(-1, 1, num_points)
     return np.stack([lon, np.degrees(np.arcsin(sine))], axis=1)
+
+
+def to_markdown(rows: Iterable[dict[str, str]]) -> str:
+    """A table in Markdown, with a column per key of the first row."""
+    rows = list(rows)
+    lines = [rows[0].keys(), ["---"] * len(rows[0]), *(row.values() for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines).replace(" --- ", "---")

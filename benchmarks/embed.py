@@ -8,7 +8,6 @@ is optional (``pip install sphericart-torch``); its float32 is not finite from d
 
 import argparse
 import importlib.util
-import math
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -38,29 +37,6 @@ def measure_matrix_product(dtype: torch.dtype, size: int) -> Callable[[], object
     left, right = torch.rand(2, size, size).to(dtype)
     out = torch.empty(size, size, dtype=dtype)
     return lambda: [torch.mm(left, right, out=out) for _ in range(4)] and None
-
-
-def compute_by_terms(lonlat: torch.Tensor, num_degrees: int) -> torch.Tensor:
-    """Harmonics one by one, each Legendre function from its beginning, as is often written."""
-    phi, theta = torch.deg2rad(lonlat[:, 0] + 180), torch.deg2rad(lonlat[:, 1] + 90)
-    cosine, sine = theta.cos(), theta.sin()
-    columns = []
-    for degree in range(num_degrees):
-        for order in range(-degree, degree + 1):
-            m = abs(order)
-            before, legendre = (
-                torch.zeros_like(cosine),
-                torch.full_like(cosine, 0.5 / math.sqrt(math.pi)),
-            )
-            for k in range(1, m + 1):
-                legendre = legendre * sine * math.sqrt(1 + 0.5 / k)
-            for n in range(m + 1, degree + 1):
-                a = math.sqrt((4 * n**2 - 1) / (n**2 - m**2))
-                b = math.sqrt(max((n - 1) ** 2 - m**2, 0) / (4 * (n - 1) ** 2 - 1)) if n > 1 else 0
-                before, legendre = legendre, a * (cosine * legendre - b * before)
-            angle = (m * phi).sin() if order < 0 else (m * phi).cos()
-            columns.append(legendre * angle * (math.sqrt(2) if m else 1))
-    return torch.stack(columns, dim=1)
 
 
 def compute_by_scipy(lonlat: torch.Tensor, num_degrees: int) -> np.ndarray:
@@ -112,7 +88,6 @@ def measure(num_degrees: int) -> dict:
         "model(lonlat), float32": in_batches(encoder),
         "harmonics, float32": in_batches(lambda x: harmonics(x, dtype=torch.float32)),
         "harmonics, float64": in_batches(harmonics),
-        "harmonics term by term, float64": lambda: compute_by_terms(few, num_degrees),
         "harmonics by SciPy, float64": lambda: compute_by_scipy(few, num_degrees),
     }
     if importlib.util.find_spec("sphericart"):
@@ -143,7 +118,6 @@ def summarise(encoder: LocationEncoder, seconds: dict[str, float], *, grid_cells
     bound = best / (2 * products)
     counts = {
         "embed, float32, grid": grid_cells,
-        "harmonics term by term, float64": NUM_POINTS_SLOW,
         "harmonics by SciPy, float64": NUM_POINTS_SLOW,
     }
     rates = {

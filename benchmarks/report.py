@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
-from common import RESULTS, Bar
+from common import RESULTS, Bar, to_markdown
 
 from satclip_lib.files import write_atomically
 
@@ -108,7 +108,7 @@ def make_table() -> str:
         if (RESULTS / f"{name}.json").is_file()
         for bar in list_bars(name, json.loads((RESULTS / f"{name}.json").read_text()))
     ]
-    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True, tablefmt="pipe")
+    return to_markdown(rows)
 
 
 def put_table(page: str) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import torch
+from common import to_markdown
 
 from satclip_lib.files import Workspace, write_atomically
 from satclip_lib.plotting.figures import FIGURES
@@ -106,13 +107,7 @@ def time_notebooks(workspace: Workspace) -> dict[str, float]:
 
 def make_table(expected: dict) -> str:
     """The table of REPRODUCING.md: per figure the command, the time and some of the numbers."""
-    machine = expected["machine"]
-    text = (
-        f"Measured on {machine['cores']} cores ({machine['processor']}), Python "
-        f"{machine['python']}, torch {machine['torch']}, profile {expected['profile']}.\n\n"
-        "| figure | command | notebook, seconds | numbers in it, some of them |\n"
-        "|---|---|---|---|\n"
-    )
+    machine, rows = expected["machine"], []
     for figure_id, numbers in expected["numbers"].items():
         notebook = FIGURES[figure_id].notebook
         telling = [what for what in numbers if "SatCLIP" in what and "linear" in what]
@@ -120,13 +115,19 @@ def make_table(expected: dict) -> str:
             f"{what}: {numbers[what]:.4g} ± {tolerance(numbers[what]):.2g}"
             for what in (telling or list(numbers))[:8]
         ]
-        rest = len(numbers) - len(shown)
-        shown += [f"and {rest} more"] if rest else []
-        text += (
-            f"| `{figure_id}` | `make figures/{figure_id}.png` | {notebook}, "
-            f"{expected['seconds'].get(notebook, 'not timed')} | {'<br>'.join(shown)} |\n"
-        )
-    return text
+        more = [f"and {len(numbers) - len(shown)} more"] if len(numbers) > len(shown) else []
+        row = {
+            "figure": f"`{figure_id}`",
+            "command": f"`make figures/{figure_id}.png`",
+            "notebook, seconds": f"{notebook}, {expected['seconds'].get(notebook, 'not timed')}",
+            "numbers in it, some of them": "<br>".join([*shown, *more]),
+        }
+        rows.append(row)
+    return (
+        f"Measured on {machine['cores']} cores ({machine['processor']}), Python "
+        f"{machine['python']}, torch {machine['torch']}, profile {expected['profile']}.\n\n"
+        f"{to_markdown(rows)}\n"
+    )
 
 
 def update(workspace: Workspace, path: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
-TESTS = ("spherical_harmonics", "location_encoder", "loss", "model", "checkpoint", "published")
+TESTS = ("spherical_harmonics", "location_encoder", "loss", "model", "store", "published")
 TOOLS = ("pytest", "hypothesis", "beartype", "scipy")  # what these tests need beside the core
 
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -36,8 +37,9 @@ def test_binder_reads_what_is_there():
     build = folder / "postBuild"
     assert os.access(build, os.X_OK)
     subprocess.run(["bash", "-n", build], check=True)
-    for notebook in re.findall(r"satclip_lib\.notebooks (\w+)", build.read_text()):
-        assert (ROOT / "notebooks" / f"{notebook}.ipynb").is_file()
+    notebooks = re.findall(r"-m tools\.run_notebook (\w+)", build.read_text())
+    assert [name[:2] for name in notebooks] == ["01", "02"]
+    assert all((ROOT / "notebooks" / f"{name}.ipynb").is_file() for name in notebooks)
 
 
 @pytest.mark.slow
@@ -57,10 +59,11 @@ def test_commands_work_in_an_empty_environment(tmp_path, monkeypatch):
 
 
 def test_a_plain_install_has_everything(tmp_path):
-    """A wheel holds the registry of files and the plotting style."""
+    """A wheel holds the registry of files and the plotting style, and nothing of the checkout."""
     pytest.importorskip("setuptools")
     source = tmp_path / "source"  # setuptools leaves its scratch files beside what it builds
-    shutil.copytree(ROOT / "satclip_lib", source / "satclip_lib")
+    for folder in ("satclip_lib", "tools", "docs", "benchmarks"):
+        shutil.copytree(ROOT / folder, source / folder)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     subprocess.run(
@@ -69,6 +72,8 @@ def test_a_plain_install_has_everything(tmp_path):
         check=True,
     )  # fmt: skip
     (wheel,) = tmp_path.glob("*.whl")
+    tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    assert sorted(top.split("-")[0] for top in tops) == ["satclip_lib", "satclip_lib"]
     program = (
         "from satclip_lib.data.registry import load_registry\n"
         "from importlib.resources import files\n"

@@ -1,10 +1,12 @@
 """One truth for versions: pyproject.toml, requirements, lock and environment agree."""
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
-from importlib.metadata import version
+from importlib.metadata import distributions, requires, version
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,40 @@ REQUIREMENTS = [
     Requirement(line)
     for group in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values())
     for line in group
+    if not line.startswith(PROJECT["name"])  # an extra that contains another
 ]
+TABLES = """
+import sys
+from importlib.metadata import packages_distributions
+
+unwanted = set(sys.argv[1].split())
+hidden = {m for m, found in packages_distributions().items() if unwanted.issuperset(found)}
+
+class Hide:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in hidden:
+            raise ModuleNotFoundError(f"No module named {name!r}")
+
+sys.meta_path.insert(0, Hide())
+import numpy as np, pandas as pd
+from satclip_lib import LocationEncoder, LocationEncoderConfig, embed, save_pretrained
+from satclip_lib.cli import main
+from satclip_lib.embedding.sklearn import LocationEmbedder
+
+config = LocationEncoderConfig(num_degrees=3, hidden_dim=4, embed_dim=4)
+save_pretrained(LocationEncoder(config), "model")
+table = pd.DataFrame({"lon": [2.35, 139.69], "lat": [48.86, 35.69]})
+table.to_csv("points.csv", index=False)
+assert embed(table, "model").shape[0] == 2
+assert LocationEmbedder("model").fit_transform(table[["lon", "lat"]]).shape == (2, 4)
+for command in (
+    "info model",
+    "embed points.csv -o out.parquet --model model",
+    "grid --model model --resolution 30 -o globe.zarr",
+    "grid --model model --resolution 30 -o globe.tif",
+):
+    assert main(command.split()) == 0, command
+"""
 
 
 def _read_lock() -> dict[str, str]:
@@ -60,6 +95,34 @@ def test_requirements_name_no_versions():
     """requirements.txt is the project with its extras, and nothing that could contradict it."""
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     assert [line for line in lines if not line.startswith("#")] == ["-e .[research,dev]"]
+
+
+def _collect(group: str) -> set[str]:
+    """Names of what an extra installs, with all that it brings along."""
+    extras = PROJECT["optional-dependencies"]
+    waiting = [Requirement(line) for line in PROJECT["dependencies"] + extras[group]]
+    found: set[str] = set()
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        if name not in found:
+            found.add(name)
+            needed = [Requirement(line) for line in requires(name) or []]
+            waiting += [n for n in needed if n.marker is None or n.marker.evaluate({"extra": ""})]
+    return found
+
+
+def test_the_extra_for_tables_is_enough_for_tables(tmp_path):
+    """Pandas, scikit-learn, grids and the command line work without the rest of `research`."""
+    installed = {canonicalize_name(found.name) for found in distributions()}
+    unwanted = installed - _collect("tables") - {canonicalize_name(PROJECT["name"])}
+    assert {"matplotlib", "lightning", "jupyterlab", "pooch"} <= unwanted
+    ran = subprocess.run(
+        [sys.executable, "-c", TABLES, " ".join(sorted(unwanted))],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert (tmp_path / "out.parquet").is_file() and (tmp_path / "globe.tif").is_file()
 
 
 @pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
