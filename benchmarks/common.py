@@ -72,9 +72,8 @@ def run_fresh(code: str, *arguments: Any, **environment: str) -> list[float]:
     """The numbers that code prints in its last line, in a process in which nothing else runs."""
     output = subprocess.check_output(
         [sys.executable, "-c", code, *map(str, arguments)],
-        env=os.environ | environment,
+        env=os.environ | {"SATCLIP_PROGRESS": "0"} | environment,
         text=True,
-        stderr=subprocess.DEVNULL,
     )
     return [float(word) for word in output.splitlines()[-1].split()]
 

@@ -33,7 +33,7 @@ from satclip_lib.data.patch_store import open_patches
 from satclip_lib.data.features import cache_features
 
 class Means(nn.Module):
-    num_bands, num_features, config = 12, 12, {"name": "means"}
+    num_bands, num_features, size_px, config = 12, 12, None, {"name": "means"}
 
     def forward(self, images):
         return images.mean(dim=(2, 3))

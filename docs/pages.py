@@ -24,6 +24,7 @@ def toctree(entries: Iterable[str], *, caption: str = "") -> str:
 
 def html_table(rows: pd.DataFrame) -> str:
     """A table that scrolls sideways where it is wider than the screen."""
+    rows = rows.rename(columns=lambda name: str(name).replace("_", " "))
     html = rows.to_html(index=False, border=0, classes="table", na_rep="", justify="left")
     return f'\n<div class="wide-table">\n{html}\n</div>\n'
 
@@ -100,37 +101,21 @@ def make_benchmarks_page(folder: Path) -> str:
     return text
 
 
-def tables_of(value: Any, *, name: str = "") -> str:
-    """Show parsed JSON as tables: one of the single values, one of each list or dict of rows."""
-    title = f"\n**{name.replace('_', ' ')}**\n" if name else ""
-    if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
-        return title + html_table(_tidy(pd.json_normalize(value, sep=" ")))
-    if isinstance(value, dict) and value and all(isinstance(row, dict) for row in value.values()):
-        rows = pd.json_normalize(list(value.values()), sep=" ")
-        rows.insert(0, " ", list(value))
-        return title + html_table(_tidy(rows))
-    if not isinstance(value, dict):
-        return title + f"\n{_show(value)}\n"
-    single = {k: v for k, v in value.items() if not _is_table(v)}
-    text = title
-    if single:
-        text += html_table(
-            pd.DataFrame({"what": single.keys(), "value": map(_show, single.values())})
-        )
-    return text + "".join(tables_of(v, name=k) for k, v in value.items() if k not in single)
+def tables_of(result: dict[str, Any]) -> str:
+    """Show parsed JSON as tables: one of each list of rows, and one of all single values."""
+    flat = pd.json_normalize(result, sep=", ").astype(object).iloc[0]
+    is_list = flat.map(_is_list_of_rows)
+    text = ""
+    for name, rows in flat[is_list].items():
+        table = pd.json_normalize(rows, sep=" ")
+        single = [column for column in table if not table[column].map(_is_list_of_rows).any()]
+        text += f"\n**{name.replace('_', ' ')}**\n" + html_table(table[single].map(_show))
+    rest = flat[~is_list].map(_show)
+    return text + html_table(pd.DataFrame({"what": rest.index, "value": rest}))
 
 
-def _is_table(value: Any) -> bool:
-    return bool(value) and (
-        isinstance(value, dict)
-        or (isinstance(value, list) and all(isinstance(row, dict) for row in value))
-    )
-
-
-def _tidy(rows: pd.DataFrame) -> pd.DataFrame:
-    """Without columns that hold tables themselves, and with readable cells and names."""
-    kept = [column for column in rows if not rows[column].map(_is_table).any()]
-    return rows[kept].map(_show).rename(columns=lambda name: str(name).replace("_", " "))
+def _is_list_of_rows(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
 
 
 def _show(value: Any) -> str:

@@ -116,7 +116,7 @@ def test_small_copies_keep_the_colours_of_classes(tmp_path):
 
 def test_small_copies_are_small(tmp_path):
     """A photograph that is large without loss is compressed, with colours near the original's."""
-    smooth = gaussian_filter(np.random.default_rng(0).random((2400, 2000, 3)), (8, 8, 0))
+    smooth = gaussian_filter(np.random.default_rng(0).random((1400, 1200, 3)), (8, 8, 0))
     smooth = (smooth - smooth.min()) / np.ptp(smooth) * 255
     noise = np.random.default_rng(1).integers(-6, 7, smooth.shape)
     Image.fromarray((smooth + noise).clip(0, 255).astype(np.uint8)).save(tmp_path / "large.png")

@@ -1,0 +1,82 @@
+"""All notebooks and solutions run, one after another, in the smallest profile."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jaxtyping
+import matplotlib.pyplot as plt
+import pytest
+from cells import ROOT, SOLUTIONS, STEMS, run_cells
+
+from satclip_lib.files import Workspace
+from satclip_lib.plotting.figures import FIGURES
+
+
+@pytest.fixture(scope="module")
+def smoke_run(tmp_path_factory) -> Path:
+    """Project folder in which all notebooks ran in the smoke profile, without label files.
+
+    The first runs as `make` runs it, in Jupyter; the others run here, where the libraries are
+    loaded and warnings are errors.
+    """
+    home = tmp_path_factory.mktemp("smoke")
+    first, pretraining, *others = STEMS[1], STEMS[2], STEMS[0], *STEMS[3:]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SATCLIP_HOME", str(home))
+        patch.setenv("MPLBACKEND", "agg")
+        patch.delenv("SATCLIP_DATA_MIRROR", raising=False)
+        patch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as for a user
+        patch.setattr("satclip_lib.plotting.figures.DPI", 100)  # coarse, but whole
+        command = [sys.executable, "-m", "tools.run_notebook", first, "--profile", "smoke"]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+        for stem in (pretraining, *others):
+            names = run_cells(stem, profile="smoke")
+            plt.close("all")
+            if stem.startswith("04"):
+                (home / "absent.txt").write_text("\n".join(names["result"].absent.reason))
+    return home
+
+
+@pytest.mark.slow
+def test_all_notebooks_run_without_network_or_label_files(smoke_run, monkeypatch):
+    """The smoke profile runs end to end offline: figures are made, absent tasks say why."""
+    monkeypatch.setenv("SATCLIP_HOME", str(smoke_run))
+    figures = Workspace("smoke").figures
+    for figure_id in FIGURES:
+        assert (figures / f"{figure_id}.png").stat().st_size > 10_000
+        assert (figures / f"{figure_id}.pdf").stat().st_size > 10_000
+    assert (figures / "biome_atlas.html").stat().st_size > 1_000_000
+    table = (figures / "downstream_table.csv").read_text()
+    assert "climate_zone" in table and "population_density" in table
+    assert "air_temperature" not in table
+    assert "SATCLIP_OFFLINE forbids" in (smoke_run / "absent.txt").read_text()
+    assert not list(smoke_run.rglob(".partial-*"))
+
+
+@pytest.mark.slow
+def test_figures_name_the_models_they_were_made_with(smoke_run, monkeypatch):
+    """Those that notebooks used, not what pretraining left beside them."""
+    monkeypatch.setenv("SATCLIP_HOME", str(smoke_run))
+    figures, used = Workspace("smoke").figures, {}
+    for figure_id in FIGURES:
+        used[figure_id] = set(
+            json.loads((figures / f"{figure_id}.json").read_text())["checkpoints"]
+        )
+    assert used["sample_map"] == set()
+    assert used["similarity_map"] == used["training_curves"] == used["downstream_table"]
+    assert used["training_curves"] == {"rcf-l10"}
+    assert used["embedding_globes"] == used["biome_umap"] == {"rcf-l10", "rcf-l40"}
+    assert used["biome_similarity"] == used["retrieved_patches"] == {"rcf-l40"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stem", SOLUTIONS)
+def test_solutions_hold(stem, smoke_run, shape_checks_off, monkeypatch):
+    """Each solution runs after the notebooks, and what it asserts is so."""
+    monkeypatch.setenv("SATCLIP_HOME", str(smoke_run))
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
+    run_cells(f"solutions/{stem}", profile="smoke")
+    plt.close("all")
