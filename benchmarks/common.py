@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -83,6 +84,18 @@ def draw_on_sphere(num_points: int, *, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     lon, sine = rng.uniform(-180, 180, num_points), rng.uniform(-1, 1, num_points)
     return np.stack([lon, np.degrees(np.arcsin(sine))], axis=1)
+
+
+def replace_marked(page: Path, marks: tuple[str, str], text: str) -> str:
+    """The content of a page with a new text between two marks that are in it once.
+
+    Raises:
+        ValueError: If the page does not have the marks.
+    """
+    parts = re.split("|".join(map(re.escape, marks)), page.read_text())
+    if len(parts) != 3:
+        raise ValueError(f"{page.name} should have {marks[0]} ... {marks[1]} once")
+    return f"{parts[0]}{marks[0]}{text}{marks[1]}{parts[2]}"
 
 
 def to_markdown(rows: Iterable[dict[str, str]]) -> str:

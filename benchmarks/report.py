@@ -7,13 +7,12 @@ says whether the table is up to date.
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
-from common import RESULTS, Bar, to_markdown
+from common import RESULTS, Bar, replace_marked, to_markdown
 
 from satclip_lib.files import write_atomically
 
@@ -111,23 +110,14 @@ def make_table() -> str:
     return to_markdown(rows)
 
 
-def put_table(page: str) -> str:
-    """The page with the table of now."""
-    start, end = MARKS
-    pattern = re.escape(start) + ".*?" + re.escape(end)
-    if not re.search(pattern, page, flags=re.S):
-        raise ValueError(f"{PAGE.name} has no {start} ... {end}")
-    return re.sub(pattern, lambda _: f"{start}\n{make_table()}\n{end}", page, flags=re.S)
-
-
 def main() -> None:
     """Update the page, or check it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing")
-    page = PAGE.read_text()
-    updated = put_table(page)
+    updated = replace_marked(PAGE, MARKS, f"\n{make_table()}\n")
     if parser.parse_args().check:
-        sys.exit(updated != page and f"{PAGE.name} is out of date: run benchmarks/report.py")
+        out_of_date = updated != PAGE.read_text()
+        sys.exit(out_of_date and f"{PAGE.name} is out of date: run benchmarks/report.py")
     with write_atomically(PAGE) as scratch:
         scratch.write_text(updated)
 

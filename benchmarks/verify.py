@@ -15,7 +15,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import torch
-from common import to_markdown
+from common import replace_marked, to_markdown
 
 from satclip_lib.files import Workspace, write_atomically
 from satclip_lib.plotting.figures import FIGURES
@@ -150,10 +150,9 @@ def update(workspace: Workspace, path: Path) -> None:
     with write_atomically(path) as scratch:
         scratch.write_text(json.dumps(expected, indent=1) + "\n")
     if workspace.profile == "demo":
-        text = REPRODUCING.read_text()
-        before, after = text.split(MARKS[0])[0], text.split(MARKS[1])[1]
+        text = replace_marked(REPRODUCING, MARKS, make_table(expected))
         with write_atomically(REPRODUCING) as scratch:
-            scratch.write_text(before + MARKS[0] + make_table(expected) + MARKS[1] + after)
+            scratch.write_text(text)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,7 @@ from satclip_lib.files import Workspace
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
+import common  # noqa: E402
 import report  # noqa: E402
 import verify  # noqa: E402
 
@@ -66,5 +68,35 @@ def test_reproducing_shows_what_is_expected():
 def test_table_of_results_is_that_of_the_measurements():
     """Nobody typed a number into the page of results, and none is out of date."""
     page = report.PAGE.read_text()
-    assert report.put_table(page) == page
+    assert report.replace_marked(report.PAGE, report.MARKS, f"\n{report.make_table()}\n") == page
     assert page.count("\n| ") > 30
+
+
+def test_results_say_machine_and_bars(tmp_path, monkeypatch):
+    """What a benchmark saves has versions, numbers and bars; the table is made from the bars."""
+    monkeypatch.setattr(common, "RESULTS", tmp_path)
+    bar = common.Bar("its time", "5 s", "4.0 s", True)
+    common.save_result("load", {"seconds": 4.0}, bars=[bar], packages=["numpy"])
+    result = json.loads((tmp_path / "load.json").read_text())
+    assert (result["seconds"], result["numpy"]) == (4.0, version("numpy"))
+    assert list(report.list_bars("load", result)) == [bar]
+
+
+def test_a_page_without_marks_is_refused(tmp_path):
+    """Nothing is written over where the marks are gone, or there twice."""
+    page = tmp_path / "page.md"
+    page.write_text("a <1> old <2> b")
+    assert common.replace_marked(page, ("<1>", "<2>"), " new ") == "a <1> new <2> b"
+    page.write_text("a <1> old <2> b <1>")
+    with pytest.raises(ValueError, match=r"page\.md should have <1> \.\.\. <2> once"):
+        common.replace_marked(page, ("<1>", "<2>"), " new ")
+
+
+def test_clocks_time_in_turns_and_apart():
+    """Contenders alternate; a fresh process hands back the numbers of its last line."""
+    turns: list[str] = []
+    ways = {name: (lambda name=name: turns.append(name)) for name in "ab"}
+    seconds = common.time_in_turns(ways, num_rounds=2)
+    assert turns == ["a", "b", "a", "b"] and all(len(found) == 2 for found in seconds.values())
+    code = "import os, sys\nprint('first')\nprint(sys.argv[1], os.environ['SECOND'])"
+    assert common.run_fresh(code, 1.5, SECOND="2") == [1.5, 2.0]
