@@ -62,8 +62,9 @@ $(BUILD)/02_pretraining.ipynb: $(call missing,$(02_pretraining)) satclip_lib/__i
   satclip_lib/plotting/training.py satclip_lib/progress.py satclip_lib/sphere.py \
   satclip_lib/spherical_harmonics.py satclip_lib/training/__init__.py \
   satclip_lib/training/batches.py satclip_lib/training/checkpoint_io.py \
-  satclip_lib/training/fit.py satclip_lib/training/image_components.py \
-  satclip_lib/training/module.py satclip_lib/training/recipes.py
+  satclip_lib/training/curve.py satclip_lib/training/fit.py \
+  satclip_lib/training/image_components.py satclip_lib/training/module.py \
+  satclip_lib/training/recipes.py
 
 03_embedding_space := $(FIGURES)/method_overview.png $(FIGURES)/embedding_globes.png \
   $(FIGURES)/component_globes.png $(FIGURES)/similarity_places.png
@@ -223,5 +224,6 @@ $(BUILD)/08_ablations.ipynb: $(call missing,$(08_ablations)) satclip_lib/__init_
   satclip_lib/plotting/style.mplstyle satclip_lib/plotting/style.py satclip_lib/progress.py \
   satclip_lib/sphere.py satclip_lib/spherical_harmonics.py satclip_lib/training/__init__.py \
   satclip_lib/training/batches.py satclip_lib/training/checkpoint_io.py \
-  satclip_lib/training/fit.py satclip_lib/training/image_components.py \
-  satclip_lib/training/module.py satclip_lib/training/recipes.py satclip_lib/training/sweep.py
+  satclip_lib/training/curve.py satclip_lib/training/fit.py \
+  satclip_lib/training/image_components.py satclip_lib/training/module.py \
+  satclip_lib/training/recipes.py satclip_lib/training/sweep.py
