@@ -10,6 +10,7 @@ import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 import numpy as np
 import processes
@@ -269,14 +270,14 @@ class _Scene:
         return answer(self.data, start, min(stop + 1, len(self.data)))
 
 
-def _cut(url):
+def _cut(url, access=ACCESS):
     """Numbers and corner of a patch of a scene whose bands are all the same file."""
     item = {
         "id": "SCENE",
         "properties": {"datetime": "2021-06-01T10:00:00Z", "s2:processing_baseline": "03.00"},
         "assets": {name: {"href": f"{url}/file.tif"} for name in BAND_NAMES},
     }
-    patch = cut_patch(item, None, np.random.default_rng(0), ACCESS)
+    patch = cut_patch(item, None, np.random.default_rng(0), access)
     return patch.numbers, patch.transform.c, patch.transform.f
 
 
@@ -307,9 +308,24 @@ def test_a_lie_about_a_file_is_an_error_and_never_a_wrong_pixel(name, band, run_
 
 
 def test_an_honest_server_gives_the_pixels(band, run_apart):
-    """The server of these tests is one that can be read from, where it does not lie."""
+    """Also where it moves the file to another place on the same host."""
     with _serve(_Scene(band[1], _say)) as url:
         _assert_right(run_apart(_cut, url), band[0])
+    moved = iter([(307, {"Location": "/moved.tif"}, b"")])
+    with _serve(_Scene(band[1], lambda *asked: next(moved, None) or _say(*asked))) as url:
+        _assert_right(run_apart(_cut, url), band[0])
+
+
+def _sign_slowly(href):
+    time.sleep(3)
+    return href
+
+
+def test_a_signature_that_does_not_come_is_an_error(band, run_apart):
+    """Signing is a request too, and has the same limits."""
+    with _serve(_Scene(band[1], _say)) as url:
+        error = run_apart(_cut, url, replace(ACCESS, sign=_sign_slowly, total_s=1.5))
+    _assert_one_sentence(error, r"took longer than total_s=1\.5 s")
 
 
 def _make_page(url="", **page):

@@ -16,7 +16,7 @@ from concurrent.futures import (
     ThreadPoolExecutor,
     as_completed,
 )
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -200,22 +200,20 @@ def _write_table(table: pd.DataFrame, path: Path) -> None:
 @contextmanager
 def _open_executor(scheduler: Any, num_workers: int) -> Iterator[Executor]:
     """Threads, processes or a Dask cluster behind one interface."""
-    if scheduler == "threads":
-        with ThreadPoolExecutor(num_workers) as executor:
-            yield executor
-    elif scheduler == "processes":  # spawned: a fork of a process that has threads may hang
-        with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as executor:
-            yield executor
-    elif isinstance(scheduler, str) and "://" in scheduler:
-        from distributed import Client  # here, because one machine does not need it
+    with ExitStack() as stack:
+        if scheduler == "threads":
+            executor = ThreadPoolExecutor(num_workers)
+        elif scheduler == "processes":  # spawned: a fork of a process that has threads may hang
+            executor = ProcessPoolExecutor(num_workers, mp_context=get_context("spawn"))
+        else:
+            if isinstance(scheduler, str) and "://" in scheduler:
+                from distributed import Client  # here, because one machine does not need it
 
-        with Client(scheduler) as client, client.get_executor(pure=False) as executor:
-            yield executor
-    elif hasattr(scheduler, "get_executor"):
-        with scheduler.get_executor(pure=False) as executor:
-            yield executor
-    else:
-        raise ValueError(
-            "scheduler must be 'threads', 'processes', 'tcp://...' or a distributed.Client, "
-            f"got {scheduler!r}"
-        )
+                scheduler = stack.enter_context(Client(scheduler))
+            if not hasattr(scheduler, "get_executor"):
+                raise ValueError(
+                    "scheduler must be 'threads', 'processes', 'tcp://...' or a "
+                    f"distributed.Client, got {scheduler!r}"
+                )
+            executor = scheduler.get_executor(pure=False)
+        yield stack.enter_context(executor)

@@ -66,27 +66,27 @@ class Exchange:
 
     Args:
         access: How to reach the server.
+        sign: Function that signs an address, as in ``Access``.
     """
 
-    def __init__(self, access: Access) -> None:
-        self._access, self._host, self._num_bytes = access, "", 0
+    def __init__(self, access: Access, sign: Callable[[str], str] | None = None) -> None:
+        self._access, self._sign, self._signed = access, sign or str, {}
+        self._host, self._num_bytes = "", 0
         self._end_s = time.monotonic() + access.total_s
 
     def ask(
         self,
-        url: str,
-        name: str,
+        href: str,
         check: Callable[[Any, bytes], None] = lambda headers, body: None,
         *,
         status: int = 200,
-        max_bytes: int = MAX_BYTES,
+        max_bytes: int,
         **request: Any,
     ) -> bytes:
         """Ask until there is a good answer, or until patience, time or bytes run out.
 
         Args:
-            url: Address, on the same host in each call.
-            name: The address as errors show it, without a signature.
+            href: Address before signing, on the same host in each call.
             check: Function of headers and body that raises ``OSError`` if they cannot be used.
             status: Status of a good answer.
             max_bytes: Largest number of bytes that the body may have, unpacked.
@@ -97,25 +97,26 @@ class Exchange:
 
         Raises:
             FileNotFoundError: If there is no such file, or it is empty.
-            PermissionError: If the server wants another signature, or sends to another host.
             OSError: If there is no good answer.
         """
-        asked = self._ask_patiently(url, check, status, max_bytes, {"method": "GET"} | request)
+        asked = self._ask_patiently(href, check, status, max_bytes, {"method": "GET"} | request)
         try:
             return asyncio.run_coroutine_threadsafe(asked, get_loop()).result()
         except TimeoutError:
             error = OSError(f"took longer than total_s={self._access.total_s:g} s")
         except OSError as reason:
             error = reason
-        raise type(error)(f"{name}: {error}") from None  # a traceback would show the signature
+        raise type(error)(f"{href}: {error}") from None  # a traceback would show the signature
 
-    async def _ask_patiently(self, url, check, status, max_bytes, request) -> bytes:
-        access = self._access
+    async def _ask_patiently(self, href, check, status, max_bytes, request) -> bytes:
+        access, was_refused = self._access, False
         async with asyncio.timeout(self._end_s - time.monotonic()):
             for failure in itertools.count():
                 pause_s = access.backoff_s * 2**failure * (1 + random.random())
                 try:
                     async with asyncio.timeout(access.timeout_s):
+                        url = self._signed.get(href) or await asyncio.to_thread(self._sign, href)
+                        self._signed[href] = url
                         found, headers, body = await self._follow(url, status, max_bytes, request)
                     if found == status:
                         check(headers, body)
@@ -123,13 +124,18 @@ class Exchange:
                     reason = f"HTTP {found}, expected {status}"
                     if re.fullmatch(r"[0-9]{1,9}", wanted := headers.get("Retry-After", "")):
                         pause_s = max(pause_s, int(wanted))
-                except (FileNotFoundError, PermissionError):
+                except FileNotFoundError:
                     raise
+                except PermissionError as error:  # the signature may have expired
+                    if was_refused:
+                        raise
+                    was_refused, pause_s, reason = True, 0.0, str(error)
+                    self._signed.clear()
                 except TimeoutError:
                     reason = f"no whole answer within timeout_s={access.timeout_s:g} s"
                 except (aiohttp.ClientError, OSError, ValueError) as error:
                     reason = _describe(error)
-                if failure == access.num_retries or self._num_bytes > MAX_BYTES:
+                if failure >= access.num_retries + was_refused or self._num_bytes > MAX_BYTES:
                     raise OSError(f"{reason}, asked {failure + 1} times")
                 if pause_s > self._end_s - time.monotonic():
                     raise OSError(f"{reason}, and a pause of {pause_s:.0f} s goes beyond total_s")
@@ -168,6 +174,10 @@ class RemoteFile:
         href: Address of the file, before signing.
         access: How to reach it.
 
+    Attributes:
+        size: Number of bytes in the file.
+        error: What went wrong last, or None.
+
     Raises:
         FileNotFoundError: If the file does not exist, or is empty.
         OSError: If the server keeps failing.
@@ -176,16 +186,9 @@ class RemoteFile:
     def __init__(self, href: str, access: Access) -> None:
         self.error: Exception | None = None
         self.name = f"{uuid.uuid4()}.tif"  # openers are told apart by what they open
-        self._href, self._sign = href, access.sign
-        self._exchange = Exchange(access)
-        self._url = self._sign(href)
-        self._version: tuple[int, str | None] | None = None  # size and ETag
+        self._href, self._exchange = href, Exchange(access, access.sign)
+        self.size, self._etag = 0, None  # as the first answer says
         self._head = self._fetch(0, HEAD_BYTES)
-
-    @property
-    def size(self) -> int:
-        """Number of bytes in the file."""
-        return self._version[0]
 
     def open(self, name: str, mode: str = "rb") -> "_RemoteReader":
         """Return a reader with a position of its own; files other than this one do not exist."""
@@ -204,16 +207,13 @@ class RemoteFile:
             return b""
 
     def _fetch(self, start: int, stop: int) -> bytes:
-        headers = {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
-        check = functools.partial(self._check, start, stop)
-        ask = functools.partial(
-            self._exchange.ask, check=check, status=206, max_bytes=stop - start, headers=headers
+        return self._exchange.ask(
+            self._href,
+            functools.partial(self._check, start, stop),
+            status=206,
+            max_bytes=stop - start,
+            headers={"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"},
         )
-        try:
-            return ask(self._url, self._href)
-        except PermissionError:  # the signature has expired
-            self._url = self._sign(self._href)
-            return ask(self._url, self._href)
 
     def _check(self, start: int, stop: int, headers: Any, body: bytes) -> None:
         """See that an answer holds these bytes of the file, and that the file is still the same."""
@@ -221,7 +221,7 @@ class RemoteFile:
         encoding = headers.get("Content-Encoding", "identity")
         size = int((re.findall(r"/([0-9]{1,15})$", content_range) or [0])[0])
         end = min(stop, size)
-        version = self._version or (size, etag)
+        version = (self.size, self._etag) if self.size else (size, etag)
         expected = f"bytes {start}-{end - 1}/{size}", end - start, "identity", version
         if (content_range, len(body), encoding, (size, etag)) != expected:
             raise OSError(
@@ -229,7 +229,7 @@ class RemoteFile:
                 f"got {len(body)} bytes, Content-Range={content_range!r}, "
                 f"Content-Encoding={encoding!r}, ETag={etag!r}"
             )
-        self._version = version
+        self.size, self._etag = version
 
 
 class _RemoteReader(io.RawIOBase):

@@ -204,7 +204,6 @@ class _PatientIO(StacApiIO):
     def request(self, href, method=None, headers=None, parameters=None) -> str:
         return self._exchange.ask(
             href,
-            href,
             method=method or "GET",
             headers={"Accept-Encoding": "gzip"} | (headers or {}),
             json=parameters or None,
