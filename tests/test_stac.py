@@ -360,7 +360,7 @@ def test_an_expired_signature_is_renewed(plan, server):
 
 
 def test_an_empty_search_is_a_failure_of_each_patch(plan, server, tmp_path):
-    """The run ends, with a reason for each patch, and no index; without an API it does not begin."""
+    """The run ends with a reason for each patch; without an API it does not begin."""
     _keep_scenes(server)
     report = rebuild_s2_100k(tmp_path / "a", plan, num_patches=2)
     assert report.index.empty and not (tmp_path / "a/index.csv").exists()
