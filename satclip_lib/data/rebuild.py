@@ -8,6 +8,7 @@ run that dies loses the patches it was at, and the next one makes what is missin
 import json
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import (
     Executor,
@@ -18,7 +19,7 @@ from concurrent.futures import (
 )
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +205,9 @@ def _open_executor(scheduler: Any, num_workers: int) -> Iterator[Executor]:
         if scheduler == "threads":
             executor = ThreadPoolExecutor(num_workers)
         elif scheduler == "processes":  # spawned: a fork of a process that has threads may hang
-            executor = ProcessPoolExecutor(num_workers, mp_context=get_context("spawn"))
+            executor = ProcessPoolExecutor(
+                num_workers, mp_context=get_context("spawn"), initializer=_end_with_parent
+            )
         else:
             if isinstance(scheduler, str) and "://" in scheduler:
                 from distributed import Client  # here, because one machine does not need it
@@ -217,3 +220,13 @@ def _open_executor(scheduler: Any, num_workers: int) -> Iterator[Executor]:
                 )
             executor = scheduler.get_executor(pure=False)
         yield stack.enter_context(executor)
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is killed, instead of waiting for work."""
+
+    def wait_and_end() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait_and_end, daemon=True).start()
