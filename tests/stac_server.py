@@ -102,6 +102,7 @@ class Faults:
             answer is a Response, or seconds to wait before the right one is given.
         token: what the query of a file must say, where it is not None; 403 otherwise.
         requests: "METHOD path" of all requests so far.
+        num_bytes: Bytes of answers so far.
         pause_s: before each answer.
     """
 
@@ -110,6 +111,7 @@ class Faults:
         self.app, self.token, self.pause_s = None, None, 0.0
         self.planned: list[tuple[str, Response | float]] = []
         self.requests: list[str] = []
+        self.num_bytes = 0
 
     async def __call__(self, scope, receive, send) -> None:
         """Answer, or let the server answer."""
@@ -117,6 +119,11 @@ class Faults:
             return await self.app(scope, receive, send)
         request = f"{scope['method']} {scope['path']}"
         self.requests.append(request)
+
+        async def count_and_send(message):
+            self.num_bytes += len(message.get("body", b""))
+            await send(message)
+
         await asyncio.sleep(self.pause_s)
         is_file = scope["path"].startswith("/files/")
         if is_file and self.token and scope["query_string"].decode() != f"token={self.token}":
@@ -128,7 +135,7 @@ class Faults:
                     return await fault[1](scope, receive, send)
                 await asyncio.sleep(fault[1])
                 break
-        return await self.app(scope, receive, send)
+        return await self.app(scope, receive, count_and_send)
 
 
 class StacServer:

@@ -7,6 +7,8 @@ run that dies loses the patches it was at, and the next one makes what is missin
 
 import json
 import logging
+import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import (
     Executor,
@@ -15,9 +17,9 @@ from concurrent.futures import (
     ThreadPoolExecutor,
     as_completed,
 )
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ import rasterio
 
 from satclip_lib.data.scenes import SIZE_PX, ScenePatch
 from satclip_lib.data.sentinel2 import BAND_NAMES
-from satclip_lib.data.stac import ScenePlan, draw_patch, open_catalogue
+from satclip_lib.data.stac import ScenePlan, draw_patch, find_search
 from satclip_lib.files import write_atomically
 from satclip_lib.progress import progress_bar
 
@@ -40,8 +42,8 @@ class RebuildReport:
     """What a run left behind.
 
     Attributes:
-        index: one row per patch that is there, as in ``index.csv``.
-        failures: ``number`` and ``reason`` of the patches that are not, as in ``failures.csv``.
+        index: One row for each patch that is there, as in ``index.csv``.
+        failures: ``number`` and ``reason`` of each patch that is not, as in ``failures.csv``.
     """
 
     index: pd.DataFrame
@@ -63,22 +65,22 @@ def rebuild_s2_100k(
     again by the next run. The first patches of a larger folder are those of a smaller one.
 
     Args:
-        folder: to make or to complete; with Dask, one that all workers see under this name.
-        plan: which patches; ``ScenePlan()`` by default.
-        num_patches: how many; the paper has 100,000.
+        folder: Folder to make or to complete. With Dask, all workers see it under this name.
+        plan: Which patches to draw, ``ScenePlan()`` by default.
+        num_patches: Number of patches; the paper has 100,000.
         scheduler: "threads", "processes", the address of a Dask scheduler (``"tcp://..."``) or a
             ``distributed.Client``.
-        num_workers: threads or processes; a Dask cluster has its own.
+        num_workers: Number of threads or processes; a Dask cluster has its own.
 
     Raises:
-        ValueError: if ``folder`` was begun with another plan (what differs is named), or
+        ValueError: If ``folder`` was begun with another plan (what differs is named), or
             ``num_patches`` is negative, or ``scheduler`` is unknown.
-        OSError: if the API cannot be reached at the start, or the disk is full.
+        OSError: If the API cannot be reached at the start, or the disk is full.
     """
     folder, plan = Path(folder).absolute(), plan or ScenePlan()
     if num_patches < 0:
         raise ValueError(f"num_patches must not be negative, got {num_patches}")
-    open_catalogue(plan)  # fail now rather than 100,000 times
+    find_search(plan)  # fail now rather than 100,000 times
     _keep_plan(folder / "plan.json", plan)
     numbers = [n for n in range(num_patches) if not _tif_path(folder, n).exists()]
     try:
@@ -123,12 +125,10 @@ def _make_patch(folder: Path, plan: ScenePlan, number: int) -> str | None:
 
 def _write_patch(folder: Path, number: int, patch: ScenePatch) -> None:
     tif_path = _tif_path(folder, number)
-    with write_atomically(_provenance_path(tif_path)) as scratch:
-        scratch.write_text(json.dumps({"fn": tif_path.name} | patch.provenance) + "\n")
-    with write_atomically(tif_path) as scratch:  # last: its presence says that all is there
-        with rasterio.open(
-            scratch,
-            "w",
+    provenance = json.dumps({"fn": tif_path.name} | patch.provenance) + "\n"
+    _write_bytes(_provenance_path(tif_path), provenance.encode())
+    with rasterio.MemoryFile() as memory:  # GDAL does not say when a disk is full
+        with memory.open(
             driver="GTiff",
             dtype=patch.numbers.dtype,
             count=len(BAND_NAMES),
@@ -143,6 +143,15 @@ def _write_patch(folder: Path, number: int, patch: ScenePatch) -> None:
         ) as file:
             file.write(patch.numbers)
             file.descriptions = BAND_NAMES
+        _write_bytes(tif_path, memory.getbuffer())  # last: its presence says that all is there
+
+
+def _write_bytes(path: Path, content: Any) -> None:
+    """Write a file that is whole also after a loss of power."""
+    with write_atomically(path) as scratch, open(scratch, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _tif_path(folder: Path, number: int) -> Path:
@@ -192,22 +201,32 @@ def _write_table(table: pd.DataFrame, path: Path) -> None:
 @contextmanager
 def _open_executor(scheduler: Any, num_workers: int) -> Iterator[Executor]:
     """Threads, processes or a Dask cluster behind one interface."""
-    if scheduler == "threads":
-        with ThreadPoolExecutor(num_workers) as executor:
-            yield executor
-    elif scheduler == "processes":  # spawned: a fork of a process that has threads may hang
-        with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as executor:
-            yield executor
-    elif isinstance(scheduler, str) and "://" in scheduler:
-        from distributed import Client  # here, because one machine does not need it
+    with ExitStack() as stack:
+        if scheduler == "threads":
+            executor = ThreadPoolExecutor(num_workers)
+        elif scheduler == "processes":  # spawned: a fork of a process that has threads may hang
+            executor = ProcessPoolExecutor(
+                num_workers, mp_context=get_context("spawn"), initializer=_end_with_parent
+            )
+        else:
+            if isinstance(scheduler, str) and "://" in scheduler:
+                from distributed import Client  # here, because one machine does not need it
 
-        with Client(scheduler) as client, client.get_executor(pure=False) as executor:
-            yield executor
-    elif hasattr(scheduler, "get_executor"):
-        with scheduler.get_executor(pure=False) as executor:
-            yield executor
-    else:
-        raise ValueError(
-            "scheduler must be 'threads', 'processes', 'tcp://...' or a distributed.Client, "
-            f"got {scheduler!r}"
-        )
+                scheduler = stack.enter_context(Client(scheduler))
+            if not hasattr(scheduler, "get_executor"):
+                raise ValueError(
+                    "scheduler must be 'threads', 'processes', 'tcp://...' or a "
+                    f"distributed.Client, got {scheduler!r}"
+                )
+            executor = scheduler.get_executor(pure=False)
+        yield stack.enter_context(executor)
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is killed, instead of waiting for work."""
+
+    def wait_and_end() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait_and_end, daemon=True).start()

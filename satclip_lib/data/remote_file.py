@@ -1,23 +1,38 @@
-"""Files on a web server, read by ranges, patiently.
+"""Files and APIs on web servers, asked patiently and believed only after a check.
 
-Only the bytes that are needed are read, and each request is retried with exponential back-off and
-jitter. GDAL reads through :class:`RemoteFile` rather than by its own HTTP reader, which remembers
-failures, does not heed ``Retry-After`` and cannot renew a signature.
+A request that fails is repeated after a pause. An answer must be what was asked for: the same
+bytes of the same version of the file, unpacked, from the host that was asked. All requests for
+one file share a limit of time and of bytes, so that no server can hold a run up or fill its memory.
+
+GDAL reads files through :class:`RemoteFile` rather than with its own HTTP reader, which keeps an
+endless answer in memory until the process dies, follows redirects to any host, limits the time of
+a request but not of a file, and cannot renew a signature.
 """
 
+import asyncio
+import functools
 import io
+import itertools
+import random
+import re
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import Any
+from urllib.parse import urljoin, urlsplit
 
-import urllib3
+import aiohttp
+from fsspec.asyn import get_loop
 
-HEAD_BYTES = 2**16  # of a file, fetched at once: a COG has its table of contents there
+HEAD_BYTES = 2**16  # the first request for a file; a COG has its table of contents there
+MAX_BYTES = 2**26  # of one file or one search; a window of a scene needs about 2**20
+MAX_REDIRECTS = 5
+REDIRECTS = (301, 302, 303, 307, 308)
 
 
 def sign_planetary_computer(href: str) -> str:
-    """Sign the address of a file of the Planetary Computer; any other is returned as it is."""
+    """Sign the address of a file of the Planetary Computer; return any other as it is."""
     import planetary_computer  # here, because other catalogues do not need it
 
     return planetary_computer.sign_url(href)
@@ -28,27 +43,125 @@ class Access:
     """How to reach files and APIs, and how patiently.
 
     Attributes:
-        sign: makes the address of a file one that may be read; called again when it has expired.
-            The default signs files of the Planetary Computer and leaves all others as they are.
-        timeout_s: of a connection, and of each read from it.
-        num_retries: of each request.
-        backoff_s: pause after the second failure, doubled each time, with as much jitter on top.
+        sign: Function that turns the address of a file into one that may be read. It is called
+            again when the server says that the signature has expired. The default signs files of
+            the Planetary Computer and leaves all others as they are.
+        timeout_s: Longest time for one request with its whole answer, seconds.
+        total_s: Longest time for all requests of one file or one search, seconds, with the pauses
+            between them. A server that asks for a longer pause (``Retry-After``) is given up.
+        num_retries: Number of times that a failed request is repeated.
+        backoff_s: Pause after the first failure, seconds. It doubles with each failure and has as
+            much jitter on top.
     """
 
     sign: Callable[[str], str] = sign_planetary_computer
     timeout_s: float = 60.0
+    total_s: float = 600.0
     num_retries: int = 6
     backoff_s: float = 1.0
 
-    def make_retries(self) -> urllib3.Retry:
-        """The same for searches and for files; a server's ``Retry-After`` is heeded."""
-        return urllib3.Retry(
-            total=self.num_retries,
-            backoff_factor=self.backoff_s,
-            backoff_jitter=self.backoff_s,
-            status_forcelist=(408, 429, 500, 502, 503, 504),
-            allowed_methods=None,  # searches are POST, and change nothing
-        )
+
+class Exchange:
+    """The requests for one file or one search, within one limit of time and of bytes.
+
+    Args:
+        access: How to reach the server.
+        sign: Function that signs an address, as in ``Access``.
+    """
+
+    def __init__(self, access: Access, sign: Callable[[str], str] | None = None) -> None:
+        self._access, self._sign, self._signed = access, sign or str, {}
+        self._host, self._num_bytes = "", 0
+        self._end_s = time.monotonic() + access.total_s
+
+    def ask(
+        self,
+        href: str,
+        check: Callable[[Any, bytes], None] = lambda headers, body: None,
+        *,
+        status: int = 200,
+        max_bytes: int,
+        **request: Any,
+    ) -> bytes:
+        """Ask until there is a good answer, or until patience, time or bytes run out.
+
+        Args:
+            href: Address before signing, on the same host in each call.
+            check: Function of headers and body that raises ``OSError`` if they cannot be used.
+            status: Status of a good answer.
+            max_bytes: Largest number of bytes that the body may have, unpacked.
+            request: ``method``, ``headers`` and ``json`` of the request.
+
+        Returns:
+            The body.
+
+        Raises:
+            FileNotFoundError: If there is no such file, or it is empty.
+            OSError: If there is no good answer.
+        """
+        asked = self._ask_patiently(href, check, status, max_bytes, {"method": "GET"} | request)
+        try:
+            return asyncio.run_coroutine_threadsafe(asked, get_loop()).result()
+        except TimeoutError:
+            error = OSError(f"took longer than total_s={self._access.total_s:g} s")
+        except OSError as reason:
+            error = reason
+        raise type(error)(f"{href}: {error}") from None  # a traceback would show the signature
+
+    async def _ask_patiently(self, href, check, status, max_bytes, request) -> bytes:
+        access, was_refused = self._access, False
+        async with asyncio.timeout(self._end_s - time.monotonic()):
+            for failure in itertools.count():
+                pause_s = access.backoff_s * 2**failure * (1 + random.random())
+                try:
+                    async with asyncio.timeout(access.timeout_s):
+                        url = self._signed.get(href) or await asyncio.to_thread(self._sign, href)
+                        self._signed[href] = url
+                        found, headers, body = await self._follow(url, status, max_bytes, request)
+                    if found == status:
+                        check(headers, body)
+                        return body
+                    reason = f"HTTP {found}, expected {status}"
+                    if re.fullmatch(r"[0-9]{1,9}", wanted := headers.get("Retry-After", "")):
+                        pause_s = max(pause_s, int(wanted))
+                except FileNotFoundError:
+                    raise
+                except PermissionError as error:  # the signature may have expired
+                    if was_refused:
+                        raise
+                    was_refused, pause_s, reason = True, 0.0, str(error)
+                    self._signed.clear()
+                except TimeoutError:
+                    reason = f"no whole answer within timeout_s={access.timeout_s:g} s"
+                except (aiohttp.ClientError, OSError, ValueError) as error:
+                    reason = _describe(error)
+                if failure >= access.num_retries + was_refused or self._num_bytes > MAX_BYTES:
+                    raise OSError(f"{reason}, asked {failure + 1} times")
+                if pause_s > self._end_s - time.monotonic():
+                    raise OSError(f"{reason}, and a pause of {pause_s:.0f} s goes beyond total_s")
+                await asyncio.sleep(pause_s)
+
+    async def _follow(self, url, status, max_bytes, request) -> tuple[int, Any, bytes]:
+        """Status, headers and body of the answer, after redirects on the same host."""
+        session, body = _open_session(asyncio.get_running_loop()), bytearray()
+        for _ in range(MAX_REDIRECTS + 1):
+            self._host = self._host or urlsplit(url).netloc
+            if urlsplit(url).netloc != self._host:
+                raise PermissionError(f"sends on to another host, {urlsplit(url).netloc!r}")
+            async with session.request(url=url, allow_redirects=False, **request) as answer:
+                if answer.status in (404, 410, 416):  # 416: shorter than it must be, even empty
+                    raise FileNotFoundError(f"HTTP {answer.status}")
+                if 400 <= answer.status < 500 and answer.status not in (408, 429):
+                    raise PermissionError(f"HTTP {answer.status}, expected {status}")
+                if answer.status not in REDIRECTS:
+                    while answer.status == status and (chunk := await answer.content.readany()):
+                        body += chunk
+                        self._num_bytes += len(chunk)
+                        if len(body) > max_bytes or self._num_bytes > MAX_BYTES:
+                            raise OSError(f"more than the {max_bytes} bytes that were asked for")
+                    return answer.status, answer.headers, bytes(body)
+                url = urljoin(url, answer.headers.get("Location", ""))
+        raise PermissionError(f"sends on more than {MAX_REDIRECTS} times")
 
 
 class RemoteFile:
@@ -58,60 +171,65 @@ class RemoteFile:
     reads this file, cannot pass an exception on.
 
     Args:
-        href: address, before signing.
-        access: how to reach it.
+        href: Address of the file, before signing.
+        access: How to reach it.
+
+    Attributes:
+        size: Number of bytes in the file.
+        error: What went wrong last, or None.
 
     Raises:
-        FileNotFoundError: if the file does not exist, or is empty.
-        OSError: if the server keeps failing.
+        FileNotFoundError: If the file does not exist, or is empty.
+        OSError: If the server keeps failing.
     """
 
     def __init__(self, href: str, access: Access) -> None:
         self.error: Exception | None = None
         self.name = f"{uuid.uuid4()}.tif"  # openers are told apart by what they open
-        self._href, self._access = href, access
-        self._url = access.sign(href)
-        self._head, self.size = self._fetch(0, HEAD_BYTES)
+        self._href, self._exchange = href, Exchange(access, access.sign)
+        self.size, self._etag = 0, None  # as the first answer says
+        self._head = self._fetch(0, HEAD_BYTES)
 
     def open(self, name: str, mode: str = "rb") -> "_RemoteReader":
-        """A reader with a position of its own; other files than this one do not exist."""
+        """Return a reader with a position of its own; files other than this one do not exist."""
         if not name.endswith(self.name):
             raise FileNotFoundError(name)
         return _RemoteReader(self)
 
     def read_range(self, start: int, stop: int) -> bytes:
-        """Bytes from ``start`` to ``stop``; none if the server fails."""
+        """Return the bytes from ``start`` to ``stop``, or none if the server fails."""
         if stop <= len(self._head):
             return self._head[start:stop]
         try:
-            return self._fetch(start, stop)[0]
+            return self._fetch(start, stop)
         except Exception as error:  # GDAL cannot pass any on
             self.error = error
             return b""
 
-    def _fetch(self, start: int, stop: int) -> tuple[bytes, int]:
-        """Bytes from ``start`` to ``stop``, and the size of the whole file."""
-        response = self._request(start, stop)
-        if response.status in (401, 403):  # the signature has expired
-            self._url = self._access.sign(self._href)
-            response = self._request(start, stop)
-        if response.status in (404, 410, 416):  # 416: shorter than it must be, even empty
-            raise FileNotFoundError(f"{self._href}: HTTP {response.status}")
-        if response.status != 206:
-            raise OSError(f"{self._href}: HTTP {response.status} to a range request, expected 206")
-        return response.data, int(response.headers["Content-Range"].rpartition("/")[2])
+    def _fetch(self, start: int, stop: int) -> bytes:
+        return self._exchange.ask(
+            self._href,
+            functools.partial(self._check, start, stop),
+            status=206,
+            max_bytes=stop - start,
+            headers={"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"},
+        )
 
-    def _request(self, start: int, stop: int) -> urllib3.BaseHTTPResponse:
-        try:
-            return _connections().request(
-                "GET",
-                self._url,
-                headers={"Range": f"bytes={start}-{stop - 1}"},
-                retries=self._access.make_retries(),
-                timeout=self._access.timeout_s,
+    def _check(self, start: int, stop: int, headers: Any, body: bytes) -> None:
+        """See that an answer holds these bytes of the file, and that the file is still the same."""
+        content_range, etag = headers.get("Content-Range", ""), headers.get("ETag")
+        encoding = headers.get("Content-Encoding", "identity")
+        size = int((re.findall(r"/([0-9]{1,15})$", content_range) or [0])[0])
+        end = min(stop, size)
+        version = (self.size, self._etag) if self.size else (size, etag)
+        expected = f"bytes {start}-{end - 1}/{size}", end - start, "identity", version
+        if (content_range, len(body), encoding, (size, etag)) != expected:
+            raise OSError(
+                f"asked for bytes from {start} to {stop - 1} of a file of (size, ETag) {version}, "
+                f"got {len(body)} bytes, Content-Range={content_range!r}, "
+                f"Content-Encoding={encoding!r}, ETag={etag!r}"
             )
-        except urllib3.exceptions.HTTPError as error:  # its text would show the signature
-            raise OSError(f"{self._href}: {getattr(error, 'reason', error)}") from error
+        self.size, self._etag = version
 
 
 class _RemoteReader(io.RawIOBase):
@@ -134,6 +252,18 @@ class _RemoteReader(io.RawIOBase):
         return data
 
 
-@lru_cache(maxsize=1)
-def _connections() -> urllib3.PoolManager:
-    return urllib3.PoolManager(maxsize=64)
+def _describe(error: Exception) -> str:
+    """One line that shows no address, for that would show the signature."""
+    if isinstance(error, aiohttp.InvalidURL):
+        return "the address is not one of the web"
+    text = getattr(error, "message", "") or str(error) or type(error).__name__
+    return " ".join(text.split())[:200]
+
+
+@functools.cache
+def _open_session(loop: asyncio.AbstractEventLoop) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None),  # set for each request
+        trust_env=True,  # proxies
+    )

@@ -1,5 +1,6 @@
 """Windows of Sentinel-2 scenes, read over HTTP."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,9 +17,10 @@ from rasterio.windows import Window
 from satclip_lib.data.remote_file import Access, RemoteFile
 from satclip_lib.data.sentinel2 import BAND_NAMES
 
-SIZE_PX = 256  # of a patch
-PIXEL_M = 10.0  # of a patch; bands of 20 and 60 m repeat their pixels
+SIZE_PX = 256  # size of a patch
+PIXEL_M = 10.0  # size of a pixel; bands of 20 and 60 m repeat theirs
 MAX_MISSING = 0.1  # share of the pixels of a patch that may be missing
+MAX_BLOCK_PX = 4096**2  # pixels of a tile; a scene has tiles of 512 or 1024 squared
 FIRST_BASELINE_WITH_OFFSET = 4.0
 BASELINE_OFFSET = -1000  # digital numbers, https://sentiwiki.copernicus.eu/web/s2-processing
 
@@ -34,11 +36,11 @@ class ScenePatch:
     """A patch, and where it comes from.
 
     Attributes:
-        numbers: ``(12, 256, 256)`` reflectance times 10,000, in the order of ``BAND_NAMES``, row 0
-            north; 0 where the scene has nothing.
-        crs: the scene's UTM zone.
-        transform: of pixels to metres.
-        provenance: one value for each column of the index, ready for JSON.
+        numbers: Reflectance times 10,000, ``(12, 256, 256)``, in the order of ``BAND_NAMES``. Row 0
+            is the northernmost. Pixels that the scene lacks are 0.
+        crs: UTM zone of the scene.
+        transform: Turns pixels into metres.
+        provenance: One value for each column of the index, ready for JSON.
     """
 
     numbers: UInt16[np.ndarray, "12 256 256"]
@@ -56,21 +58,20 @@ def cut_patch(
     """Cut a patch out of a scene, at 10 m.
 
     Bands of 20 and 60 m are brought to 10 m by nearest neighbour, as in the published data set:
-    no number is invented. The offset that scenes have since processing baseline 04.00 is taken
-    off (numbers below it become 0; missing pixels, which are 0, stay 0), so that numbers of all
-    dates mean the same.
+    no number is invented. The offset of scenes since processing baseline 04.00 is subtracted, so
+    that numbers of all dates mean the same. Numbers below it become 0; missing pixels stay 0.
 
     Args:
-        item: of the scene, as the API gives it.
-        lonlat: centre of the patch, degrees, moved if the patch would leave the scene; None for
-            anywhere in the scene.
-        rng: draws the place where ``lonlat`` is None.
-        access: how to reach the files.
+        item: The scene, as the API describes it.
+        lonlat: Centre of the patch, degrees. The patch is moved if it would leave the scene. None
+            stands for any place in the scene.
+        rng: Random generator that draws the place where ``lonlat`` is None.
+        access: How to reach the files.
 
     Raises:
-        UnusableSceneError: if more than ``MAX_MISSING`` of the pixels are missing in any band, or
+        UnusableSceneError: If more than ``MAX_MISSING`` of the pixels are missing in any band, or
             files are damaged or absent.
-        OSError: if the server keeps failing.
+        OSError: If the server keeps failing.
     """
     with _open_band(item, BAND_NAMES[0], access) as file:
         crs, bounds = file.crs, file.bounds
@@ -105,22 +106,22 @@ def cut_patch(
 
 
 def get_offset(item: Item, band: str) -> int:
-    """What to add to the digital numbers of a scene so that reflectance is a 10,000th of them.
+    """Return what to add to the digital numbers of a scene to get reflectance times 10,000.
 
     ``raster:bands`` of the asset decides, or else ``s2:processing_baseline``.
 
     Raises:
-        UnusableSceneError: if the item says neither.
+        UnusableSceneError: If the item says neither, or nonsense.
     """
     properties = item["properties"]
     if properties.get("earthsearch:boa_offset_applied"):
         return 0  # whatever raster:bands says
-    raster = (item["assets"][band].get("raster:bands") or [{}])[0]
-    if "offset" in raster:
-        return round(raster["offset"] / raster.get("scale", 1e-4))
     try:
+        raster = (item["assets"][band].get("raster:bands") or [{}])[0]
+        if "offset" in raster:
+            return round(raster["offset"] / raster.get("scale", 1e-4))
         baseline = float(properties["s2:processing_baseline"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise UnusableSceneError("has neither raster:bands nor s2:processing_baseline") from error
     return BASELINE_OFFSET if baseline >= FIRST_BASELINE_WITH_OFFSET else 0
 
@@ -153,10 +154,18 @@ def _open_band(item: Item, band: str, access: Access) -> Iterator[rasterio.Datas
     try:
         remote = RemoteFile(item["assets"][band]["href"], access)
         try:
-            with rasterio.open(remote.name, opener=remote.open) as file:
+            with rasterio.open(remote.name, driver="GTiff", opener=remote.open) as file:
+                tile_px = math.prod(file.block_shapes[0])
+                if file.dtypes[0] != "uint16" or not file.crs or tile_px > MAX_BLOCK_PX:
+                    raise UnusableSceneError(
+                        f"{band} must have uint16 pixels in tiles, and a CRS; it has "
+                        f"{file.dtypes[0]}, tiles of {tile_px} pixels, CRS {file.crs}"
+                    )
                 yield file
-        except RasterioError as error:
-            raise remote.error or UnusableSceneError(f"{band} is damaged: {error}") from error
+        except (RasterioError, UnusableSceneError) as error:
+            is_damaged = isinstance(error, RasterioError)
+            what = UnusableSceneError(f"{band} is damaged: {error}") if is_damaged else error
+            raise remote.error or what from error
         if remote.error:
             raise remote.error
     except FileNotFoundError as error:
@@ -171,5 +180,7 @@ def _read_nearest(file: rasterio.DatasetReader, x: np.ndarray, y: np.ndarray) ->
     width, height = columns.max() - left + 1, rows.max() - top + 1
     if min(left, top) < 0 or left + width > file.width or top + height > file.height:
         raise UnusableSceneError("has bands that do not cover the same area")
+    if max(width, height) > SIZE_PX + 1:
+        raise UnusableSceneError(f"has pixels of {file.res} m, finer than {PIXEL_M} m")
     pixels = file.read(1, window=Window(left, top, width, height)).astype(np.int32)
     return pixels[rows[:, None] - top, columns - left]

@@ -6,7 +6,6 @@ network's luck: a scene that cannot be used (too much missing, a damaged file) i
 next draw, whereas a server that keeps failing is an error of that patch, to be tried again.
 """
 
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -17,19 +16,20 @@ import numpy as np
 import pandas as pd
 import pystac_client
 import shapely
-from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 
 from satclip_lib.data.land import is_land
-from satclip_lib.data.remote_file import Access
+from satclip_lib.data.remote_file import Access, Exchange
 from satclip_lib.data.scenes import Item, ScenePatch, UnusableSceneError, cut_patch
 
 PLANETARY_COMPUTER = "https://planetarycomputer.microsoft.com/api/stac/v1"
-SCENES_PER_LOCATION = 3  # tried before another location is drawn
-SEARCH_MINUTES = 10  # of one draw among all scenes
-MAX_SCENES_PER_SEARCH = 500  # that start within SEARCH_MINUTES
-MAX_SEARCHES = {"per_area": 20, "per_scene": 1000}  # in a row that give no scene
-MAX_POINTS = 10_000  # drawn until one is on land
+SCENES_PER_LOCATION = 3  # scenes that are tried before another location is drawn
+SEARCH_MINUTES = 10  # length of the time in which one search among all scenes looks
+MAX_SCENES_PER_SEARCH = 500  # no SEARCH_MINUTES have more
+MAX_ITEMS = 5000  # no true search gives more; where paging does not end, this ends it
+MAX_PAGE_BYTES = 6 * 2**20  # a page of 100 scenes has about 2**21
+MAX_SEARCHES = {"per_area": 20, "per_scene": 1000}  # searches in a row without a scene
+MAX_POINTS = 10_000  # points that are drawn until one is on land
 ADVICE = "widen date_range or raise max_cloud_cover"
 
 Sampling = Literal["per_area", "per_scene"]
@@ -44,18 +44,19 @@ class ScenePlan:
     """Which patches to draw.
 
     Attributes:
-        sampling: "per_area" draws locations uniformly over land, then one of the scenes over each;
-            "per_scene" is the rule of the paper: scenes that touch land, each as likely as any
-            other, and a window anywhere in the scene.
-        seed: of all draws, not negative.
-        api_url: of the STAC API; it must know the ``query`` extension.
-        collection: of Sentinel-2 Level-2A scenes, whose assets are called as in ``BAND_NAMES``.
-        date_range: "first/last", dates (both included) or times, UTC.
-        bbox: (west, south, east, north), degrees, of the locations or, "per_scene", touched by the
-            scenes; the default leaves out Antarctica.
-        max_cloud_cover: of a scene, %; scenes have less.
-        max_attempts: how many scenes to try for one patch.
-        access: how to reach the API and its files; it does not change which patches are drawn.
+        sampling: "per_area" draws locations uniformly over land, then one of the scenes over each.
+            "per_scene" is the rule of the paper: it draws scenes that touch land, each with the
+            same chance, and a window anywhere in the scene.
+        seed: Random seed of all draws, not negative.
+        api_url: Address of the STAC API, which must know the ``query`` extension.
+        collection: Name of a collection of Sentinel-2 Level-2A scenes, whose assets are called as
+            in ``BAND_NAMES``.
+        date_range: "first/last", two dates (both included) or times, UTC.
+        bbox: (west, south, east, north) of the locations, degrees. With "per_scene", the scenes
+            touch it. The default leaves out Antarctica.
+        max_cloud_cover: Scenes with less cloud than this are used, %.
+        max_attempts: Number of scenes to try for one patch.
+        access: How to reach the API and its files. It does not change which patches are drawn.
     """
 
     sampling: Sampling = "per_area"
@@ -69,10 +70,10 @@ class ScenePlan:
     access: Access = field(default_factory=Access)
 
     def __post_init__(self) -> None:
-        """Refuse what would only fail later, or mean something else.
+        """Refuse values that would only fail later, or mean something else.
 
         Raises:
-            ValueError: if an attribute is out of its range.
+            ValueError: If an attribute is out of its range.
         """
         if self.sampling not in get_args(Sampling):
             raise ValueError(f"sampling must be per_area or per_scene, got {self.sampling!r}")
@@ -91,8 +92,8 @@ def draw_patch(plan: ScenePlan, number: int) -> ScenePatch:
     """Draw the patch with this number: find a scene, read a window of each of its bands.
 
     Raises:
-        NoPatchError: if the catalogue has no scene, or ``max_attempts`` scenes were of no use.
-        OSError: if a server keeps failing.
+        NoPatchError: If the catalogue has no scene, or ``max_attempts`` scenes were of no use.
+        OSError: If a server keeps failing.
     """
     rng = np.random.default_rng([plan.seed, number])
     draw = _draw_per_area if plan.sampling == "per_area" else _draw_per_scene
@@ -107,13 +108,18 @@ def draw_patch(plan: ScenePlan, number: int) -> ScenePatch:
     raise NoPatchError(f"none of {plan.max_attempts} scenes could be used; the last, {reason}")
 
 
-def open_catalogue(plan: ScenePlan) -> pystac_client.Client:
-    """The STAC API of a plan, one connection per thread.
+@lru_cache(maxsize=128)
+def find_search(plan: ScenePlan) -> str:
+    """Ask the STAC API of a plan for the address of its search.
 
     Raises:
-        OSError: if it cannot be reached.
+        OSError: If the API cannot be reached, or has no search.
     """
-    return _open_catalogue(plan, threading.get_ident())
+    try:
+        catalogue = pystac_client.Client.open(plan.api_url, stac_io=_PatientIO(plan.access))
+        return catalogue.get_search_link().get_absolute_href()
+    except Exception as error:  # whatever is in the answer
+        raise OSError(f"cannot open the STAC API at {plan.api_url}: {error}") from error
 
 
 def _draw_per_area(
@@ -171,16 +177,38 @@ def _draw_location(
 
 def _search(plan: ScenePlan, **where: Any) -> list[Item]:
     """Scenes with few clouds, in an order that does not depend on the API."""
-    search = open_catalogue(plan).search(
+    search = pystac_client.ItemSearch(
+        find_search(plan),
+        stac_io=_PatientIO(plan.access),
         collections=[plan.collection],
         query={"eo:cloud_cover": {"lt": plan.max_cloud_cover}},
-        limit=250,
+        limit=100,
         **where,
     )
     try:
-        return sorted(search.items_as_dicts(), key=lambda item: item["id"])
-    except APIError as error:
+        items = list(islice(search.items_as_dicts(), MAX_ITEMS + 1))
+        if len(items) > MAX_ITEMS:
+            raise OverflowError(f"more than {MAX_ITEMS} scenes, its paging does not end")
+        return sorted(items, key=lambda item: item["id"])
+    except Exception as error:  # whatever is in the answer
         raise OSError(f"cannot search {plan.api_url}: {error}") from error
+
+
+class _PatientIO(StacApiIO):
+    """Sends the requests of one search, all of its pages, through one ``Exchange``."""
+
+    def __init__(self, access: Access) -> None:
+        super().__init__(max_retries=None)
+        self._exchange = Exchange(access)
+
+    def request(self, href, method=None, headers=None, parameters=None) -> str:
+        return self._exchange.ask(
+            href,
+            method=method or "GET",
+            headers={"Accept-Encoding": "gzip"} | (headers or {}),
+            json=parameters or None,
+            max_bytes=MAX_PAGE_BYTES,
+        ).decode()
 
 
 def _touches_land(item: Item) -> bool:
@@ -207,12 +235,3 @@ def _parse_date_range(date_range: str) -> tuple[pd.Timestamp, pd.Timestamp]:
             f"date_range must be like 2021-01-01/2023-05-17, got {date_range!r} ({error})"
         ) from error
     return start, stop
-
-
-@lru_cache(maxsize=128)
-def _open_catalogue(plan: ScenePlan, thread: int) -> pystac_client.Client:
-    connection = StacApiIO(max_retries=plan.access.make_retries(), timeout=plan.access.timeout_s)
-    try:
-        return pystac_client.Client.open(plan.api_url, stac_io=connection)
-    except APIError as error:
-        raise OSError(f"cannot open the STAC API at {plan.api_url}: {error}") from error

@@ -1,0 +1,382 @@
+"""Servers that lie: no crash, no wrong pixel, bounded memory and time, one sentence of error."""
+
+import gzip
+import itertools
+import json
+import re
+import resource
+import socketserver
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+
+import numpy as np
+import processes
+import pytest
+import rasterio
+from affine import Affine
+
+from satclip_lib.data.remote_file import Access
+from satclip_lib.data.scenes import UnusableSceneError, cut_patch
+from satclip_lib.data.sentinel2 import BAND_NAMES
+from satclip_lib.data.stac import ScenePlan, draw_patch
+
+
+def _sign(href):
+    return f"{href}?signature=secret"
+
+
+ACCESS = Access(sign=_sign, timeout_s=1.0, total_s=2.0, num_retries=2, backoff_s=0.01)
+OTHER_HOST = "http://127.0.0.2:9/file.tif"
+
+
+def _say(data, start, stop, *, size=None, body=None, status=206, **headers):
+    """Status, headers and body of an answer: the truth, but for what is given."""
+    content_range = f"bytes {start}-{stop - 1}/{size or len(data)}"
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    body = data[start:stop] if body is None else body
+    return status, {"Content-Range": content_range} | headers, body
+
+
+def _drip(content):
+    for number in content:
+        time.sleep(0.05)
+        yield bytes([number])
+
+
+def _be_silent():
+    time.sleep(3)
+    yield b""
+
+
+forever = itertools.repeat
+HEAD = b"HTTP/1.1 206 OK\r\n"
+BOMB = gzip.compress(bytes(2**20)) * 1024  # a gigabyte, where somebody unpacks it
+LATE = "no whole answer within|took longer than total_s=2 s"
+DAY = {"Retry-After": "86400"}
+
+# What the server answers to a request for data[start:stop], and what the error says.
+LIES = {
+    "more bytes": (
+        lambda d, a, b: _say(d, a, b, body=d[a:b] + b"?" * 200_000),
+        r"more than the \d+ bytes that were asked for",
+    ),
+    "a longer range": (
+        lambda d, a, b: _say(d, a, min(b + 9999, len(d))),
+        "more than the|got .* bytes, Content-Range=",
+    ),
+    "fewer bytes": (lambda d, a, b: _say(d, a, b, body=d[a : b - 9]), r"got \d+ bytes"),
+    "no bytes": (lambda d, a, b: _say(d, a, b, body=b""), "got 0 bytes"),
+    "half of the range": (lambda d, a, b: _say(d, a, (a + b) // 2), r"got \d+ bytes"),
+    "another start": (lambda d, a, b: _say(d, a + 1000, b + 1000), r"Content-Range='bytes \d+"),
+    "bytes of another start": (
+        lambda d, a, b: _say(d, a, b, body=d[a // 2 : a // 2 + b - a][::-1]),
+        "B0[12] is damaged",
+    ),
+    "another size": (
+        lambda d, a, b: _say(d, a, b, size=len(d) * (1 + (a > 0))),
+        r"of a file of \(size, ETag\)",
+    ),
+    "a huge size": (
+        lambda d, a, b: _say(d, a, b, size=10**40),
+        r"\d+-\d+/1000",
+    ),
+    "another version": (
+        lambda d, a, b: _say(d, a, b, ETag=f'"{time.monotonic()}"'),
+        r"of a file of \(size, ETag\)",
+    ),
+    "*/*": (lambda d, a, b: _say(d, a, b, Content_Range="bytes */*"), r"bytes \*/\*"),
+    "a range of */size": (
+        lambda d, a, b: _say(d, a, b, Content_Range=f"bytes */{len(d)}"),
+        r"bytes \*/\d+",
+    ),
+    "a range of unknown size": (
+        lambda d, a, b: _say(d, a, b, Content_Range=f"bytes {a}-{b - 1}/*"),
+        r"bytes \d+-\d+/\*",
+    ),
+    "a negative range": (
+        lambda d, a, b: _say(d, a, b, Content_Range="bytes -9--1/-1"),
+        "bytes -9--1/-1",
+    ),
+    "no Content-Range": (lambda d, a, b: (206, {}, d[a:b]), "Content-Range=''"),
+    "several parts": (
+        lambda d, a, b: (206, {"Content-Type": "multipart/byteranges; boundary=X"}, b"--X\r\n"),
+        "Content-Range=''",
+    ),
+    "the whole file": (lambda d, a, b: (200, {}, d), "HTTP 200, expected 206"),
+    "a login page": (lambda d, a, b: (200, {}, b"<html>"), "HTTP 200, expected 206"),
+    "a page as the range": (
+        lambda d, a, b: _say(d, a, b, body=(b"<html>" * len(d))[: b - a]),
+        "B0[12] is damaged",
+    ),
+    "endless body": (
+        lambda d, a, b: _say(d, a, b, body=forever(bytes(2**16))),
+        "more than the",
+    ),
+    "endless chunks": (
+        lambda d, a, b: _say(
+            d,
+            a,
+            b,
+            body=forever(b"10000\r\n" + bytes(2**16) + b"\r\n"),
+            Transfer_Encoding="chunked",
+        ),
+        "more than the",
+    ),
+    "endless headers": (
+        lambda d, a, b: (None, {}, itertools.chain([HEAD], forever(b"A: b\r\n"))),
+        "[Tt]oo many|Too large|more than",
+    ),
+    "an endless header": (
+        lambda d, a, b: (None, {}, itertools.chain([HEAD + b"A: "], forever(b"b" * 999))),
+        "more than",
+    ),
+    "gzip": (
+        lambda d, a, b: _say(d, a, b, body=gzip.compress(d[a:b]), Content_Encoding="gzip"),
+        "Content-Encoding='gzip'",
+    ),
+    "gzip bomb": (
+        lambda d, a, b: _say(d, a, b, body=BOMB, Content_Encoding="gzip"),
+        "more than the",
+    ),
+    "not gzip": (
+        lambda d, a, b: _say(d, a, b, Content_Encoding="gzip"),
+        "Can not decode content-encoding: gzip",
+    ),
+    "dripping body": (lambda d, a, b: _say(d, a, b, body=_drip(d[a:b])), LATE),
+    "dripping headers": (
+        lambda d, a, b: (None, {}, _drip(HEAD + b"A: b\r\n" * 99)),
+        LATE,
+    ),
+    "silence": (lambda d, a, b: (None, {}, _be_silent()), LATE),
+    "a closed door": (lambda d, a, b: (None, {}, iter([])), "Server disconnected"),
+    "a wait of a day": (
+        lambda d, a, b: (429, DAY, b""),
+        "HTTP 429, expected 206, and a pause of 86400 s goes beyond total_s",
+    ),
+    "a wait until when": (lambda d, a, b: (503, {"Retry-After": "inf"}, b""), "HTTP 503"),
+    "another host": (
+        lambda d, a, b: (302, {"Location": OTHER_HOST}, b""),
+        r"sends on to another host, '127\.0\.0\.2:9'",
+    ),
+    "round and round": (
+        lambda d, a, b: (302, {"Location": "/file.tif?again"}, b""),
+        "sends on more than 5 times",
+    ),
+    "a redirect to nowhere": (lambda d, a, b: (302, {}, b""), "sends on more than 5 times"),
+    "a redirect to no address": (lambda d, a, b: (302, {"Location": "http://[::b"}, b""), "IPv6"),
+    "a redirect to a file": (
+        lambda d, a, b: (302, {"Location": "file:///etc/passwd"}, b""),
+        "another host, ''",
+    ),
+    "noise": (lambda d, a, b: (None, {}, [b"\0\xff" * 999]), "400|[Bb]ad|Invalid|Expected"),
+    "a cut body": (
+        lambda d, a, b: _say(d, a, b, body=iter([d[a : b - 9]]), Content_Length=b - a),
+        "payload is not completed",
+    ),
+    "a lasting error": (lambda d, a, b: (500, {}, b""), "HTTP 500, expected 206, asked 3 times"),
+    "a lasting refusal": (lambda d, a, b: (403, {}, b""), "HTTP 403"),
+    "nothing there": (lambda d, a, b: (404, {}, b""), "B0[12] is missing or empty"),
+}
+
+
+class _Handler(socketserver.StreamRequestHandler):
+    disable_nagle_algorithm = True
+
+    def handle(self):
+        with suppress(OSError):  # the client has had enough
+            while line := self.rfile.readline().decode():
+                method, path, _ = line.split()
+                headers = dict(_split_header(line) for line in iter(self.rfile.readline, b"\r\n"))
+                asked = self.rfile.read(int(headers.get("content-length", 0)))
+                status, headers, body = self.server.answer(method, path, headers, asked)
+                if status:
+                    if isinstance(body, bytes):
+                        headers = {"Content-Length": len(body)} | headers
+                    lines = [f"HTTP/1.1 {status} OK", *(f"{k}: {v}" for k, v in headers.items())]
+                    self.wfile.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+                for block in [body] if isinstance(body, bytes) else body:
+                    self.wfile.write(block)
+                if not isinstance(body, bytes):
+                    return
+
+
+def _split_header(line):
+    name, _, value = line.decode().partition(":")
+    return name.lower(), value.strip()
+
+
+@contextmanager
+def _serve(answer):
+    """A server that answers (method, path, headers, body) as ``answer`` says; its address."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Handler) as server:
+        server.daemon_threads, server.block_on_close, server.answer = True, False, answer
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def band(tmp_path_factory):
+    """Pixels of a band, and its bytes without and with checksums of its four tiles."""
+    pixels = np.random.default_rng(0).integers(1, 9999, (400, 400)).astype("uint16")
+    profile = {"width": 400, "height": 400, "count": 1, "dtype": "uint16", "crs": "EPSG:32632"}
+    profile |= {"transform": Affine(10, 0, 600000, 0, -10, 4000020), "tiled": True}
+    paths = [tmp_path_factory.mktemp("band") / f"{name}.tif" for name in ("none", "deflate")]
+    for path in paths:
+        with rasterio.open(path, "w", "GTiff", compress=path.stem, **profile) as file:
+            file.write(pixels, 1)
+    return pixels, *(path.read_bytes() for path in paths)
+
+
+def _run(function, *args):
+    """Result of a function or text of its error, the seconds it took, peak memory in MB."""
+    start = time.monotonic()
+    try:
+        result = function(*args)
+    except (OSError, LookupError, UnusableSceneError) as error:
+        result = str(error)
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return result, time.monotonic() - start, peak_mb
+
+
+@pytest.fixture(scope="module")
+def run_apart(band):
+    """Run a function in another process, and see that it stays within 60 s and 256 MB."""
+    with ProcessPoolExecutor(1, mp_context=processes.context) as pool:
+        with _serve(_Scene(band[1], _say)) as url:  # load what reading needs
+            *_, before_mb = pool.submit(_run, _cut, url).result()
+
+        def run(function, *args):
+            result, took_s, peak_mb = pool.submit(_run, function, *args).result()
+            assert took_s < 60 and peak_mb - before_mb < 256
+            return result
+
+        yield run
+
+
+class _Scene:
+    """Answers for a file whose requests ``first`` to ``last`` are answered with a lie."""
+
+    def __init__(self, data, lie, first=0, last=10**9):
+        self.data, self.lie, self.lying, self.num_requests = data, lie, range(first, last + 1), 0
+
+    def __call__(self, method, path, headers, asked):
+        start, stop = map(int, re.findall(r"\d+", headers["range"]))
+        number, self.num_requests = self.num_requests, self.num_requests + 1
+        answer = self.lie if number in self.lying else _say
+        return answer(self.data, start, min(stop + 1, len(self.data)))
+
+
+def _cut(url, access=ACCESS):
+    """Numbers and corner of a patch of a scene whose bands are all the same file."""
+    item = {
+        "id": "SCENE",
+        "properties": {"datetime": "2021-06-01T10:00:00Z", "s2:processing_baseline": "03.00"},
+        "assets": {name: {"href": f"{url}/file.tif"} for name in BAND_NAMES},
+    }
+    patch = cut_patch(item, None, np.random.default_rng(0), access)
+    return patch.numbers, patch.transform.c, patch.transform.f
+
+
+def _assert_right(result, pixels):
+    numbers, left, top = result
+    row, column = round((4000020 - top) / 10), round((left - 600000) / 10)
+    expected = pixels[row : row + 256, column : column + 256]
+    assert numbers.shape == (12, 256, 256) and (numbers == expected).all()
+
+
+def _assert_one_sentence(error, expected):
+    assert re.search(expected, error), error
+    assert "\n" not in error and "secret" not in error and len(error) < 400
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_a_lie_about_a_file_is_an_error_and_never_a_wrong_pixel(name, band, run_apart):
+    """A server that lies from the first request on, from the third on, or once."""
+    (pixels, plain, packed), (lie, expected) = band, LIES[name]
+    data = packed if "damaged" in expected else plain  # only a checksum can tell
+    for first, last in ((0, 10**9), (2, 10**9), (2, 2)):
+        with _serve(_Scene(data, lie, first, last)) as url:
+            result = run_apart(_cut, url)
+        if isinstance(result, str):
+            _assert_one_sentence(result, expected)
+        else:
+            assert first == last, "an error was expected"
+            _assert_right(result, pixels)
+
+
+def test_an_honest_server_gives_the_pixels(band, run_apart):
+    """Also where it moves the file to another place on the same host."""
+    with _serve(_Scene(band[1], _say)) as url:
+        _assert_right(run_apart(_cut, url), band[0])
+    moved = iter([(307, {"Location": "/moved.tif"}, b"")])
+    with _serve(_Scene(band[1], lambda *asked: next(moved, None) or _say(*asked))) as url:
+        _assert_right(run_apart(_cut, url), band[0])
+
+
+def _sign_slowly(href):
+    time.sleep(3)
+    return href
+
+
+def test_a_signature_that_does_not_come_is_an_error(band, run_apart):
+    """Signing is a request too, and has the same limits."""
+    with _serve(_Scene(band[1], _say)) as url:
+        error = run_apart(_cut, url, replace(ACCESS, sign=_sign_slowly, total_s=1.5))
+    _assert_one_sentence(error, r"took longer than total_s=1\.5 s")
+
+
+def _make_page(url="", **page):
+    """A page of 100 scenes; with the address of a next page."""
+    links = [{"rel": "next", "href": url, "method": "POST", "body": {}}] if url else []
+    features = [{"id": "X", "filler": "x" * 2000}] * 100
+    return 200, {}, json.dumps({"features": features, "links": links} | page).encode()
+
+
+# What the server answers to a search, and what the error says.
+LIES_OF_SEARCHES = {
+    "endless paging": (lambda url: _make_page(url), "more than 5000 scenes, its paging does not"),
+    "pages elsewhere": (lambda url: _make_page(OTHER_HOST), "sends on to another host"),
+    "pages on this machine": (lambda url: _make_page("/dev/zero"), "sends on to another host, ''"),
+    "a redirect": (lambda url: (307, {"Location": OTHER_HOST}, b""), "another host"),
+    "endless": (lambda url: (200, {}, forever(bytes(2**16))), "more than the 6291456 bytes"),
+    "bomb": (lambda url: (200, {"Content-Encoding": "gzip"}, BOMB), "more than the 6291456 bytes"),
+    "many": (lambda url: (200, {}, b"[" + b"{}," * 2_000_000 + b"{}]"), "cannot search"),
+    "dripping": (lambda url: (200, {}, _drip(b" " * 999)), LATE),
+    "silence": (lambda url: (None, {}, _be_silent()), LATE),
+    "a wait of a day": (lambda url: (429, DAY, b""), "a pause of 86400 s goes beyond total_s"),
+    "a page for people": (lambda url: (200, {}, b"<html>"), "Expecting value"),
+    "deep": (lambda url: (200, {}, b"[" * 100_000), "recursion"),
+    "not text": (lambda url: (200, {}, b"\xff" * 99), "decode"),
+    "a list": (lambda url: (200, {}, b"[]"), "cannot search"),
+    "no names": (lambda url: _make_page(features=[{}]), "cannot search"),
+    "no objects": (lambda url: _make_page(features=[1]), "cannot search"),
+    "a refusal": (lambda url: (400, {}, b""), "HTTP 400, expected 200"),
+}
+
+
+def _draw(url):
+    plan = ScenePlan(api_url=url, bbox=(10.0, 50.0, 11.0, 51.0), access=ACCESS)
+    return draw_patch(plan, 0).provenance
+
+
+@pytest.mark.parametrize("name", LIES_OF_SEARCHES)
+@pytest.mark.parametrize("path", ["/search", "/"])
+def test_a_lie_of_an_api_is_an_error(name, path, run_apart):
+    """An API that lies when it is searched, or when it is opened."""
+    lie, expected = LIES_OF_SEARCHES[name]
+
+    def answer(method, asked_path, headers, asked):
+        url = f"http://{headers['host']}"
+        if asked_path == path:
+            return lie(f"{url}/search")
+        links = [{"rel": "search", "href": f"{url}/search", "type": "application/geo+json"}]
+        about = {"type": "Catalog", "id": "X", "description": "X", "stac_version": "1.0.0"}
+        return 200, {}, json.dumps(about | {"links": links, "conformsTo": []}).encode()
+
+    with _serve(answer) as url:
+        error = run_apart(_draw, url)
+    _assert_one_sentence(error, expected if path == "/search" else "cannot open the STAC API")
