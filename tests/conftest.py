@@ -27,14 +27,10 @@ def shape_checks_off():
 
 @pytest.fixture(scope="session")
 def label_files() -> Path:
-    """Folder with the public label files; skips where this machine has none."""
-    for folder in (
-        os.environ.get("SATCLIP_DATA_MIRROR"),
-        Path(__file__).parents[2] / "shared/data",
-    ):
-        if folder and Path(folder).is_dir():
-            return Path(folder)
-    pytest.skip("label files not at hand: set SATCLIP_DATA_MIRROR to a folder that holds them")
+    """Folder with the registered originals; skips where this machine has none."""
+    if folder := os.environ.get("SATCLIP_DATA_MIRROR"):
+        return Path(folder)
+    pytest.skip("originals not at hand: set SATCLIP_DATA_MIRROR to a folder that holds them")
 
 
 @pytest.fixture(autouse=True)

@@ -43,15 +43,11 @@ def _write(folder: Path, content: bytes = CONTENT) -> Path:
 
 @pytest.fixture
 def folders(tmp_path, monkeypatch) -> dict[str, Path]:
-    """The three places a copy is looked for, in order; only the mirror folder exists."""
+    """The places a copy is looked for first, in order; only the mirror folder exists."""
     monkeypatch.setenv("SATCLIP_HOME", str(tmp_path / "project"))
     monkeypatch.setenv("SATCLIP_DATA_MIRROR", str(tmp_path / "mirror"))
     (tmp_path / "mirror").mkdir()
-    return {
-        "mirror": tmp_path / "mirror",
-        "raw": tmp_path / "project/data/raw",
-        "shared": tmp_path / "shared/data",
-    }
+    return {"mirror": tmp_path / "mirror", "raw": tmp_path / "project/data/raw"}
 
 
 class _Server(ThreadingHTTPServer):
@@ -128,11 +124,27 @@ def test_rows_describe_the_files_at_hand(label_files, monkeypatch):
 
 
 def test_copies_are_looked_for_in_order(folders, monkeypatch):
-    """The folder of SATCLIP_DATA_MIRROR comes first, then data/raw, then ../shared/data."""
+    """The folder of SATCLIP_DATA_MIRROR comes first, then data/raw; no other is looked into."""
     _register(monkeypatch)
-    for name in ("shared", "raw", "mirror"):  # each new copy takes precedence
+    _write(folders["raw"].parents[2] / "shared/data")
+    with pytest.raises(FileUnavailableError):
+        fetch_file(NAME)
+    for name in ("raw", "mirror"):  # each new copy takes precedence
         path = _write(folders[name])
         assert fetch_file(NAME) == path
+
+
+def test_imagery_travels_with_the_repository(monkeypatch, tmp_path):
+    """Four composites and the lights are the registered bytes, found without mirror or network."""
+    monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
+    folder = Path(registry.__file__).parents[2] / "data/imagery"
+    names = sorted(path.name for path in folder.iterdir())
+    assert len(names) == 5 and sum((folder / name).stat().st_size for name in names) < 5e6
+    for name in names:
+        assert fetch_file(name) == folder / name
+    monkeypatch.setattr(registry, "find_tracked", lambda name: None)
+    with pytest.raises(FileUnavailableError, match=names[0]):
+        fetch_file(names[0])
 
 
 def test_a_wrong_copy_is_not_skipped(folders, monkeypatch):
@@ -170,15 +182,15 @@ def test_a_copy_is_hashed_once_and_again_when_it_changes(folders, monkeypatch):
 
 
 def test_offline_says_where_it_looked_and_how_to_get_the_file(folders, server, monkeypatch):
-    """SATCLIP_OFFLINE=1 opens no connection; the error names folders, address and variables."""
-    file = _register(monkeypatch, server.url("whole"))
+    """SATCLIP_OFFLINE=1 opens no connection; the error names folders, command and variables."""
+    _register(monkeypatch, server.url("whole"))
     monkeypatch.setenv("SATCLIP_OFFLINE", "1")
     with pytest.raises(FileUnavailableError) as caught:
         fetch_file(NAME)
-    hints = [str(folders["raw"]), str(folders["shared"]), file.url]
-    for text in [*hints, "SATCLIP_OFFLINE", "SATCLIP_DATA_MIRROR"]:
-        assert text in str(caught.value)
-    assert server.requests == []
+    command = f"`python -m satclip_lib.data.registry {NAME}`"
+    hints = [str(folders["raw"]), command, "SATCLIP_OFFLINE", "SATCLIP_DATA_MIRROR"]
+    assert all(text in str(caught.value) for text in hints)
+    assert "\n" not in str(caught.value) and server.requests == []
 
 
 def test_unknown_names_are_answered_with_near_ones():
@@ -222,6 +234,24 @@ def test_a_failed_download_leaves_nothing(server, workspace, monkeypatch, path, 
         fetch_file(NAME)
     assert server.requests == [f"/{path}"]
     assert [entry for entry in workspace.rglob("*") if entry.is_file()] == []
+
+
+def test_a_host_that_cannot_be_reached_is_one_short_line(server, monkeypatch):
+    """Without a network the reason names the host, not the layers of a failed connection."""
+    server.shutdown()
+    server.server_close()
+    _register(monkeypatch, server.url("whole"))
+    with pytest.raises(FileUnavailableError, match=r"127\.0\.0\.1 cannot be reached") as caught:
+        fetch_file(NAME)
+    assert "\n" not in str(caught.value) and "HTTPConnection" not in str(caught.value)
+
+
+def test_files_are_fetched_by_name_from_the_command_line(server, workspace, monkeypatch):
+    """The command that errors name brings the file."""
+    _register(monkeypatch, server.url("whole"))
+    monkeypatch.setattr(sys, "argv", ["registry", NAME])
+    registry.main()
+    assert (workspace / "data/raw" / NAME).read_bytes() == CONTENT
 
 
 def test_a_killed_download_is_cleaned_up_by_the_next(server, workspace, monkeypatch):

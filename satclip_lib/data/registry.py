@@ -1,12 +1,18 @@
-"""Public files the project reads: where they come from, and a verified copy of each on disk."""
+"""Public files the project reads: where they come from, and a verified copy of each on disk.
 
+``python -m satclip_lib.data.registry NAME ...`` downloads files by name.
+"""
+
+import argparse
 import difflib
 import functools
 import json
+import logging
 import os
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from satclip_lib.files import is_offline, project_root, sha256_of_file, write_atomically
 
@@ -53,10 +59,10 @@ def load_registry() -> dict[str, RegisteredFile]:
 def fetch_file(name: str) -> Path:
     """Path of a verified local copy of a registered file, downloaded if there is none.
 
-    Looks in ``$SATCLIP_DATA_MIRROR``, in ``data/raw`` of the project, in ``../shared/data``
-    beside the project (a copy shared by a lab), and then downloads into ``data/raw``, unless
-    ``SATCLIP_OFFLINE=1``. The first copy found is the one used: it is never skipped in favour
-    of another because its content is wrong.
+    Looks in ``$SATCLIP_DATA_MIRROR``, in ``data/raw`` of the project and in ``data/imagery`` of
+    the checkout, and then downloads into ``data/raw``, unless ``SATCLIP_OFFLINE=1``. The first
+    copy found is the one used: it is never skipped in favour of another because its content is
+    wrong.
 
     Args:
         name: as in ``load_registry()``, for example ``"etopo20.cdf"``.
@@ -75,9 +81,21 @@ def fetch_file(name: str) -> Path:
     for folder in list_local_folders():
         if (folder / name).is_file():
             return _verify(folder / name, file, "Delete it to have it downloaded again")
+    if tracked := find_tracked(f"imagery/{name}"):
+        return _verify(tracked, file, "Get it back with `git checkout`")
     if is_offline():
         raise _unavailable(file, "SATCLIP_OFFLINE forbids downloading it")
     return _download(file, raw_folder() / name)
+
+
+def find_tracked(name: str) -> Path | None:
+    """Path of a file that travels with the repository; None where the checkout is not at hand.
+
+    Args:
+        name: Path below ``data/`` of the checkout, for example ``"labels/elevation.tif"``.
+    """
+    path = Path(__file__).resolve().parents[2] / "data" / name
+    return path if path.is_file() else None
 
 
 def raw_folder() -> Path:
@@ -91,25 +109,28 @@ def list_local_folders() -> list[Path]:
     Raises:
         NotADirectoryError: if ``SATCLIP_DATA_MIRROR`` does not name a folder.
     """
-    folders = [raw_folder(), project_root().parent / "shared" / "data"]
-    if mirror := os.environ.get("SATCLIP_DATA_MIRROR"):
-        if not Path(mirror).expanduser().is_dir():
-            raise NotADirectoryError(
-                f"SATCLIP_DATA_MIRROR is {mirror!r}, which is not a folder: correct or unset it"
-            )
-        folders.insert(0, Path(mirror).expanduser())
-    return folders
+    mirror = os.environ.get("SATCLIP_DATA_MIRROR")
+    if not mirror:
+        return [raw_folder()]
+    if not Path(mirror).expanduser().is_dir():
+        raise NotADirectoryError(
+            f"SATCLIP_DATA_MIRROR is {mirror!r}, which is not a folder: correct or unset it"
+        )
+    return [Path(mirror).expanduser(), raw_folder()]
 
 
 def _download(file: RegisteredFile, path: Path) -> Path:
     import pooch  # here, because most runs find the file on disk
     import requests
 
-    download = pooch.HTTPDownloader(progressbar=True, chunk_size=2**16, timeout=60)
+    seconds = (10, 60)  # to connect, and between two pieces
+    download = pooch.HTTPDownloader(progressbar=True, chunk_size=2**16, timeout=seconds)
     try:
         with write_atomically(path) as scratch:
             download(file.url, str(scratch), None)
             _verify(scratch, file, f"This is what {file.url} sent: try again later")
+    except (requests.ConnectionError, requests.Timeout) as error:
+        raise _unavailable(file, f"{urlsplit(file.url).hostname} cannot be reached") from error
     except requests.RequestException as error:
         raise _unavailable(file, f"the download failed ({error})") from error
     return path
@@ -133,8 +154,22 @@ def _sha256_unless_changed(path: Path, num_bytes: int, mtime_ns: int) -> str:
 
 
 def _unavailable(file: RegisteredFile, reason: str) -> FileUnavailableError:
-    looked_in = ", ".join(str(folder) for folder in list_local_folders())
+    looked_in = " nor in ".join(str(folder) for folder in list_local_folders())
     return FileUnavailableError(
-        f"{file.name} is not in {looked_in}, and {reason}. Download {file.url} into "
-        f"{raw_folder()}, or point SATCLIP_DATA_MIRROR at a folder that has it."
+        f"{file.name} is not in {looked_in}, and {reason}: with a network, "
+        f"`python -m satclip_lib.data.registry {file.name}` brings it; or let "
+        "SATCLIP_DATA_MIRROR name a folder that has it"
     )
+
+
+def main() -> None:
+    """Command line of this module."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name", nargs="+", help="as in registry.json")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    for name in parser.parse_args().name:
+        logging.info("%s", fetch_file(name))
+
+
+if __name__ == "__main__":
+    main()

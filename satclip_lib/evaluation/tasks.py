@@ -193,7 +193,7 @@ TASKS: dict[str, Task] = {
             units="people per km²",
             transform="log(1 + x)",
             loader=loaders.load_population,
-            **_terms(labels.GPW_FILE),
+            **_terms("gpw_v4_population_density_rev11_2020_30_min.asc"),
         ),
         Task(
             name="median_income",
