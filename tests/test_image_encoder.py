@@ -228,6 +228,32 @@ def test_rcf_depends_on_the_seed_only():
     assert not torch.equal(weights[0], weights[2])
 
 
+def test_rcf_of_scales_is_one_encoder_per_scale():
+    """Each scale has the features of an encoder fitted to its bands alone, in one order."""
+    images = make_images(60, num_bands=6)
+    both = RandomConvolutionalFeatures.fit(images, num_random_features=16, num_scales=2)
+    alone = [
+        RandomConvolutionalFeatures.fit(part, num_random_features=8)(part)
+        for part in images.split(3, dim=1)
+    ]
+    assert both.num_features == 16 + 2 * 6 and both.weight.shape == (8, 3, 3, 3)
+    of_kinds = [features.split([4, 4, 3, 3], dim=1) for features in alone]  # +, -, mean, std
+    expected = torch.cat([part for kind in zip(*of_kinds, strict=True) for part in kind], dim=1)
+    torch.testing.assert_close(both(images), expected, rtol=1e-4, atol=1e-4)
+    again = make_image_encoder(**both.config)
+    again.load_state_dict(both.state_dict())
+    assert torch.equal(again(images), both(images))
+
+
+def test_rcf_of_one_scale_still_loads(rcf):
+    """A configuration from before there were scales gives the encoder it always gave."""
+    config = {name: value for name, value in rcf.config.items() if name != "num_scales"}
+    encoder = make_image_encoder(**config)
+    encoder.load_state_dict(rcf.state_dict())
+    assert encoder.num_scales == 1
+    assert torch.equal(encoder(make_images(2)), rcf(make_images(2)))
+
+
 def test_rcf_leaves_images_and_global_state_alone():
     """Neither the images nor torch's random state change."""
     images = make_images(20)
@@ -267,10 +293,12 @@ def test_rcf_must_be_fitted_or_loaded(rcf):
 def test_rcf_refuses_what_it_cannot_use(rcf, shape_checks_off):
     """Wrong sizes and fitting images are named in the error."""
     fit, images = RandomConvolutionalFeatures.fit, make_images(4)
-    with pytest.raises(ValueError, match="num_random_features even, got 3, 7, 3"):
+    with pytest.raises(ValueError, match=r"num_random_features even .* got 3, 7, 3, 1"):
         fit(images, num_random_features=7)
-    with pytest.raises(ValueError, match=r"must be positive.* got 3, 512, 0"):
+    with pytest.raises(ValueError, match=r"must be positive.* got 3, 512, 0, 1"):
         fit(images, kernel_size=0)
+    with pytest.raises(ValueError, match=r"num_bands a multiple of num_scales, got 3, 512, 3, 2"):
+        fit(images, num_scales=2)
     with pytest.raises(ValueError, match=r"at least one image, got \(0, 3, 8, 8\)"):
         fit(images[:0])
     with pytest.raises(ValueError, match=r"at least one image, got \(3, 8, 8\)"):

@@ -9,9 +9,10 @@ import xarray as xr
 
 from satclip_lib.data import blue_marble
 from satclip_lib.data import patch_store as patches
-from satclip_lib.data.images import load_images
+from satclip_lib.data.images import load_images, load_true_color, to_true_color
 from satclip_lib.data.land import sample_land_lonlat
 from satclip_lib.data.patch_store import (
+    count_scales,
     get_lonlat,
     make_blue_marble_patches,
     make_patch_dataset,
@@ -20,6 +21,7 @@ from satclip_lib.data.patch_store import (
     read_patches,
     save_patches,
 )
+from satclip_lib.data.sentinel2 import BAND_NAMES
 from satclip_lib.sphere import compute_block_ids, hold_out_blocks
 
 CONTENT = {
@@ -156,6 +158,45 @@ def test_blue_marble_patches_show_their_locations(workspace):
     assert "Blue Marble" in dataset.attrs["source"]
     save_patches(dataset, workspace / "patches.zarr")
     xr.testing.assert_identical(open_patches(workspace / "patches.zarr").load(), dataset)
+
+
+def test_seasons_and_scales_are_a_store_like_any_other(workspace):
+    """Bands are named scale after scale, scales are counted, and the disk gives back all of it."""
+    dataset = make_blue_marble_patches(num_patches=30, imagery="seasons", zooms=(1, 8))
+    assert dataset.band.values.tolist() == list(blue_marble.list_bands("seasons", zooms=(1, 8)))
+    expected = blue_marble.cut_patches(get_lonlat(dataset), imagery="seasons", zooms=(1, 8))
+    np.testing.assert_array_equal(dataset.patches, expected)
+    assert count_scales(dataset) == 2 and "Earth at Night" in dataset.attrs["source"]
+    opened = open_patches(save_patches(dataset, workspace / "patches.zarr")).load()
+    xr.testing.assert_identical(opened, dataset)
+    assert count_scales(opened) == 2
+    assert dataset.patches.nbytes / 30 * 40_000 < 70e6  # of the demo profile, before packing
+    assert count_scales(make_blue_marble_patches(num_patches=3)) == 1
+
+
+def test_patches_are_seen_in_true_colour():
+    """July unless asked otherwise; lights are warm; one month and Sentinel-2 have one look."""
+    dataset = make_blue_marble_patches(num_patches=50, imagery="seasons", zooms=(1, 8))
+    january, july, default, lights = (
+        load_true_color(dataset, look=look) for look in ("jan", "jul", None, "lights")
+    )
+    assert july.shape == (50, 8, 8, 3) and july.dtype == np.float32
+    np.testing.assert_array_equal(july, default)
+    np.testing.assert_allclose(july[..., 0] * 255, dataset.patches[:, 6], atol=1e-3)
+    assert january.mean() > july.mean() + 0.05  # snow
+    brightness = dataset.patches.values[:, 12] / 255
+    np.testing.assert_allclose(lights[..., 0], brightness**0.7, atol=1e-5)
+    assert (lights[..., 0] >= lights[..., 1]).all() and (lights[..., 1] >= lights[..., 2]).all()
+    one_month = make_blue_marble_patches(num_patches=5)
+    pixels = one_month.patches.values.transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(load_true_color(one_month) * 255, pixels, atol=1e-3)
+    with pytest.raises(ValueError, match="look must be one of None, got 'jan'"):
+        load_true_color(one_month, look="jan")
+    with pytest.raises(ValueError, match="jan, apr, jul, oct, lights, got 'may'"):
+        load_true_color(dataset, look="may")
+    level_2a = torch.full((2, 12, 4, 4), 0.1) * torch.arange(12)[:, None, None]
+    seen = to_true_color(level_2a, BAND_NAMES)
+    np.testing.assert_allclose(seen[0, 0, 0], [0.9, 0.6, 0.3], atol=1e-6)  # B04 B03 B02, times 3
 
 
 def test_validation_patches_are_in_blocks_of_their_own():

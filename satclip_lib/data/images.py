@@ -78,21 +78,37 @@ def prepare_images(
 def load_true_color(
     dataset: xr.Dataset, index=slice(None), *, look: str | None = None
 ) -> Float32[np.ndarray, "batch height width 3"]:
-    """Patches as people see them: red, green and blue from 0 to 1, channels last.
+    """Patches of a store as people see them: red, green and blue from 0 to 1, channels last.
 
     Args:
         dataset: Open patch store.
         index: Which patches: a slice, row numbers or a mask.
-        look: For stores of the four seasons "jan", "apr", "jul" or "oct"; or "lights", which
+        look: See :func:`to_true_color`.
+    """
+    return to_true_color(load_images(dataset, index), dataset.band.values, look=look)
+
+
+def to_true_color(
+    images: Float[Tensor, "batch bands height width"],
+    band_names: Iterable[str],
+    *,
+    look: str | None = None,
+) -> Float32[np.ndarray, "batch height width 3"]:
+    """Images as people see them: red, green and blue from 0 to 1, channels last.
+
+    Args:
+        images: Values of order one.
+        band_names: Names of their bands.
+        look: For bands of the four seasons "jan", "apr", "jul" or "oct"; or "lights", which
             shows the lights of the night from black over orange to white. None is July, or the
-            one look that other stores have.
+            one look that other images have.
 
     Raises:
-        ValueError: If the store does not have this look.
+        ValueError: If the bands do not have this look.
     """
-    names = [str(name) for name in dataset.band.values]
+    names = tuple(map(str, band_names))
     is_sentinel2 = "B04" in names
-    looks = {
+    looks: dict[str | None, tuple[str, ...]] = {
         season: tuple(f"{color}_{season}" for color in COLORS)
         for season in SEASONS
         if f"red_{season}" in names
@@ -104,17 +120,8 @@ def load_true_color(
         looks[None] = ("B04", "B03", "B02") if is_sentinel2 else COLORS
     if look not in looks:
         raise ValueError(f"look must be one of {', '.join(map(str, looks))}, got {look!r}")
-    images = load_images(dataset, index)[:, [names.index(name) for name in looks[look]]]
-    images = images * (SENTINEL2_BRIGHTNESS if is_sentinel2 else 1)
+    images = images[:, [names.index(name) for name in looks[look]]]
+    images = (images * (SENTINEL2_BRIGHTNESS if is_sentinel2 else 1)).clip(0, 1)
     if look == "lights":
-        return color_lights(images[:, 0].numpy())
-    return images.clip(0, 1).permute(0, 2, 3, 1).numpy()
-
-
-def color_lights(lights: Float32[np.ndarray, "*shape"]) -> Float32[np.ndarray, "*shape 3"]:
-    """Lights of the night in their own colours: dark to white over orange.
-
-    Args:
-        lights: Brightness from 0 to 1, of any shape.
-    """
-    return lights[..., None] ** np.array(LIGHT_EXPONENTS, dtype=np.float32)
+        images = torch.cat([images**exponent for exponent in LIGHT_EXPONENTS], dim=1)
+    return images.permute(0, 2, 3, 1).float().numpy()
