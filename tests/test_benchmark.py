@@ -29,7 +29,7 @@ COLUMNS = {
 
 
 @pytest.fixture(autouse=True)
-def no_files(monkeypatch):
+def no_files(no_labels, monkeypatch):
     """Labels come from packages only."""
     monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
 

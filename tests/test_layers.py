@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from satclip_lib.data import labels
 from satclip_lib.evaluation.tasks import TASKS, TaskData, load_task
 from satclip_lib.plotting.layers import (
     NO_VALUE_COLOR,
@@ -50,10 +49,9 @@ def test_values_go_from_the_first_to_the_last_colour():
     np.testing.assert_allclose(empty, [to_rgb(NO_VALUE_COLOR)] * 3)
 
 
-def test_climate_needs_no_file_and_biome_falls_back_to_it(monkeypatch, caplog):
+def test_climate_needs_no_file_and_biome_falls_back_to_it(no_labels, monkeypatch, caplog):
     """Known climates are right; without the biomes' file the layer says that it is climate."""
     monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
-    monkeypatch.setattr(labels, "find_tracked", lambda name: None)  # as after a pip install
     lonlat = np.array([SAHARA, AMAZON, GREENLAND, (-30.0, 0.0)])
     climate = make_climate_layer(lonlat)
     names = [climate.names[int(v)] if np.isfinite(v) else "" for v in climate.values]

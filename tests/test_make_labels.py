@@ -91,12 +91,11 @@ def test_tables_are_those_of_the_originals(label_files, load, read):
 
 
 @pytest.mark.parametrize("lookup", [labels.lookup_elevation, labels.lookup_population_density])
-def test_grids_are_those_of_the_originals(label_files, monkeypatch, lookup):
+def test_grids_are_those_of_the_originals(label_files, request, lookup):
     """Values at 10,000 places are equal to the last bit."""
     lonlat = sample_land_lonlat(10_000, seed=3)
     tracked = lookup(lonlat)
-    monkeypatch.setattr(labels, "find_tracked", lambda name: None)
-    monkeypatch.setattr(labels, "_read_grid", labels._read_grid.__wrapped__)  # past the cache
+    request.getfixturevalue("no_labels")
     np.testing.assert_array_equal(tracked, lookup(lonlat))
 
 

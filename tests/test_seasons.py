@@ -7,9 +7,10 @@ from scipy.ndimage import map_coordinates
 
 from satclip_lib.data import seasons
 from satclip_lib.data.blue_marble import cut_patches, list_bands, load_blue_marble
-from satclip_lib.data.land import is_land
+from satclip_lib.data.land import is_land, sample_land_lonlat
 from satclip_lib.data.registry import FileUnavailableError, fetch_file
 from satclip_lib.data.seasons import BAND_NAMES, load_lights, load_season, load_seasons
+from satclip_lib.evaluation import baselines
 
 
 def _look_at(places, *, size_px=8):
@@ -147,3 +148,23 @@ def test_unknown_seasons_and_absent_files_are_named(monkeypatch):
     monkeypatch.setattr("satclip_lib.data.registry.find_tracked", lambda name: None)
     with pytest.raises(FileUnavailableError, match=r"bluemarble_200407\.jpg.*data\.registry"):
         load_season("jul")
+
+
+@pytest.mark.parametrize("without", [(), ("lights",)])
+def test_image_features_are_of_the_bands_and_scales_asked_for(monkeypatch, without):
+    """Band means among the features are those of the bands that are kept, at both scales."""
+    monkeypatch.setattr(baselines, "NUM_FITTING_IMAGES", 100)
+    places = np.array([(2.35, 48.86), (10.0, 24.0), (110.0, 60.0)])
+    kept = [i for i, name in enumerate(BAND_NAMES * 2) if name not in without]
+    features = baselines.encode_image_at(
+        places, imagery="seasons", zooms=(1, 8), num_random_features=8, without=without
+    )
+    assert features.shape == (3, 8 + 2 * len(kept))
+
+    def mean_bands(lonlat):
+        patches = cut_patches(lonlat, imagery="seasons", zooms=(1, 8))[:, kept]
+        return patches.mean(axis=(2, 3)) / 255
+
+    fitting = mean_bands(sample_land_lonlat(100, seed=0))
+    expected = (mean_bands(places) - fitting.mean(axis=0)) / fitting.std(axis=0)
+    np.testing.assert_allclose(features[:, 8 : 8 + len(kept)], expected, atol=1e-3)

@@ -48,13 +48,6 @@ def clone(monkeypatch):
 
 
 @pytest.fixture
-def no_labels(monkeypatch):
-    """The label files of the repository are not at hand, as after a plain pip install."""
-    monkeypatch.setattr(labels, "find_tracked", lambda name: None)
-    monkeypatch.setattr(labels, "_read_grid", labels._read_grid.__wrapped__)  # past the cache
-
-
-@pytest.fixture
 def no_files(clone, no_labels):
     """No label file is at hand, neither of the repository nor an original."""
 
