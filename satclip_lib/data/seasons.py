@@ -24,7 +24,8 @@ SHAPE = (2700, 5400)  # of every picture here, 1/15 degree
 
 LIGHTS_FILE = "earth_at_night_2012.jpg"
 BLUE_OF_LAND = 0.6  # land is drawn in blue; the red of light is what exceeds this share of it
-BRIGHTEST_LIGHT = 80.0  # of the red that is left, of 255; the most there is, is 73
+DARK_RED = 3.0  # of 255: what compression leaves over dark forests
+BRIGHTEST_LIGHT = 80.0  # of the red that is left, of 255; the most there is, is 70
 
 
 def load_season(season: str) -> UInt8[np.ndarray, "2700 5400 3"]:
@@ -47,15 +48,15 @@ def load_lights() -> UInt8[np.ndarray, "2700 5400"]:
     """Brightness of the lights at night, in steps of the logarithm, 0 where it is dark.
 
     The picture shows lights in red and yellow over land and ice in blue. What of red exceeds 0.6
-    of blue is light, r; the band is 255 log(1 + r) / log(81). Its 4096 x 2048 pixels are
-    interpolated to those of the composites, also across the date line.
+    of blue by more than 3 of 255 is light, r; the band is 255 log(1 + r) / log(81). Its 4096 x
+    2048 pixels are interpolated to those of the composites, also across the date line.
 
     Raises:
         FileUnavailableError: If the picture is not at hand and cannot be downloaded.
     """
     with Image.open(fetch_file(LIGHTS_FILE)) as picture:
         red, _, blue = np.moveaxis(np.asarray(picture, dtype=np.float32), -1, 0)
-    light = np.maximum(red - BLUE_OF_LAND * blue, 0)
+    light = np.maximum(red - BLUE_OF_LAND * blue - DARK_RED, 0)
     light = 255 * np.log1p(light) / np.log1p(BRIGHTEST_LIGHT)
     height, width = light.shape
     wrapped = Image.fromarray(np.pad(light, ((0, 0), (2, 2)), mode="wrap"))
