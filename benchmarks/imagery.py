@@ -4,7 +4,7 @@ Random convolutional features of the Blue Marble at the place itself, 512 of the
 imagery, under the linear probe and the protocols of the downstream benchmark; labels and imagery
 are those of the repository. Writes ``benchmarks/results/imagery.json``: scores by encoder,
 protocol and task, mean and spread of three seeds. A seed's score on continents is the mean over
-six continents. Takes some ten minutes on one core.
+six continents. Takes a quarter of an hour on a shared core.
 """
 
 import functools
