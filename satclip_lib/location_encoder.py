@@ -113,14 +113,14 @@ class LocationEncoder(nn.Module):
         """Embed locations.
 
         Args:
-            lonlat: longitude in [-180, 180] and latitude in [-90, 90], degrees, in that order.
+            lonlat: Longitude in [-180, 180] and latitude in [-90, 90], degrees, in that order.
                 Pass float64 where metres matter: float32 degrees are good to about 1 m.
 
         Returns:
             ``(batch, embed_dim)``, not normalised, in the dtype of the weights.
 
         Raises:
-            ValueError: in eval mode, if a coordinate is not a longitude and latitude.
+            ValueError: In eval mode, if a row is no longitude and latitude.
         """
         if not self.training:
             check_lonlat(lonlat)
@@ -215,7 +215,7 @@ class Siren(nn.Module):
         """Uniform weights and biases: +-1/n in the first layer, +-sqrt(6/n) later, n the fan-in.
 
         Args:
-            fan_in: that of the first layer, if its inputs are not of one size; None counts them.
+            fan_in: Fan-in of the first layer, where its inputs differ in size; None counts them.
         """
         for index, layer in enumerate([*self.layers, self.last_layer]):
             if index == 0:

@@ -47,16 +47,16 @@ def contrastive_loss(
     numbers faster, in bounded memory and over several processes.
 
     Args:
-        image_embeddings: ``(batch, embed_dim)``, any length; normalised here.
-        location_embeddings: row i belongs to image i; normalised here.
-        logit_scale: the learned log of the inverse temperature, :math:`t`.
-        soft_targets: what to aim at instead of pair i alone.
+        image_embeddings: Image embeddings of any length, ``(batch, embed_dim)``; normalised here.
+        location_embeddings: Location embeddings; row i belongs to image i. Normalised here.
+        logit_scale: Learned logarithm of the inverse temperature, :math:`t`.
+        soft_targets: Targets that take the place of pair i alone.
 
     Returns:
         Scalar; ``log(batch)`` for embeddings that tell nothing.
 
     Raises:
-        ValueError: if the two batches differ in shape or are empty.
+        ValueError: If the two batches differ in shape or are empty.
 
     References:
         Radford et al. (2021), arXiv 2103.00020, figure 3; Klemmer et al. (2023), eq. 1.

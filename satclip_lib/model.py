@@ -19,9 +19,9 @@ class SatCLIP(nn.Module):
     calls ``image_projection`` on them, see :mod:`satclip_lib.training`.
 
     Args:
-        image_encoder: frozen module ``(batch, bands, height, width) -> (batch, num_features)``
+        image_encoder: Frozen module ``(batch, bands, height, width) -> (batch, num_features)``
             with an attribute ``num_features``; see :mod:`satclip_lib.image_encoder`.
-        location_encoder: ``(batch, 2) -> (batch, embed_dim)``.
+        location_encoder: Location tower, ``(batch, 2) -> (batch, embed_dim)``.
 
     References:
         Klemmer et al. (2023), SatCLIP, arXiv 2311.17179.

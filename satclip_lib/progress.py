@@ -10,8 +10,8 @@ def progress_bar(iterable: Iterable | None = None, **options) -> tqdm:
     """A tqdm bar that goes away when done; ``SATCLIP_PROGRESS=0`` shows none.
 
     Args:
-        iterable: what is iterated over, or None for a bar that is updated by hand.
-        options: of tqdm, such as ``desc`` and ``total``.
+        iterable: Things to iterate over, or None for a bar that is updated by hand.
+        options: Options of tqdm, such as ``desc`` and ``total``.
     """
     hidden = os.environ.get("SATCLIP_PROGRESS") == "0"
     return tqdm(iterable, **{"leave": False, "disable": hidden} | options)

@@ -134,7 +134,7 @@ def compute_block_ids(
     Blocks are counted from 180 W, 90 S, row by row; 180 E is 180 W.
 
     Raises:
-        ValueError: if ``block_deg`` does not divide 180.
+        ValueError: If ``block_deg`` does not divide 180.
     """
     num_rows = round(180 / block_deg) if block_deg > 0 else 0
     if not np.isclose(num_rows * block_deg, 180):

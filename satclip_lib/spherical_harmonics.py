@@ -32,9 +32,10 @@ class SphericalHarmonics(nn.Module):
     Gradients flow to ``lonlat``.
 
     Args:
-        num_degrees: number of degrees, the paper's :math:`L`; gives ``num_degrees**2`` features.
-        convention: ``"orthonormal"`` has unit norm on the sphere and no Condon-Shortley sign.
-            The two others reproduce the harmonics that public SatCLIP models were trained with:
+        num_degrees: Number of degrees, the paper's :math:`L`; gives ``num_degrees**2`` features.
+        convention: Sign and scale. ``"orthonormal"`` has unit norm on the sphere and no
+            Condon-Shortley sign. The two others reproduce the harmonics that public SatCLIP
+            models were trained with:
             ``"satclip-analytic"`` (all six published models) multiplies every ``m = 0`` column
             by pi, ``"satclip-closed-form"`` flips the sign of the columns with odd ``m``.
 
@@ -64,14 +65,14 @@ class SphericalHarmonics(nn.Module):
         """Evaluate all harmonics.
 
         Args:
-            lonlat: longitude and latitude in degrees, in that order, float32 or float64.
-            dtype: of the result; None is that of ``lonlat``.
+            lonlat: Longitude and latitude in degrees, in that order, float32 or float64.
+            dtype: Type of the result; None takes that of ``lonlat``.
 
         Returns:
             ``(batch, num_degrees**2)``, on the device of ``lonlat``.
 
         Raises:
-            ValueError: if ``lonlat`` has another shape, or is not floating point.
+            ValueError: If ``lonlat`` has another shape, or is not floating point.
         """
         check_shape(lonlat)
         dtype = dtype or lonlat.dtype
@@ -127,7 +128,7 @@ def check_shape(lonlat: Tensor) -> None:
     """Refuse what is not a ``(batch, 2)`` floating point tensor.
 
     Raises:
-        ValueError: says what came and what was expected.
+        ValueError: If the shape or type is another; says what came and what was expected.
     """
     if lonlat.ndim != 2 or lonlat.shape[-1] != 2:
         raise ValueError(

@@ -32,7 +32,7 @@ def load_blue_marble() -> UInt8[np.ndarray, "height width bands"]:
     """The picture of one month as ``(2700, 5400, 3)``, row 0 at 90 N, column 0 at 180 W, 0..255.
 
     Raises:
-        ValueError: if the file that the package ships is not the whole picture.
+        ValueError: If the file that the package ships is not the whole picture.
     """
     expected = (360 * PIXELS_PER_DEG, 180 * PIXELS_PER_DEG)
     try:
@@ -59,7 +59,7 @@ def cut_patches(
     ``size_px / 15`` degrees both ways, and so fewer kilometres east-west at high latitude.
 
     Args:
-        lonlat: ``(num_patches, 2)`` longitude and latitude of the patch centres, degrees.
+        lonlat: Centres of the patches, ``(num_patches, 2)`` longitude and latitude, degrees.
         size_px: Side of the patches in pixels.
         imagery: Which pictures, see the head of this module.
         zooms: Scales. 1 is the patch itself; 8 adds the same bands of a square of eight times

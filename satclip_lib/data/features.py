@@ -74,11 +74,11 @@ def cache_features(
     same to the last bit. Memory use does not grow with the number of patches.
 
     Args:
-        dataset: an open patch store. Level-2A patches get the empty B10 that encoders of 13 bands
+        dataset: Open patch store. Level-2A patches get the empty B10 that encoders of 13 bands
             expect.
-        image_encoder: frozen, ``(batch, bands, height, width) -> (batch, num_features)``.
-        folder: where feature stores are kept; this one becomes ``folder/<key>``.
-        num_views: per patch; 1 is no augmentation.
+        image_encoder: Frozen encoder, ``(batch, bands, height, width) -> (batch, num_features)``.
+        folder: Folder of feature stores; this one becomes ``folder/<key>``.
+        num_views: Number of views per patch; 1 is no augmentation.
         size_px: Side of the images; None takes the size the encoder wants, or else whole patches,
             and then views are not shifted.
         seed: Random seed for the augmentation.

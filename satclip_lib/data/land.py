@@ -19,7 +19,7 @@ def load_land_mask() -> Bool[np.ndarray, "height width"]:
     """True on land (lakes are not land), ``(4320, 8640)``, row 0 at 90 N, column 0 at 180 W.
 
     Raises:
-        ValueError: if the file that the package ships is not the whole mask.
+        ValueError: If the file that the package ships is not the whole mask.
     """
     shape = (180 * MASK_CELLS_PER_DEG, 360 * MASK_CELLS_PER_DEG)
     name, num_cells = "lsmask_2.5min_f.bin", shape[0] * shape[1]
@@ -51,15 +51,15 @@ def sample_land_lonlat(
     that do not fall on land are dropped. The first n of a longer draw are the draw of n.
 
     Args:
-        num_points: how many locations to return.
-        seed: of the draw; the same seed gives the same locations.
-        include_antarctica: also sample land south of 60 S.
+        num_points: Number of locations to return.
+        seed: Random seed for drawing the locations.
+        include_antarctica: Whether land south of 60 S is sampled too.
 
     Returns:
         ``(num_points, 2)`` longitude in [-180, 180) and latitude in [-90, 90], degrees.
 
     Raises:
-        ValueError: if ``num_points`` is negative.
+        ValueError: If ``num_points`` is negative.
     """
     if num_points < 0:
         raise ValueError(f"num_points must not be negative, got {num_points}")

@@ -23,7 +23,7 @@ def natural_earth_folder() -> Path:
     what the layers are and how they were made.
 
     Raises:
-        FileUnavailableError: the package runs without its checkout.
+        FileUnavailableError: If the package runs without its checkout.
     """
     folder = Path(__file__).resolve().parents[2] / "data" / "natural_earth"
     if not (folder / "shapefiles").is_dir():
@@ -62,9 +62,9 @@ def lookup_regions(
         Columns ``country`` and ``continent``, row i for point i; both missing far from land.
 
     Raises:
-        ValueError: wrong shape, a coordinate that is not finite, a latitude beyond a pole, or a
-            negative distance.
-        FileUnavailableError: see :func:`natural_earth_folder`.
+        ValueError: If the shape is wrong, a coordinate is not finite or a latitude beyond a pole,
+            or if the distance is negative.
+        FileUnavailableError: See :func:`natural_earth_folder`.
     """
     lonlat, _ = check_locations(wrap_lonlat(np.asarray(lonlat, dtype=np.float64)))
     if not max_distance_km >= 0:

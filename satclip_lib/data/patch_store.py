@@ -67,7 +67,7 @@ def make_blue_marble_patches(
     Args:
         num_patches: How many.
         size_px: Side of a patch, in pixels of 1/15 degree.
-        imagery: "one_month" or "seasons", see :mod:`satclip_lib.data.blue_marble`.
+        imagery: Which pictures: "one_month" or "seasons", see :mod:`satclip_lib.data.blue_marble`.
         zooms: Scales, see :func:`satclip_lib.data.blue_marble.cut_patches`.
         val_fraction: Share of the patches that is held out.
         seed: Random seed for drawing locations and blocks.
@@ -94,10 +94,10 @@ def cut_blue_marble_patches(
     """Patches of the Blue Marble around given locations.
 
     Args:
-        lonlat: ``(num_patches, 2)`` degrees.
+        lonlat: Locations, ``(num_patches, 2)`` degrees.
         is_val: True for the validation split.
         size_px: Side of a patch, in pixels of 1/15 degree.
-        imagery: "one_month" or "seasons", see :mod:`satclip_lib.data.blue_marble`.
+        imagery: Which pictures: "one_month" or "seasons", see :mod:`satclip_lib.data.blue_marble`.
         zooms: Scales, see :func:`satclip_lib.data.blue_marble.cut_patches`.
 
     Returns:
@@ -132,17 +132,17 @@ def make_patch_dataset(
     """Put patches and where they were taken into the format of the patch store.
 
     Args:
-        patches: as they are, before any scaling.
-        lonlat: ``(num_patches, 2)`` degrees.
+        patches: Pixels as they are, before any scaling.
+        lonlat: Locations, ``(num_patches, 2)`` degrees.
         is_val: True for the validation split.
-        band_names: in the order of the bands.
-        scale: what numbers are multiplied by to become of order one.
-        source: where the patches come from, for people.
-        provenance: one value per patch for any of the names in ``PROVENANCE``; None where it is
+        band_names: Names of the bands, in their order.
+        scale: Factor by which numbers become of order one.
+        source: Where the patches come from, for people.
+        provenance: One value per patch for any of the names in ``PROVENANCE``; None where it is
             not known.
 
     Raises:
-        ValueError: if ``provenance`` has a name that is not in ``PROVENANCE``.
+        ValueError: If ``provenance`` has a name that is not in ``PROVENANCE``.
     """
     dataset = make_coordinates(lonlat, is_val, band_names, provenance or {})
     dataset = dataset.assign(patches=(("patch", "band", "y", "x"), patches))
@@ -175,14 +175,14 @@ def make_split(
     """True for the patches of the validation split, about ``fraction`` of all.
 
     Args:
-        lonlat: ``(num_patches, 2)`` degrees.
-        fraction: 0 to 1.
-        seed: of the choice.
-        kind: "spatial" holds out whole 10-degree blocks, see :func:`hold_out_blocks`; "random"
-            is the paper's, with neighbours on both sides.
+        lonlat: Locations, ``(num_patches, 2)`` degrees.
+        fraction: Share of the validation split, 0 to 1.
+        seed: Random seed for the choice.
+        kind: How to choose: "spatial" holds out whole 10-degree blocks, see
+            :func:`hold_out_blocks`; "random" is the paper's, with neighbours on both sides.
 
     Raises:
-        ValueError: if ``kind`` or ``fraction`` is neither of these.
+        ValueError: If ``kind`` or ``fraction`` is neither of these.
     """
     if kind == "spatial":
         return hold_out_blocks(lonlat, fraction=fraction, seed=seed)
@@ -202,7 +202,7 @@ def open_patches(path: Path | str) -> xr.Dataset:
     """Open a patch store; nothing but the coordinates is read yet.
 
     Raises:
-        FileNotFoundError: if there is no store, with the command that makes it.
+        FileNotFoundError: If there is no store, with the command that makes it.
     """
     if not Path(path).is_dir():
         raise FileNotFoundError(
@@ -217,8 +217,8 @@ def read_patches(
     """Patches ``index`` as they are stored, whatever its order; each chunk is read once.
 
     Args:
-        dataset: an open patch store.
-        index: what indexes an array of patches: a slice, row numbers or a mask.
+        dataset: Open patch store.
+        index: Which patches: a slice, row numbers or a mask.
     """
     num_patches, *patch_shape = dataset.patches.shape
     chunk = dataset.patches.encoding.get("chunks")

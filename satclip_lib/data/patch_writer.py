@@ -40,15 +40,15 @@ class PatchWriter:
     its name only when it is whole. One run at a time may write to one ``path``.
 
     Args:
-        path: of the store.
-        plan: hash of everything the result depends on. A run continues another only if both have
+        path: Path of the store.
+        plan: Hash of everything the result depends on. A run continues another only if both have
             the same; a store that is there already is replaced unless it has the same.
-        capacity: the largest number of patches that may come.
-        patch_shape: (bands, size, size).
-        dtype: of the patches.
+        capacity: Largest number of patches that may come.
+        patch_shape: Shape of a patch, (bands, size, size).
+        dtype: Type of the patches.
 
     Attributes:
-        rows: what :meth:`add` was told of each patch, in order, in this run and those before.
+        rows: Values that :meth:`add` was given for each patch, in order, also by earlier runs.
 
     Example:
         >>> writer = PatchWriter(path, plan=plan, capacity=100, patch_shape=(3, 8, 8), dtype="u1")

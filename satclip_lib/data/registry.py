@@ -30,14 +30,14 @@ class RegisteredFile:
     """One row of ``registry.json``.
 
     Attributes:
-        name: path below the folder that holds the files, with forward slashes.
-        url: address the file is downloaded from, pinned to a commit.
-        sha256: hexadecimal SHA-256 of its content.
-        num_bytes: its size.
-        licence: terms of use.
-        citation: whom to cite.
-        units: of the values, where they have any.
-        content: what the file holds: columns, shape, order of the axes.
+        name: Path below the folder that holds the files, with forward slashes.
+        url: Address the file is downloaded from, pinned to a commit.
+        sha256: Hexadecimal SHA-256 of its content.
+        num_bytes: Its size.
+        licence: Terms of use.
+        citation: Work to cite.
+        units: Units of the values, where they have any.
+        content: Content of the file: columns, shape, order of the axes.
     """
 
     name: str
@@ -65,13 +65,13 @@ def fetch_file(name: str) -> Path:
     wrong.
 
     Args:
-        name: as in ``load_registry()``, for example ``"etopo20.cdf"``.
+        name: Name as in ``load_registry()``, for example ``"etopo20.cdf"``.
 
     Raises:
-        ValueError: if no file of that name is registered.
-        NotADirectoryError: if ``SATCLIP_DATA_MIRROR`` does not name a folder.
-        FileUnavailableError: if there is no copy and none can be downloaded.
-        HashMismatchError: if the copy, or the download, does not have the registered SHA-256.
+        ValueError: If no file of that name is registered.
+        NotADirectoryError: If ``SATCLIP_DATA_MIRROR`` does not name a folder.
+        FileUnavailableError: If there is no copy and none can be downloaded.
+        HashMismatchError: If the copy, or the download, does not have the registered SHA-256.
     """
     registry = load_registry()
     if name not in registry:
@@ -107,7 +107,7 @@ def list_local_folders() -> list[Path]:
     """Where copies of public files are looked for, in this order; see :func:`fetch_file`.
 
     Raises:
-        NotADirectoryError: if ``SATCLIP_DATA_MIRROR`` does not name a folder.
+        NotADirectoryError: If ``SATCLIP_DATA_MIRROR`` does not name a folder.
     """
     mirror = os.environ.get("SATCLIP_DATA_MIRROR")
     if not mirror:

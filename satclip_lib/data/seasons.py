@@ -32,7 +32,7 @@ def load_season(season: str) -> UInt8[np.ndarray, "2700 5400 3"]:
     """One seasonal composite, red, green and blue.
 
     Args:
-        season: "jan", "apr", "jul" or "oct".
+        season: Season: "jan", "apr", "jul" or "oct".
 
     Raises:
         ValueError: If there is no such season.

@@ -45,14 +45,14 @@ def tiled_contrastive_loss(
     Under autocast the matrix products are made in its dtype, all else in that of the embeddings.
 
     Args:
-        image_embeddings: ``(batch, embed_dim)``, this process's part.
-        location_embeddings: row i belongs to image i.
-        logit_scale: the learned log of the inverse temperature.
-        soft_targets: of this process's images; with the same settings in all processes.
-        gather: False takes this process's part for the whole batch.
+        image_embeddings: This process's part of the image embeddings, ``(batch, embed_dim)``.
+        location_embeddings: Location embeddings; row i belongs to image i.
+        logit_scale: Learned logarithm of the inverse temperature.
+        soft_targets: Soft targets of this process's images; all processes share their settings.
+        gather: Whether the batch is that of all processes; False takes this process's part alone.
 
     Raises:
-        ValueError: if the two batches differ in shape or are empty.
+        ValueError: If the two batches differ in shape or are empty.
     """
     check_embeddings(image_embeddings, location_embeddings)
     processes = _Processes(gather)

@@ -34,12 +34,12 @@ def make_image_encoder(name: str, **config: Any) -> ImageEncoder:
     """Build an image encoder by name, frozen; its weights are still to be loaded or fitted.
 
     Args:
-        name: "rcf", "resnet18", "resnet50" or "vit_small_patch16_224".
-        **config: arguments of the constructor, for instance ``num_bands``. With them
+        name: Kind of encoder: "rcf", "resnet18", "resnet50" or "vit_small_patch16_224".
+        **config: Arguments of the constructor, for instance ``num_bands``. With them
             ``make_image_encoder(**encoder.config)`` builds the encoder of a checkpoint again.
 
     Raises:
-        ValueError: if there is no encoder of this name.
+        ValueError: If there is no encoder of this name.
     """
     if name not in IMAGE_ENCODERS:
         raise ValueError(f"name must be one of {', '.join(IMAGE_ENCODERS)}, got {name!r}")

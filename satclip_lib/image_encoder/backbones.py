@@ -14,11 +14,11 @@ class ResNet(ImageEncoder):
     """ResNet without its classifier, with the parameter names and order of timm.
 
     Args:
-        depth: 18 or 50.
-        num_bands: bands per image, 13 for the Sentinel-2 weights.
+        depth: Number of layers, 18 or 50.
+        num_bands: Number of bands per image, 13 for the Sentinel-2 weights.
 
     Raises:
-        ValueError: for any other depth.
+        ValueError: If the depth is any other.
 
     References:
         He et al. (2015), Deep residual learning, arXiv 1512.03385. The 50-layer net strides in
@@ -109,7 +109,7 @@ class VisionTransformer(ImageEncoder):
     The features are the class token after the last layer norm.
 
     Args:
-        num_bands: bands per image, 13 for the Sentinel-2 weights.
+        num_bands: Number of bands per image, 13 for the Sentinel-2 weights.
 
     References:
         Dosovitskiy et al. (2020), An image is worth 16x16 words, arXiv 2010.11929.
@@ -187,15 +187,15 @@ def load_backbone_weights(encoder: ImageEncoder, state_dict: Mapping[str, Tensor
     """Load weights into an encoder; every one must be there and fit.
 
     Args:
-        encoder: changed in place.
-        state_dict: timm's names. Entries of a classifier or projection, ``fc.*`` and ``head.*``,
-            are left out: they are not part of the backbone.
+        encoder: Encoder that is changed in place.
+        state_dict: Weights by timm's names. Entries of a classifier or projection, ``fc.*`` and
+            ``head.*``, are left out: they are not part of the backbone.
 
     Returns:
         The same encoder.
 
     Raises:
-        ValueError: naming all missing, unexpected and wrongly shaped entries; the encoder is then
+        ValueError: If entries are missing, unexpected or of another shape; the encoder is then
             unchanged.
     """
     backbone = {

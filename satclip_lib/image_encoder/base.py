@@ -13,11 +13,11 @@ class ImageEncoder(nn.Module):
     Subclasses set the attributes and implement ``compute_features``.
 
     Attributes:
-        num_bands: bands an image must have.
-        num_features: numbers per image.
+        num_bands: Number of bands an image must have.
+        num_features: Number of values per image.
         config: JSON-ready arguments of :func:`make_image_encoder`, ``name`` among them.
-        size_px: the one height and width accepted, None where any will do.
-        is_frozen: if true, ``train()`` does not leave eval mode, see :func:`freeze`.
+        size_px: Height and width that are accepted; None where any will do.
+        is_frozen: Whether ``train()`` leaves the encoder in eval mode, see :func:`freeze`.
     """
 
     num_bands: int
@@ -32,14 +32,14 @@ class ImageEncoder(nn.Module):
         """Describe images.
 
         Args:
-            images: bands in the order the weights were made with, values of order one (not
+            images: Bands in the order the weights were made with, values of order one (not
                 0..255 or 0..10000).
 
         Returns:
             ``(batch, num_features)``, in the dtype of the weights.
 
         Raises:
-            ValueError: if images have the wrong shape, number of bands or dtype.
+            ValueError: If images have the wrong shape, number of bands or dtype.
         """
         self.check_images(images)
         weight = next(chain(self.parameters(), self.buffers()))

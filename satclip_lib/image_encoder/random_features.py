@@ -32,13 +32,13 @@ class RandomConvolutionalFeatures(ImageEncoder):
     Build it with :meth:`fit`. The constructor only sets sizes, for a state dict to be loaded.
 
     Args:
-        num_bands: bands per image, over all scales.
-        num_random_features: two per filter, over all scales.
-        kernel_size: height and width of the filters in pixels.
+        num_bands: Number of bands per image, over all scales.
+        num_random_features: Number of features of filters over all scales, two per filter.
+        kernel_size: Height and width of the filters in pixels.
         num_scales: How many scales the bands are of; each has ``num_bands / num_scales``.
 
     Raises:
-        ValueError: if a size is not positive, or features or bands cannot be shared out evenly.
+        ValueError: If a size is not positive, or features or bands cannot be shared out evenly.
 
     References:
         Rolf et al. (2021), A generalizable and accessible approach to machine learning with
@@ -94,9 +94,9 @@ class RandomConvolutionalFeatures(ImageEncoder):
         """Take filters from images, and the mean and spread of the features over them.
 
         Args:
-            images: finite, of order one; a few thousand of the training split are enough.
-            num_random_features: two per filter, over all scales.
-            kernel_size: height and width of the filters in pixels.
+            images: Finite images of order one; a few thousand of the training split are enough.
+            num_random_features: Number of features of filters over all scales, two per filter.
+            kernel_size: Height and width of the filters in pixels.
             num_scales: How many scales the bands are of, see the class.
             seed: Random seed for drawing the patches; the same seed and images give the same
                 encoder.
@@ -105,7 +105,7 @@ class RandomConvolutionalFeatures(ImageEncoder):
             A fitted, frozen encoder on the device of ``images``.
 
         Raises:
-            ValueError: if there are no images, or they are not finite floating point numbers or
+            ValueError: If there are no images, or they are not finite floating point numbers or
                 smaller than ``kernel_size``.
         """
         if images.ndim != 4 or len(images) == 0:
@@ -144,7 +144,7 @@ class RandomConvolutionalFeatures(ImageEncoder):
         """See :meth:`ImageEncoder.forward`.
 
         Raises:
-            RuntimeError: before the encoder is fitted or its state dict loaded.
+            RuntimeError: Before the encoder is fitted or its state dict loaded.
         """
         if not self.is_fitted:
             raise RuntimeError(

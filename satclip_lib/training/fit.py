@@ -60,7 +60,7 @@ class PretrainingConfig:
         seed: Random seed for initialisation, order, jitter and dropout.
 
     Raises:
-        ValueError: if a setting is impossible; names it.
+        ValueError: If a setting is impossible; the message names it.
     """
 
     location_encoder: LocationEncoderConfig = field(default_factory=LocationEncoderConfig)
@@ -109,8 +109,8 @@ def pretrain(
         store: Features of the patches, with their training and validation split.
         image_encoder: Frozen encoder that made the features; it goes into the checkpoint.
         folder: Folder that becomes the checkpoint; the state of the run is kept beside it.
-        hardware: ``precision`` of the matrix products ("32-true", or "bf16-mixed" for hardware
-            that has bfloat16); ``devices``, the number of processes on this machine, one per GPU;
+        hardware: Settings of the machine. ``precision`` of the matrix products ("32-true", or
+            "bf16-mixed" where there is bfloat16); ``devices``, the number of processes on this machine, one per GPU;
             ``num_nodes``, the number of machines, each started by ``torchrun`` or another launcher
             that Lightning knows. All processes contrast with each other: a batch is shared out,
             and the result does not depend on their number, but for dropout.
@@ -120,8 +120,8 @@ def pretrain(
         locations of the training split, by which embeddings know their limits.
 
     Raises:
-        ValueError: if ``store`` was not made with ``image_encoder``, or a split is too small.
-        FloatingPointError: if the run diverged; the state after its last good epoch is kept.
+        ValueError: If ``store`` was not made with ``image_encoder``, or a split is too small.
+        FloatingPointError: If the run diverged; the state after its last good epoch is kept.
     """
     if store.features.shape[1] != image_encoder.num_features:
         raise ValueError(

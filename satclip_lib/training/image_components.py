@@ -16,8 +16,8 @@ class ImageComponents(nn.Module):
     Build it with :meth:`fit`. The constructor only sets sizes, for a state dict to be loaded.
 
     Args:
-        num_features: of the image encoder.
-        num_components: at most as many as features.
+        num_features: Number of features of the image encoder.
+        num_components: Number of components, at most as many as features.
     """
 
     def __init__(self, num_features: int, num_components: int):

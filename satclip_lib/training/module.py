@@ -59,19 +59,19 @@ class SatCLIPModule(lightning.LightningModule):
     encoder, and harmonics the first half of the location encoder.
 
     Args:
-        model: its image encoder must be frozen.
-        learning_rate: of AdamW.
-        weight_decay: on matrices only, not on biases nor on the temperature.
-        schedule: of the learning rate over the run: "constant" (the paper's), or "cosine":
+        model: Model that is trained; its image encoder must be frozen.
+        learning_rate: Learning rate of AdamW at its highest.
+        weight_decay: Weight decay on matrices, not on biases nor on the temperature.
+        schedule: Course of the learning rate: "constant" (the paper's), or "cosine":
             up in a straight line over the first ``WARMUP_STEPS``, then down to zero along half
             a cosine.
-        seed: of dropout, renewed each epoch so that a resumed run continues the same curve.
+        seed: Random seed for dropout, renewed each epoch so that a resumed run continues the curve.
         components: Image components by which soft targets compare images; None aims at pairs
             alone.
         soft_targets: Weight and temperature of the soft targets, with ``components``.
 
     Raises:
-        FloatingPointError: while training, when the loss or a parameter is not finite.
+        FloatingPointError: If, while training, the loss or a parameter is not finite.
     """
 
     def __init__(

@@ -50,15 +50,15 @@ def make_recipe(name: str, **settings: Any) -> PretrainingConfig:
     """A recipe, with some of its settings changed.
 
     Args:
-        name: a key of ``RECIPES``. The paper's have 500 epochs at a batch of 8,192, a constant
+        name: Key of ``RECIPES``. The paper's have 500 epochs at a batch of 8,192, a constant
             learning rate of 1e-4, plain harmonics and pairs as targets; "ours" damps the spectrum
             of the harmonics, draws the first layer for what damping leaves, and lets images that
             look alike share their locations.
-        settings: of :class:`PretrainingConfig`.
+        settings: Settings of :class:`PretrainingConfig` that take the place of the recipe's.
 
     Raises:
-        ValueError: if there is no recipe of this name.
-        TypeError: if there is no setting of this name.
+        ValueError: If there is no recipe of this name.
+        TypeError: If there is no setting of this name.
     """
     if name not in RECIPES:
         raise ValueError(f"unknown recipe {name!r}; choose from {', '.join(RECIPES)}")
@@ -71,15 +71,15 @@ def prepare_image_encoder(
     """A frozen image encoder for the patches of a store.
 
     Args:
-        name: "rcf", random convolutional features that are fitted to the patches; or a key of
+        name: "rcf", random convolutional features that are fitted to the patches, or a key of
             ``MOCO_WEIGHTS``, whose weights are downloaded, for the 12 bands of Level-2A.
-        dataset: an open patch store.
-        num_random_features: of "rcf".
-        seed: of "rcf".
+        dataset: Open patch store.
+        num_random_features: Number of features of "rcf", two per filter.
+        seed: Random seed for the filters of "rcf".
 
     Raises:
-        ValueError: if there is no encoder of this name.
-        FileNotFoundError: if weights are not at hand and cannot be downloaded.
+        ValueError: If there is no encoder of this name.
+        FileNotFoundError: If weights are not at hand and cannot be downloaded.
     """
     if name != "rcf":
         return make_moco_encoder(name)
@@ -133,11 +133,11 @@ def train_recipe(
     rank 0, while the others wait.
 
     Args:
-        recipe: of the run.
-        profile: names the folders.
-        image_encoder: see :func:`prepare_image_encoder`.
-        num_views: augmented views per patch, see :func:`cache_features`.
-        trainer: precision, devices and num_nodes, see :func:`pretrain`.
+        recipe: Settings of the run.
+        profile: Profile whose folders are read and written.
+        image_encoder: Name of the image encoder, see :func:`prepare_image_encoder`.
+        num_views: Number of views per patch, see :func:`cache_features`.
+        trainer: Settings of the machine, see :func:`pretrain`.
     """
     workspace = Workspace(profile)
     dataset = open_patches(workspace.patches)
