@@ -110,10 +110,11 @@ def pretrain(
         image_encoder: Frozen encoder that made the features; it goes into the checkpoint.
         folder: Folder that becomes the checkpoint; the state of the run is kept beside it.
         hardware: Settings of the machine. ``precision`` of the matrix products ("32-true", or
-            "bf16-mixed" where there is bfloat16); ``devices``, the number of processes on this machine, one per GPU;
-            ``num_nodes``, the number of machines, each started by ``torchrun`` or another launcher
-            that Lightning knows. All processes contrast with each other: a batch is shared out,
-            and the result does not depend on their number, but for dropout.
+            "bf16-mixed" where there is bfloat16); ``devices``, the number of processes on this
+            machine, one per GPU; ``num_nodes``, the number of machines, each started by
+            ``torchrun`` or another launcher that Lightning knows. All processes contrast with
+            each other: a batch is shared out, and the result does not depend on their number,
+            but for dropout.
 
     Returns:
         ``folder``, with ``model.safetensors``, ``config.json``, ``training_curve.csv`` and the
