@@ -17,7 +17,8 @@ import pytest
 import torch
 from torch import nn
 
-from satclip_lib.checkpoints.published import CONTAINERS, read_published, save_published
+from satclip_lib.checkpoints.archive import CONTAINERS
+from satclip_lib.checkpoints.published import read_published, save_published
 from satclip_lib.checkpoints.store import (
     CheckpointError,
     convert_published,

@@ -1,12 +1,18 @@
 """Where checkpoints come from: names, addresses, and the Hugging Face Hub."""
 
+import hashlib
 import re
+import time
+import zipfile
+from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, build_opener
 
 import torch
 
-from satclip_lib.files import fingerprint, is_offline, sha256_of_file
+from satclip_lib.files import fingerprint, is_offline, sha256_of_file, write_atomically
 
 WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
@@ -18,6 +24,14 @@ PUBLISHED_MODELS = {
 }
 # The commit that torchgeo pins. For the other five nobody has published one: see find_checkpoint.
 PINNED_REVISIONS = {"satclip-vit16-l40": "0ef2acc0b91d3c8cfdf4a0cc03207095989287ab"}
+
+TIMEOUT_S = 30.0  # without a byte; afterwards a download must keep up MIN_BYTES_PER_S on average
+MIN_BYTES_PER_S = 1024
+MAX_DOWNLOAD_BYTES = 2**33  # the largest published model has 0.6 GB
+
+MAX_REQUESTS = 50  # for one file of the Hub, resumed ones and redirects included
+
+_addresses: ContextVar[list[str] | None] = ContextVar("_addresses", default=None)
 
 
 class CheckpointError(ValueError):
@@ -31,10 +45,10 @@ def find_checkpoint(name_or_path: str | Path, *, revision: str | None = None) ->
     stays the same. With ``SATCLIP_OFFLINE=1`` nothing is ever downloaded.
 
     Args:
-        name_or_path: a folder or file that exists (one of the two files of our format stands for
-            its folder); a key of ``PUBLISHED_MODELS``; a Hugging Face id, ``"owner/name"``; or
-            the https address of a ``.ckpt`` file.
-        revision: commit, tag or branch on the Hugging Face Hub. Where it is not given,
+        name_or_path: Folder or file that exists (one of the two files of our format stands for
+            its folder); key of ``PUBLISHED_MODELS``; Hugging Face id, ``"owner/name"``; or
+            https address of a ``.ckpt`` file.
+        revision: Commit, tag or branch on the Hugging Face Hub. Where it is not given,
             "satclip-vit16-l40" comes from a pinned commit, and everything else from the commit
             that "main" was when it was first downloaded: give a commit to be sure of more.
 
@@ -43,9 +57,9 @@ def find_checkpoint(name_or_path: str | Path, *, revision: str | None = None) ->
         is, for the reader to complain about.
 
     Raises:
-        FileNotFoundError: if it is not on this machine and cannot be downloaded.
-        CheckpointError: if a download does not have the SHA-256 that it was announced with.
-        ValueError: if an address is not https.
+        FileNotFoundError: If it is not on this machine and cannot be downloaded.
+        CheckpointError: If a download is not what was announced; it is not kept.
+        ValueError: If an address is not https.
     """
     path = Path(name_or_path)
     if isinstance(name_or_path, Path) or path.exists():
@@ -68,36 +82,104 @@ def find_checkpoint(name_or_path: str | Path, *, revision: str | None = None) ->
     return path
 
 
+def check_is_file(path: Path) -> None:
+    """Refuse a pipe, device or folder where a file belongs, since reading it might never end.
+
+    Raises:
+        FileNotFoundError: If nothing is there.
+        CheckpointError: If something other than a file is there.
+    """
+    if path.is_file():
+        return
+    if path.exists():
+        raise CheckpointError(
+            f"{path} is a folder, pipe or device where a file belongs: remove it, and fetch or "
+            "train the model again"
+        )
+    raise FileNotFoundError(f"no checkpoint at {path}")
+
+
 def fetch_from_hub(repo_id: str, file_name: str, *, revision: str | None = None) -> Path:
     """Path of a file in the Hugging Face cache, downloaded if it is not there.
 
     Args:
-        repo_id: ``"owner/name"``.
-        file_name: in that repository.
-        revision: commit, tag or branch; None for "main" as it was when it was first downloaded.
+        repo_id: Hugging Face id, ``"owner/name"``.
+        file_name: Name of the file in that repository.
+        revision: Commit, tag or branch; None for "main" as it was when it was first downloaded.
 
     Raises:
-        FileNotFoundError: if it is not cached and cannot be downloaded.
-        CheckpointError: if the download does not have the SHA-256 that it was announced with.
+        FileNotFoundError: If it is not cached and cannot be downloaded.
+        CheckpointError: If the download is not what was announced; it is not kept.
+        ValueError: If ``HF_ENDPOINT`` is no address.
     """
     if cached := _find_cached(repo_id, file_name, revision or "main"):
         return cached
     if is_offline():
         raise _unavailable(f"{repo_id}/{file_name}", "SATCLIP_OFFLINE forbids it")
-    from huggingface_hub import hf_hub_download  # here, because it takes longer than all the rest
+    from huggingface_hub import constants, get_session, hf_hub_download  # here, because it is slow
 
+    if not constants.ENDPOINT.startswith(("https://", "http://")):
+        raise ValueError(
+            f"HF_ENDPOINT must begin with https://, got {constants.ENDPOINT!r}: set it to "
+            f"https://{constants.ENDPOINT}, or unset it"
+        )
+    hooks = get_session().event_hooks["request"]
+    if _watch_requests not in hooks:
+        hooks.append(_watch_requests)
+    token = _addresses.set([constants.ENDPOINT])
     try:
         path = Path(hf_hub_download(repo_id, file_name, revision=revision))
-    except OSError as error:
+    except Exception as error:  # those of its HTTP library are no OSError
         raise _unavailable(f"{repo_id}/{file_name}", str(error)) from error
-    announced = path.resolve().name  # the cache names large files by their SHA-256
-    if len(announced) == 64 and sha256_of_file(path) != announced:
-        path.resolve().unlink()
-        raise CheckpointError(
-            f"{file_name} of {repo_id} arrived damaged (its SHA-256 is not {announced}) and was "
-            "deleted: try again"
-        )
+    finally:
+        _addresses.reset(token)
+    blob = path.resolve()
+    try:
+        _check_arrived(blob, kind=path.suffix, announced=blob.name)
+    except CheckpointError:
+        path.unlink()
+        blob.unlink(missing_ok=True)
+        raise
     return path
+
+
+def _watch_requests(request: Any) -> None:
+    """Called by huggingface_hub's HTTP client before each request, redirects included."""
+    addresses = _addresses.get()
+    if addresses is None:  # a request of somebody else in this process
+        return
+    addresses.append(str(request.url))
+    if addresses[0].startswith("https://") and not addresses[-1].startswith("https://"):
+        raise ConnectionError(f"the server sends us on to {request.url}, which is not https")
+    if len(addresses) > MAX_REQUESTS:  # huggingface_hub goes on as long as any byte comes
+        raise ConnectionError("the server breaks off again and again")
+
+
+def _check_arrived(path: Path, *, kind: str, announced: str | None) -> None:
+    """Refuse a download that is cut short, or a web page in place of a file.
+
+    Args:
+        path: File that was downloaded.
+        kind: Suffix that the file is published with.
+        announced: Hash of the content, if the server gave one: SHA-256, or git's SHA-1 as the Hub
+            gives it for small files.
+    """
+    with path.open("rb") as file:
+        head = file.read(9)
+    if {
+        ".ckpt": not zipfile.is_zipfile(path),
+        ".safetensors": head[8:] != b"{",
+        ".json": head.lstrip()[:1] != b"{",
+    }.get(kind):
+        raise CheckpointError(f"what arrived is no {kind} file but begins with {head!r}: try again")
+    digest = announced
+    if announced and re.fullmatch(r"[0-9a-f]{64}", announced):
+        digest = sha256_of_file(path)
+    elif announced and re.fullmatch(r"[0-9a-f]{40}", announced):
+        content = path.read_bytes()
+        digest = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    if digest != announced:
+        raise CheckpointError(f"the file arrived damaged (its hash is not {announced}): try again")
 
 
 def _find_cached(repo_id: str, file_name: str, revision: str) -> Path | None:
@@ -111,21 +193,62 @@ def _find_cached(repo_id: str, file_name: str, revision: str) -> Path | None:
     return path if path.is_file() else None
 
 
+class _StayOnHttps(HTTPRedirectHandler):
+    def redirect_request(
+        self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> Any:
+        if not newurl.startswith("https://"):
+            raise ConnectionError(f"the server sends us on to {newurl}, which is not https")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
 def _fetch_url(url: str) -> Path:
     if not url.startswith("https://"):
         raise ValueError(f"the address of a checkpoint must begin with https://, got {url!r}")
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    path = folder / f"{fingerprint(url)[:16]}-{Path(urlsplit(url).path).name}"
+    name = Path(urlsplit(url).path).name[-100:]
+    path = Path(torch.hub.get_dir()) / "checkpoints" / f"{fingerprint(url)[:16]}-{name}"
     if path.is_file():
         return path
     if is_offline():
         raise _unavailable(url, "SATCLIP_OFFLINE forbids it")
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        torch.hub.download_url_to_file(url, str(path))
-    except OSError as error:
-        raise _unavailable(url, str(error)) from error
+    with write_atomically(path) as scratch:
+        try:
+            announced = _download(url, scratch)
+        except OSError as error:
+            raise _unavailable(url, str(error)) from error
+        _check_arrived(scratch, kind=".ckpt", announced=announced)
     return path
+
+
+def _download(url: str, path: Path) -> str | None:
+    """Write what lies at an https address to a file; returns the name of its content, if any.
+
+    torch.hub's downloads have no limit in time and follow redirects to http.
+
+    Raises:
+        OSError: If the server fails, is slower than ``MIN_BYTES_PER_S``, or sends more or fewer
+            bytes than it may.
+    """
+    from satclip_lib.progress import progress_bar  # here, because tqdm is slow to import
+
+    opener, start, received = build_opener(_StayOnHttps), time.monotonic(), 0
+    with opener.open(url, timeout=TIMEOUT_S) as response, path.open("wb") as file:
+        length = response.headers.get("Content-Length", "")
+        size = int(length) if length.isdecimal() else None
+        with progress_bar(total=size, unit="B", unit_scale=True, desc=path.name) as bar:
+            while block := response.read1(2**20):
+                file.write(block)
+                bar.update(len(block))
+                received += len(block)
+                seconds = time.monotonic() - start
+                if seconds > TIMEOUT_S and received < seconds * MIN_BYTES_PER_S:
+                    raise TimeoutError(f"{received:,} bytes came in {seconds:.0f} s: try again")
+                if received > MAX_DOWNLOAD_BYTES:
+                    raise OSError(f"the file is larger than {MAX_DOWNLOAD_BYTES:,} bytes")
+    if size not in (None, received):
+        raise ConnectionError(f"{received:,} of {size:,} bytes came: try again")
+    etag: str | None = response.headers.get("ETag")
+    return etag and etag.strip('"')
 
 
 def _unavailable(what: str, reason: str) -> FileNotFoundError:

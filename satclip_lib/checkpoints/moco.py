@@ -49,7 +49,7 @@ def make_moco_encoder(name: str) -> ImageEncoder:
     (digital numbers / 10000); Level-2A products lack B10, which is then a band of zeros.
 
     Raises:
-        ValueError, FileNotFoundError, CheckpointError: see :func:`fetch_moco_weights`.
+        ValueError, FileNotFoundError, CheckpointError: See :func:`fetch_moco_weights`.
 
     References:
         Wang et al. (2022), SSL4EO-S12, arXiv 2211.07044.
@@ -65,12 +65,12 @@ def fetch_moco_weights(name: str) -> Path:
     With the environment variable ``SATCLIP_OFFLINE=1`` nothing is downloaded.
 
     Args:
-        name: a key of ``MOCO_WEIGHTS``.
+        name: Name of the backbone, a key of ``MOCO_WEIGHTS``.
 
     Raises:
-        ValueError: if there are no weights of this name.
-        FileNotFoundError: if the file is not cached and cannot be downloaded.
-        CheckpointError: if it is not the published one.
+        ValueError: If there are no weights of this name.
+        FileNotFoundError: If the file is not cached and cannot be downloaded.
+        CheckpointError: If it is not the published one.
     """
     if name not in MOCO_WEIGHTS:
         raise ValueError(f"name must be one of {', '.join(MOCO_WEIGHTS)}, got {name!r}")

@@ -1,10 +1,6 @@
 """The layout of the published SatCLIP checkpoints: Lightning pickles, read without running them."""
 
 import math
-import pickle
-import re
-import zipfile
-from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,20 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from satclip_lib.checkpoints.archive import is_plain, read_archive, strip_wrappers, to_plain
 from satclip_lib.checkpoints.download import CheckpointError
 from satclip_lib.files import write_atomically
 from satclip_lib.location_encoder import LocationEncoder, SpectralDamping
 from satclip_lib.model import SatCLIP
 
-# Containers of hyper-parameters beside a plain dict. Each is read as an OrderedDict, so that
-# neither Lightning nor any code of the file is needed; nothing else is let in.
-CONTAINERS = (
-    "argparse.Namespace",
-    "lightning.fabric.utilities.data.AttributeDict",
-    "lightning.pytorch.utilities.parsing.AttributeDict",
-    "lightning_fabric.utilities.data.AttributeDict",
-    "pytorch_lightning.utilities.parsing.AttributeDict",
-)
 CONVENTIONS = {"analytic": "satclip-analytic", "closed-form": "satclip-closed-form"}
 IMAGE_ENCODERS = {
     "moco_resnet18": "resnet18",
@@ -57,27 +45,32 @@ def read_published(path: Path | str) -> tuple[dict[str, Any], dict[str, Tensor]]
     """Read a checkpoint of the public implementation; no code in it is run.
 
     Args:
-        path: a ``.ckpt`` file as Lightning writes it. Tensors are mapped, not read: those that
-            are not used cost nothing.
+        path: A ``.ckpt`` file as Lightning writes it. Tensors are mapped, not read: those that
+            are not used cost nothing. Names may hold what DistributedDataParallel and
+            torch.compile add to them.
 
     Returns:
         The content of a ``config.json`` of ours (``"image_encoder"`` is None where the file holds
         no image tower), and the tensors by our names, in the file's own dtypes.
 
     Raises:
-        CheckpointError: if the file is damaged, tries to run code, is no SatCLIP checkpoint, or
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If the file is damaged, would run code, is no SatCLIP checkpoint, or
             is a SatCLIP of a kind that this package does not implement.
     """
-    checkpoint = _unpickle(Path(path))
+    path = Path(path)
+    checkpoint = read_archive(path)
     try:
-        state_dict, container = checkpoint["state_dict"], checkpoint["hyper_parameters"]
+        container, state_dict = checkpoint["hyper_parameters"], checkpoint["state_dict"]
         hyper_parameters = {**container, **getattr(container, "__dict__", {})}
-        tensors = _rename_tensors(state_dict, path)
-    except (KeyError, TypeError, AttributeError) as error:
+        hyper_parameters = {str(name): to_plain(x) for name, x in hyper_parameters.items()}
+        state_dict = {strip_wrappers(name): x.detach() for name, x in dict.items(state_dict)}
+    except (LookupError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path} is no SatCLIP checkpoint: it has no state_dict of tensors or no "
             "hyper_parameters; fetch it again, or train a model with the public code anew"
         ) from error
+    tensors = _rename_tensors(state_dict, path)
     has_image_tower = any(name.startswith(VISUAL_PREFIX) for name in state_dict)
     vision_layers = hyper_parameters.get("vision_layers")
     config = {
@@ -90,7 +83,7 @@ def read_published(path: Path | str) -> tuple[dict[str, Any], dict[str, Tensor]]
         else None,
         "provenance": {
             "hyper_parameters": hyper_parameters,
-            **{key: checkpoint[key] for key in ("epoch", "global_step") if key in checkpoint},
+            **{k: to_plain(checkpoint[k]) for k in ("epoch", "global_step") if k in checkpoint},
         },
     }
     return config, tensors
@@ -102,17 +95,17 @@ def save_published(model: SatCLIP | LocationEncoder, path: Path | str) -> Path:
     The location encoder is stored as float64. The layout has no orthonormal harmonics; a model
     of that convention is written for "closed-form" harmonics instead, with the signs of the first
     layer's odd columns turned: :func:`load_satclip` reads it back with the same embeddings, to the
-    last bit. Nor has it damping or another first frequency than 30: they go into the first layer's
-    weights (and cost a rounding).
+    last bit. The layout has no damping either, and no first frequency but 30: both go into the
+    first layer's weights, which costs a rounding.
 
     Args:
-        model: with an image encoder of 13 bands ("resnet18", "resnet50" or
+        model: Model with an image encoder of 13 bands ("resnet18", "resnet50" or
             "vit_small_patch16_224"), or a location encoder alone, which :func:`load_satclip`
             reads back but the public code, which builds both towers, does not.
-        path: a ``.ckpt`` file, replaced if there.
+        path: Name of the ``.ckpt`` file, which is replaced if it is there.
 
     Raises:
-        ValueError: if the layout has no place for a setting of the model. Dropout is not part of
+        ValueError: If the layout has no place for a setting of the model. Dropout is not part of
             the layout and does not matter once a model is trained.
     """
     location_encoder = model.location_encoder if isinstance(model, SatCLIP) else model
@@ -163,43 +156,7 @@ def save_published(model: SatCLIP | LocationEncoder, path: Path | str) -> Path:
     return Path(path)
 
 
-def _unpickle(path: Path) -> Any:
-    """Tensors and plain values of a file; anything that would run code is refused."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}")
-    with path.open("rb") as file:
-        head = file.read(2)
-    if head[:1] == b"\x80":
-        raise CheckpointError(
-            f"{path} is a bare pickle, which can run code when it is read: it was not read. "
-            "Save it again with torch.save of PyTorch 1.6 or newer"
-        )
-    if head != b"PK":
-        raise CheckpointError(f"{path} is not a PyTorch checkpoint: fetch it again")
-    if not zipfile.is_zipfile(path):
-        raise CheckpointError(
-            f"{path} is truncated: it ends before its table of contents; delete it and fetch it "
-            "again"
-        )
-    try:
-        with torch.serialization.safe_globals([(OrderedDict, name) for name in CONTAINERS]):
-            return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-    except pickle.UnpicklingError as error:
-        asked_for = re.search(r"GLOBAL (\S+)", str(error))
-        if asked_for is None:
-            raise CheckpointError(f"{path} is damaged: delete it and fetch it again") from error
-        raise CheckpointError(
-            f"{path} tries to run code: it asks for {asked_for[1]} when it is read, but a "
-            "checkpoint may hold tensors and plain values only. Nothing was run. Delete it and "
-            "fetch it again from a source you trust"
-        ) from error
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
-        raise CheckpointError(
-            f"{path} is damaged ({error}): delete it and fetch it again"
-        ) from error
-
-
-def _to_config(hyper_parameters: Mapping[str, Any], path: Path | str) -> dict[str, Any]:
+def _to_config(hyper_parameters: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """Settings of our location encoder, or a refusal that names what it does not have."""
     try:
         kinds = [hyper_parameters[key] for key in ("le_type", "pe_type", "harmonics_calculation")]
@@ -227,7 +184,7 @@ def _to_config(hyper_parameters: Mapping[str, Any], path: Path | str) -> dict[st
     return sizes | {"first_omega": FIRST_OMEGA, "convention": CONVENTIONS[calculation]}
 
 
-def _rename_tensors(state_dict: Mapping[str, Tensor], path: Path | str) -> dict[str, Tensor]:
+def _rename_tensors(state_dict: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """Our names; names that mean nothing to us stay as they are, for strict loading to refuse."""
     renaming = (
         *((prefix, "location_encoder.network.") for prefix in LOCATION_PREFIXES),
@@ -237,16 +194,28 @@ def _rename_tensors(state_dict: Mapping[str, Tensor], path: Path | str) -> dict[
         ("model.logit_scale", "logit_scale"),
     )
     tensors: dict[str, Tensor] = {}
+    num_bytes_left = path.stat().st_size  # one number stored can stand for any number of them
     for name, tensor in state_dict.items():
         old, new = next((pair for pair in renaming if name.startswith(pair[0])), ("", ""))
         ours = new + name.removeprefix(old)
-        # NaN is reported where all tensors are checked
-        if ours in tensors and not torch.equal(tensors[ours].nan_to_num(), tensor.nan_to_num()):
+        if ours not in tensors:
+            tensors[ours] = tensor
+            num_bytes_left -= tensor.nbytes if is_plain(tensor) else 0
+        elif not _are_equal(tensors[ours], tensor):
             raise CheckpointError(
                 f"{path} holds two different versions of {name}: fetch it again, or train it anew"
             )
-        tensors[ours] = tensor.detach()
+        if num_bytes_left < 0:
+            raise CheckpointError(f"{path} is smaller than its tensors claim: fetch it again")
     return tensors
+
+
+def _are_equal(first: Tensor, second: Tensor) -> bool:
+    """Whether two copies are the same; what is wrong with both is reported later."""
+    if is_plain(first) and is_plain(second):
+        is_same = first.shape == second.shape and first.dtype == second.dtype
+        return is_same and torch.equal(first.nan_to_num(), second.nan_to_num())
+    return not (is_plain(first) or is_plain(second))
 
 
 def _find_vision_layers(config: Mapping[str, Any]) -> str:

@@ -1,37 +1,52 @@
 """Models on disk: ``model.safetensors`` beside ``config.json``, never a pickle."""
 
 import json
+import reprlib
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from satclip_lib.checkpoints.archive import is_plain, strip_wrappers
 from satclip_lib.checkpoints.download import (
     CONFIG_NAME,
     WEIGHTS_NAME,
     CheckpointError,
+    check_is_file,
     find_checkpoint,
 )
 from satclip_lib.checkpoints.model_card import CARD_NAME, make_model_card
 from satclip_lib.checkpoints.published import read_published
 from satclip_lib.files import is_offline, sha256_of_file, write_atomically
 from satclip_lib.image_encoder import make_image_encoder
-from satclip_lib.location_encoder import Damping, LocationEncoder, LocationEncoderConfig
+from satclip_lib.location_encoder import (
+    Damping,
+    LocationEncoder,
+    LocationEncoderConfig,
+    SpectralDamping,
+)
 from satclip_lib.model import SatCLIP
+from satclip_lib.sphere import check_locations
 
 FORMAT = "satclip-lib/1"
 LOCATION_PREFIX = "location_encoder."
 TRAINING_LONLAT_NAME = "training_lonlat.npy"
+# What a folder may hold to be replaced; the last one is written by training.fit.
+FILES_OF_A_MODEL = {
+    CONFIG_NAME, WEIGHTS_NAME, CARD_NAME, TRAINING_LONLAT_NAME, "training_curve.csv",
+}  # fmt: skip
+MAX_HEADER_BYTES = 2**20  # of a config, or of the names and shapes of tensors; ours have 40 KB
+MAX_SIZE = 1_000_000  # of whole numbers in a config
+MAX_NUMBER = 1e6  # of the others
 
 
 def load_location_encoder(
@@ -67,9 +82,7 @@ def load_location_encoder(
         torch.Size([2, 256])
     """
     config, tensors, path = _read(name_or_path, prefix=LOCATION_PREFIX, revision=revision)
-    encoder = _make_location_encoder(config, path).to(dtype)
-    _fill(encoder, {name.removeprefix(LOCATION_PREFIX): x for name, x in tensors.items()}, path)
-    return encoder.to(device).eval()
+    return _assemble(config, tensors, path, prefix=LOCATION_PREFIX, dtype=dtype, device=device)
 
 
 def load_satclip(
@@ -103,9 +116,7 @@ def load_satclip(
         )
         return load_location_encoder(name_or_path, dtype=dtype, device=device, revision=revision)
     config, tensors, path = _read(name_or_path, prefix="", revision=revision)
-    model = _make_satclip(config, path).to(dtype)
-    _fill(model, tensors, path)
-    return model.to(device).eval()
+    return _assemble(config, tensors, path, prefix="", dtype=dtype, device=device)
 
 
 def load_trained(folder: Path, names: Sequence[str]) -> dict[str, SatCLIP]:
@@ -138,16 +149,19 @@ def save_pretrained(
     """Write a model to a folder, all of it or nothing.
 
     Args:
-        model: both towers (the image encoder's frozen weights are written too), or a location
+        model: Both towers (the image encoder's frozen weights are written too), or a location
             encoder alone.
-        folder: becomes ``folder/config.json`` and ``folder/model.safetensors``; a model that is
-            there is replaced, with all other files of its folder.
+        folder: Folder that will hold ``config.json`` and ``model.safetensors``. A model that is
+            there is replaced; a symbolic link is followed.
         provenance: JSON-ready facts about the training run, kept under ``"provenance"``. A
             ``"licence"`` among them is that of the weights, for the model card; else it is MIT.
-        model_card: also write ``folder/README.md``, as the Hugging Face Hub shows it.
+        model_card: Whether ``folder/README.md`` is written too, as the Hugging Face Hub shows it.
+
+    Returns:
+        ``folder``.
 
     Raises:
-        FileExistsError: if the folder holds other files and no model.
+        FileExistsError: If there is a file, or a folder that holds something other than a model.
     """
     config = {
         "location_encoder": asdict(_find_location_encoder(model).config),
@@ -167,23 +181,20 @@ def convert_published(
     :func:`satclip_lib.checkpoints.published.save_published` is the way back.
 
     Args:
-        name_or_path: see :func:`load_satclip`.
-        folder: what :func:`save_pretrained` would write, with the image tower where there is one.
-        revision: commit on the Hugging Face Hub.
+        name_or_path: See :func:`load_location_encoder`.
+        folder: Folder that :func:`save_pretrained` would write, with the image tower where there
+            is one.
+        revision: Commit on the Hugging Face Hub.
 
     Raises:
-        FileNotFoundError, CheckpointError: see :func:`load_satclip`.
-        FileExistsError: see :func:`save_pretrained`.
+        FileNotFoundError, CheckpointError: See :func:`load_location_encoder`.
+        FileExistsError: See :func:`save_pretrained`.
     """
     path = find_checkpoint(name_or_path, revision=revision)
     config, tensors = read_published(path)
-    model: SatCLIP | LocationEncoder
-    if config["image_encoder"] is not None:
-        model, prefix = _make_satclip(config, path), ""
-    else:
-        model, prefix = _make_location_encoder(config, path), LOCATION_PREFIX
+    prefix = LOCATION_PREFIX if config["image_encoder"] is None else ""
     tensors = {name: x for name, x in tensors.items() if name.startswith(prefix)}
-    _fill(model, {name.removeprefix(prefix): x for name, x in tensors.items()}, path)
+    model = _assemble(config, tensors, path, prefix=prefix, dtype=torch.float64)
     config["location_encoder"] = asdict(_find_location_encoder(model).config)
     config["provenance"] |= {"converted_from": path.name, "sha256": sha256_of_file(path)}
     return _write(folder, config, tensors, card=make_model_card(config))
@@ -199,16 +210,16 @@ def push_to_hub(
     """Publish a model with its model card on the Hugging Face Hub; needs ``hf auth login``.
 
     Args:
-        model: see :func:`save_pretrained`.
-        repo_id: "owner/name"; the repository is made if there is none.
-        provenance: see :func:`save_pretrained`.
-        private: of a new repository.
+        model: See :func:`save_pretrained`.
+        repo_id: Hugging Face id, "owner/name"; the repository is made if there is none.
+        provenance: See :func:`save_pretrained`.
+        private: Whether a new repository is private.
 
     Returns:
         Address of the commit.
 
     Raises:
-        RuntimeError: if ``SATCLIP_OFFLINE=1``.
+        RuntimeError: If ``SATCLIP_OFFLINE=1``.
     """
     if is_offline():
         raise RuntimeError("SATCLIP_OFFLINE forbids publishing: unset it")
@@ -224,24 +235,34 @@ def push_to_hub(
 
 
 def load_config(folder: Path | str) -> dict[str, Any]:
-    """The checkpoint's ``config.json``."""
+    """The checkpoint's ``config.json``.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        CheckpointError: If it is no JSON, or not of our format.
+    """
     path = Path(folder) / CONFIG_NAME
-    if not path.is_file():
+    try:
+        check_is_file(path)
+        if path.stat().st_size > MAX_HEADER_BYTES:
+            raise ValueError(f"it has more than {MAX_HEADER_BYTES:,} bytes")
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
         raise FileNotFoundError(
             f"no checkpoint at {folder} ({CONFIG_NAME} is missing): run notebook 02_pretraining, "
             "or `make pretrain`"
-        )
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        ) from None
+    except CheckpointError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path} is not JSON ({error}); it was damaged: make it anew"
         ) from error
     kind = config.get("format") if isinstance(config, dict) else None
     if kind != FORMAT:
         raise CheckpointError(
-            f"{path} has format {kind!r}, expected {FORMAT!r}: fetch or train the model again, or "
-            "use the version of this package that wrote it"
+            f"{path} has format {reprlib.repr(kind)}, expected {FORMAT!r}: fetch or train the "
+            "model again, or use the version of this package that wrote it"
         )
     return config
 
@@ -264,6 +285,7 @@ def load_training_lonlat(
 
     Raises:
         ValueError: If it is not known where the model was trained.
+        CheckpointError: If the list is damaged.
     """
     folder = find_checkpoint(model) if isinstance(model, str | Path) else None
     if folder is None or not (folder / TRAINING_LONLAT_NAME).is_file():
@@ -271,7 +293,13 @@ def load_training_lonlat(
             "it is not known where this model was trained: pass training_lonlat, or as model the "
             f"folder of a checkpoint with {TRAINING_LONLAT_NAME} in it"
         )
-    return np.load(folder / TRAINING_LONLAT_NAME, allow_pickle=False)
+    path = folder / TRAINING_LONLAT_NAME
+    try:  # mapped, so that a header cannot claim more rows than the file has
+        lonlat = np.array(np.lib.format.open_memmap(path, mode="r"))
+        check_locations(lonlat.astype(np.float64))
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}): train the model again") from error
+    return lonlat
 
 
 def hash_checkpoint(folder: Path | str) -> str:
@@ -282,10 +310,11 @@ def hash_checkpoint(folder: Path | str) -> str:
 def _write(
     folder: Path | str, config: dict[str, Any], tensors: dict[str, Tensor], *, card: str | None
 ) -> Path:
-    folder = Path(folder)
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / CONFIG_NAME).is_file():
+    asked_for, folder = Path(folder), Path(folder).resolve()  # a link stays, its target is written
+    if folder.exists() and (others := _find_foreign(folder)):
         raise FileExistsError(
-            f"{folder} holds other files, which would be deleted: pass a new or empty folder"
+            f"{asked_for} holds other files, which would be deleted ({others}): pass a new or "
+            "empty folder"
         )
     text = json.dumps({"format": FORMAT, **config}, indent=2, default=str)
     with write_atomically(folder) as scratch:
@@ -294,7 +323,21 @@ def _write(
         (scratch / CONFIG_NAME).write_text(text + "\n", encoding="utf-8")
         if card is not None:
             (scratch / CARD_NAME).write_text(card, encoding="utf-8")
-    return folder
+    return asked_for
+
+
+def _find_foreign(folder: Path) -> str:
+    """What in the way of a new model is not an older model of ours; "" if nothing is."""
+    if not folder.is_dir():
+        return "it is a file"
+    names = {path.name for path in folder.iterdir()}
+    try:
+        if names and not names - FILES_OF_A_MODEL:
+            load_config(folder)
+            return ""
+    except (FileNotFoundError, CheckpointError):
+        return f"{CONFIG_NAME} is not of a model of ours"
+    return ", ".join(sorted(names - FILES_OF_A_MODEL)[:3])
 
 
 def _read(
@@ -302,18 +345,30 @@ def _read(
 ) -> tuple[dict[str, Any], dict[str, Tensor], Path]:
     """Config and tensors of a checkpoint; of the tensors, those whose names start with prefix."""
     path = find_checkpoint(name_or_path, revision=revision)
-    if path.is_file():
-        config, tensors = read_published(path)
-        return config, {name: x for name, x in tensors.items() if name.startswith(prefix)}, path
-    return load_config(path), _read_tensors(path / WEIGHTS_NAME, prefix=prefix), path
+    if path.is_dir():
+        return load_config(path), _read_tensors(path / WEIGHTS_NAME, prefix=prefix), path
+    if not path.exists() and path.suffix != ".ckpt":
+        load_config(path)  # says how a checkpoint of ours is made
+    config, tensors = read_published(path)
+    return config, {name: x for name, x in tensors.items() if name.startswith(prefix)}, path
 
 
 def _read_tensors(path: Path, *, prefix: str) -> dict[str, Tensor]:
-    """The tensors of a file whose names start with ``prefix``; no others are read."""
+    """The tensors of a file whose names start with ``prefix``, mapped; no others are touched."""
     try:
+        check_is_file(path)
+        with path.open("rb") as head:
+            num_bytes = int.from_bytes(head.read(8), "little")
+        if num_bytes > MAX_HEADER_BYTES:
+            raise ValueError(f"its header claims {num_bytes:,} bytes")
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}
-    except (SafetensorError, FileNotFoundError) as error:
+            names = {strip_wrappers(name): name for name in file.keys()}
+            return {
+                ours: file.get_tensor(name)
+                for ours, name in names.items()
+                if ours.startswith(prefix)
+            }
+    except Exception as error:  # those of safetensors are of many kinds
         raise CheckpointError(f"cannot read {path} ({error}): fetch or train it again") from error
 
 
@@ -321,21 +376,79 @@ def _find_location_encoder(model: SatCLIP | LocationEncoder) -> LocationEncoder:
     return model.location_encoder if isinstance(model, SatCLIP) else model
 
 
-def _make_location_encoder(config: dict[str, Any], path: Path) -> LocationEncoder:
-    """The encoder a config describes, with random weights; global random numbers stay."""
-    with _describing(path), torch.random.fork_rng(devices=[]):
-        return LocationEncoder(parse_location_config(config["location_encoder"]))
+def _assemble(
+    config: dict[str, Any],
+    tensors: dict[str, Tensor],
+    path: Path,
+    *,
+    prefix: str,
+    dtype: torch.dtype,
+    device: torch.device | str = "cpu",
+) -> Any:
+    """The model that a config describes, with tensors as its weights, in eval mode.
 
+    It is built on the meta device, where nothing is allocated and no random number drawn, and
+    compared with the tensors before they are copied. Damping, which is not in the file, is real.
 
-def _make_satclip(config: dict[str, Any], path: Path) -> SatCLIP:
-    if config.get("image_encoder") is None:
+    Args:
+        config: Content of a ``config.json``.
+        tensors: Weights by name, all beginning with ``prefix``; they may be mapped from a file.
+        path: File or folder that errors name.
+        prefix: ``LOCATION_PREFIX`` for the location encoder alone, "" for both towers.
+        dtype: Type of all weights that are real numbers.
+        device: Device on which the model will run.
+
+    Raises:
+        CheckpointError: If the config describes no model, or a tensor is missing, unknown, of
+            another shape, or not finite in ``dtype``.
+    """
+    if not prefix and config.get("image_encoder") is None:
         raise CheckpointError(
             f"{path} holds a location encoder only: load it with load_location_encoder, or fetch "
             "or train a whole model"
         )
-    location_encoder = _make_location_encoder(config, path)
-    with _describing(path), torch.random.fork_rng(devices=[]):
-        return SatCLIP(make_image_encoder(**config["image_encoder"]), location_encoder)
+    try:
+        settings = parse_location_config(config["location_encoder"])
+        if settings.num_hidden_layers > len(tensors):  # a million layers take minutes to describe
+            raise ValueError(f"{settings.num_hidden_layers:,} layers, but {len(tensors)} tensors")
+        with torch.device("meta"):
+            model: nn.Module = LocationEncoder(replace(settings, damping=None))
+        if settings.damping:
+            model.damping = SpectralDamping(settings.num_degrees, settings.damping)
+        model.config = settings
+        if not prefix:
+            with torch.device("meta"):
+                model = SatCLIP(make_image_encoder(**config["image_encoder"]), model)
+    except Exception as error:  # whatever a config cannot build is the checkpoint's fault
+        reason = str(error).partition("\n")[0][:300]
+        raise CheckpointError(
+            f"{path} describes no model that can be built ({reason}): fetch or train it again"
+        ) from error
+    expected = model.to(dtype).state_dict()
+    tensors = {name.removeprefix(prefix): x for name, x in tensors.items()}
+    faults = [f"{name} is missing" for name in expected.keys() - tensors.keys()]
+    for name, x in tensors.items():
+        wanted = expected.get(name)
+        if wanted is None:
+            faults.append(f"{name} is not expected")
+        elif not is_plain(x) or x.is_floating_point() != wanted.is_floating_point():
+            faults.append(f"{name} holds {x.dtype} ({x.layout}, {x.device}), expected real numbers")
+        elif x.shape != wanted.shape:
+            faults.append(f"{name} has shape {tuple(x.shape)}, expected {tuple(wanted.shape)}")
+    if not faults:  # all fit: only now are they read
+        weights = {n: x.to(device, expected[n].dtype, copy=True) for n, x in tensors.items()}
+        for name in (name for name, x in weights.items() if not x.isfinite().all()):
+            was_finite = tensors[name].isfinite().all()
+            faults.append(
+                f"{name} holds {f'more than {dtype} can' if was_finite else 'NaN or inf'}"
+            )
+    if faults:
+        raise CheckpointError(
+            f"{path} does not fit its config: {'; '.join(f[:200] for f in sorted(faults)[:5])}. "
+            "Fetch or train it again"
+        )
+    model.load_state_dict(weights, assign=True)
+    return model.to(device).eval()
 
 
 def parse_location_config(values: dict[str, Any]) -> LocationEncoderConfig:
@@ -351,35 +464,22 @@ def parse_location_config(values: dict[str, Any]) -> LocationEncoderConfig:
     }  # fmt: skip
     flat = {new: values.pop(name) for name, new in old.items() if name in values}
     damping = values.pop("damping", flat if flat.get("degree") is not None else None)
+    _check_numbers(LocationEncoderConfig, values)
+    if damping is not None:
+        _check_numbers(Damping, damping)
     return LocationEncoderConfig(**values, damping=damping and Damping(**damping))
 
 
-@contextmanager
-def _describing(path: Path) -> Iterator[None]:
-    """Whatever a config cannot build is the checkpoint's fault, and said so."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} describes no model that can be built ({error}): fetch or train it again"
-        ) from error
-
-
-def _fill(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Load tensors into a model; every one must be there, fit and be finite."""
-    expected = model.state_dict()
-    if problems := [
-        *(f"{name} is missing" for name in expected.keys() - tensors.keys()),
-        *(f"{name} is not expected" for name in tensors.keys() - expected.keys()),
-        *(
-            f"{name} has shape {tuple(tensors[name].shape)}, expected {tuple(tensor.shape)}"
-            for name, tensor in expected.items()
-            if name in tensors and tensors[name].shape != tensor.shape
-        ),
-        *(f"{name} holds NaN or inf" for name, x in tensors.items() if not x.isfinite().all()),
-    ]:
-        raise CheckpointError(
-            f"{path} does not fit its config: {'; '.join(sorted(problems)[:5])}. "
-            "Fetch or train it again"
-        )
-    model.load_state_dict(tensors)
+def _check_numbers(kind: type[LocationEncoderConfig | Damping], values: dict[str, Any]) -> None:
+    """Refuse text or NaN for a number, and numbers that no encoder has."""
+    for field in fields(kind):
+        value = values.get(field.name, field.default)
+        if field.type is int and not (type(value) is int and 1 <= value <= MAX_SIZE):
+            what = f"a whole number from 1 to {MAX_SIZE:,}"
+        elif field.type is float and not (type(value) in (int, float) and abs(value) <= MAX_NUMBER):
+            what = f"a number of at most {MAX_NUMBER:,.0f}"
+        elif field.type is bool and type(value) is not bool:
+            what = "true or false"
+        else:
+            continue
+        raise ValueError(f"{field.name} must be {what}, got {reprlib.repr(value)}")

@@ -9,6 +9,7 @@ from lightning.fabric.plugins.io import CheckpointIO
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from satclip_lib.checkpoints.download import CheckpointError, check_is_file
 from satclip_lib.files import write_atomically
 
 
@@ -21,7 +22,7 @@ class SafetensorsCheckpointIO(CheckpointIO):
         """Write the state of a run, whole or not at all.
 
         Raises:
-            TypeError: if a value is neither a tensor nor made of plain Python types.
+            TypeError: If a value is neither a tensor nor made of plain Python types.
         """
         tensors: dict[str, torch.Tensor] = {}
         tree = json.dumps(_to_json(checkpoint, tensors))
@@ -31,10 +32,21 @@ class SafetensorsCheckpointIO(CheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, **_: Any
     ) -> dict[str, Any]:
-        """Read it back; nothing in the file is executed."""
-        with safe_open(path, framework="pt") as file:
-            tree = json.loads(file.metadata()["tree"])
-            return _from_json(tree, file)
+        """Read it back; nothing in the file is executed.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            CheckpointError: If it is damaged.
+        """
+        check_is_file(Path(path))
+        try:
+            with safe_open(path, framework="pt") as file:
+                return _from_json(json.loads(file.metadata()["tree"]), file)
+        except Exception as error:  # whatever the readers of safetensors and JSON make of damage
+            raise CheckpointError(
+                f"{path} is no state of a training run ({error}): delete it, and the run starts "
+                "anew"
+            ) from error
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Delete a checkpoint that is no longer the best."""
