@@ -68,15 +68,23 @@ def _json(text):
     return lambda folder: (folder / "config.json").write_text(text)
 
 
-def _tensor(make):
-    """One of the tensors is replaced."""
-
+def _tensors(change):
     def spoil(folder):
         tensors = load_file(folder / "model.safetensors")
-        tensors[LAST] = make(tensors[LAST])
+        change(tensors)
         save_file(tensors, folder / "model.safetensors")
 
     return spoil
+
+
+def _tensor(make):
+    """One of the tensors is replaced."""
+    return _tensors(lambda tensors: tensors.update({LAST: make(tensors[LAST])}))
+
+
+def _truncate(path, share):
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
 
 
 def _header(**changes):
@@ -162,6 +170,17 @@ OURS = {
     "long number": (_json("1" * 100_000), "is not JSON"),
     "long JSON": (_json('"' + "x" * MAX_HEADER_BYTES + '"'), "more than"),
     "UTF-16": (lambda f: (f / "config.json").write_text("{}", encoding="utf-16"), "is not JSON"),
+    "other format": (_json('{"format": "other/3"}'), "'other/3', expected 'satclip-lib/1'"),
+    "missing tensor": (_tensors(lambda x: x.pop(LAST)), r"last_layer\.weight is missing"),
+    "unexpected tensor": (
+        _tensors(lambda x: x.update({"location_encoder.extra": torch.zeros(1)})),
+        "extra is not expected",
+    ),
+    "truncated": (
+        lambda f: _truncate(f / "model.safetensors", 0.9),
+        r"cannot read .*model\.safetensors",
+    ),
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), r"cannot read .*safetensors"),
     "NaN weight": (_tensor(lambda x: x.fill_(torch.nan)), "holds NaN or inf"),
     "finite before the cast": (
         _tensor(lambda x: x.double().fill_(1e300)),
@@ -295,7 +314,33 @@ OPCODES = {
     "deep tuples": b"\x80\x02)" + b"\x85" * 400_000 + b".",
     "dense lists": b"\x80\x02" + b"]" * (MAX_PICKLE_BYTES // 2) + b".",
 }
+
+
+def _replace(content):
+    return lambda path: torch.save(content, path)
+
+
 LIGHTNING = {
+    "cut at the end": (lambda path: _truncate(path, 0.99), "is truncated"),
+    "cut in the middle": (lambda path: _truncate(path, 0.5), "is truncated"),
+    "empty": (lambda path: path.write_bytes(b""), "is not a PyTorch checkpoint"),
+    "a bare pickle": (
+        lambda path: path.write_bytes(pickle.dumps(_Asks(os.abort))),
+        "bare pickle, which can run code",
+    ),
+    "a web page": (lambda path: path.write_text("<html>gone"), "is not a PyTorch checkpoint"),
+    "no state_dict": (_replace({"epoch": 1}), "is no SatCLIP checkpoint"),
+    "no tensors": (_replace({"state_dict": {"x": 1}, "hyper_parameters": {}}), "is no SatCLIP"),
+    "no settings": (_replace({"state_dict": {}, "hyper_parameters": None}), "is no SatCLIP"),
+    "a list": (_replace([1, 2]), "is no SatCLIP checkpoint"),
+    "a tensor": (_replace(torch.zeros(3)), "is no SatCLIP checkpoint"),
+    "wrong shape": (_state(lambda x: x[:, 1:].clone()), r"shape \(6, 15\), expected \(6, 16\)"),
+    "two versions": (
+        _change(lambda c: c["state_dict"].update({LAYER: c["state_dict"][LAYER] + 1})),
+        "two different versions of model",
+    ),
+    "capacity 0": (_hyper(capacity=0), "describes no model .* .hidden_dim must"),
+    "two layers in words": (_hyper(num_hidden_layers="two"), "num_hidden_layers must be"),
     "zip bomb": (_bomb, r"data\.pkl is compressed and would take 2,147,483,648 bytes"),
     "compressed": (_rezip(compression=zipfile.ZIP_DEFLATED), "is compressed"),
     "compressed harder": (_rezip(compression=zipfile.ZIP_LZMA), "is compressed"),
@@ -338,8 +383,8 @@ LIGHTNING = {
         _change(lambda c: c["state_dict"].update({"model.nnet./../../x": torch.ones(1)})),
         r"\./\.\./\.\./x is not expected",
     ),
-    "names of 1 MB": (
-        _change(lambda c: c["state_dict"].update({"model.nnet." + "x" * 10**6: torch.ones(1)})),
+    "names of 100 KB": (
+        _change(lambda c: c["state_dict"].update({"model.nnet." + "x" * 10**5: torch.ones(1)})),
         "x{150}",
     ),
     "a pipe": (_in_place_of("", os.mkfifo), "is a folder, pipe or device"),

@@ -1,9 +1,12 @@
 """The published layout: read exactly and without running anything, and written back."""
 
 import argparse
+import collections
 import copy
+import fractions
 import json
 import os
+import pathlib
 import pickle
 import socket
 import subprocess
@@ -125,17 +128,6 @@ def test_float32_agrees_with_float64(stem):
     torch.testing.assert_close(default[2], default[3])  # one pole
 
 
-def test_float64_tensors_are_kept(official):
-    """With dtype=torch.float64 every weight is the file's, to the last bit."""
-    loaded = load_location_encoder(FIXTURES / "official_l10.ckpt", dtype=torch.float64)
-    expected = {
-        name.removeprefix(NETWORK[0]): x
-        for name, x in official["state_dict"].items()
-        if name.startswith(NETWORK[0])
-    }
-    _assert_same_tensors(dict(loaded.network.state_dict()), expected)
-
-
 def test_closed_form_harmonics_are_told_from_analytic_ones(official, tmp_path):
     """The hyper-parameter chooses the convention, and the convention changes the embeddings."""
     official["hyper_parameters"]["harmonics_calculation"] = "closed-form"
@@ -146,15 +138,12 @@ def test_closed_form_harmonics_are_told_from_analytic_ones(official, tmp_path):
     assert not torch.allclose(closed(LONLAT), analytic(LONLAT), atol=0.1)
 
 
-SIZES = {
-    "num_degrees": 7, "embed_dim": 9, "hidden_dim": 24, "num_hidden_layers": 4,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("setting", SIZES)
-def test_other_sizes_load(tmp_path, setting):
+@pytest.mark.parametrize(
+    "size", [{"num_degrees": 7}, {"embed_dim": 9}, {"hidden_dim": 24}, {"num_hidden_layers": 4}]
+)
+def test_other_sizes_load(tmp_path, size):
     """Legendre polynomials, embedding, capacity and depth are the file's."""
-    saved = _make_encoder(convention="satclip-analytic", **{setting: SIZES[setting]})
+    saved = _make_encoder(convention="satclip-analytic", **size)
     loaded = load_location_encoder(save_published(saved, tmp_path / "model.ckpt"))
     assert loaded.config == saved.config
     assert torch.equal(loaded(LONLAT), saved(LONLAT))
@@ -204,21 +193,14 @@ def test_a_genuine_lightning_container_loads_without_lightning(official, tmp_pat
     assert "torch" in modules and not modules & heavy
 
 
-REFUSED = {
-    "wrap": ("le_type", "wrap", "positional encoding"),
-    "grid": ("le_type", "grid", "positional encoding"),
-    "direct": ("le_type", "direct", "positional encoding"),
-    "mlp": ("pe_type", "mlp", "network"),
-    "linear": ("pe_type", "linear", "network"),
-    "fcnet": ("pe_type", "fcnet", "network"),
-    "discretized": ("harmonics_calculation", "discretized", "harmonics"),
-}
-
-
-@pytest.mark.parametrize("kind", REFUSED)
-def test_other_architectures_are_refused_by_name(official, tmp_path, kind):
+@pytest.mark.parametrize("value", ["wrap", "grid", "direct", "mlp", "linear", "discretized"])
+def test_other_architectures_are_refused_by_name(official, tmp_path, value):
     """What is not implemented is named, with what is."""
-    key, value, what = REFUSED[kind]
+    key, what = {
+        "mlp": ("pe_type", "network"),
+        "linear": ("pe_type", "network"),
+        "discretized": ("harmonics_calculation", "harmonics"),
+    }.get(value, ("le_type", "positional encoding"))
     official["hyper_parameters"][key] = value
     path = _save(official, tmp_path / "model.ckpt")
     with pytest.raises(CheckpointError, match=f"{key}='{value}', a kind of {what} that is not"):
@@ -230,14 +212,6 @@ def test_a_missing_hyper_parameter_is_named(official, tmp_path, key):
     """Without one of the settings there is no model, and the error says which it is."""
     del official["hyper_parameters"][key]
     with pytest.raises(CheckpointError, match=f"lacks the hyper-parameter '{key}'"):
-        load_location_encoder(_save(official, tmp_path / "model.ckpt"))
-
-
-@pytest.mark.parametrize(("key", "value"), [("capacity", 0), ("num_hidden_layers", "two")])
-def test_an_impossible_hyper_parameter_is_refused(official, tmp_path, shape_checks_off, key, value):
-    """Values that describe no network are a damaged checkpoint, not a traceback."""
-    official["hyper_parameters"][key] = value
-    with pytest.raises(CheckpointError, match=r"model\.ckpt describes no model"):
         load_location_encoder(_save(official, tmp_path / "model.ckpt"))
 
 
@@ -264,31 +238,64 @@ def test_a_checkpoint_that_runs_code_is_refused(official, tmp_path, where):
     assert trace.exists()
     trace.unlink()
     for load in (load_location_encoder, read_published):
-        with pytest.raises(CheckpointError, match=r"tries to run code.*system.*Nothing was run"):
+        with pytest.raises(CheckpointError, match=r"would run code.*system.*Nothing was run"):
             load(path)
-    with pytest.raises(CheckpointError, match="tries to run code"):
+    with pytest.raises(CheckpointError, match="would run code"):
         convert_published(path, tmp_path / "converted")
     assert not trace.exists() and not (tmp_path / "converted").exists()  # ... and was not run
 
 
+def test_harmless_values_are_read(official, tmp_path):
+    """NumPy's numbers, paths, types and containers in hyper-parameters become plain values."""
+    settings = official["hyper_parameters"]
+    expected = load_location_encoder(FIXTURES / "official_l10.ckpt")(LONLAT)
+    by_kind = collections.defaultdict(list, a=[1])
+    values = {
+        "learning_rate": (np.float64(1e-4), 1e-4),
+        "weight_decay": (np.float32(0.5), 0.5),
+        "eval_downstream": (np.bool_(True), True),
+        "in_channels": (np.int8(-3), -3),
+        "big_endian": (np.array([258], ">i4")[0], 258),
+        "le_type": (np.str_("sphericalharmonics"), "sphericalharmonics"),
+        "embed_dim": (np.int64(settings["embed_dim"]), settings["embed_dim"]),
+        "air_temp_data_path": (Path("/data/air temp.csv"), "/data/air temp.csv"),
+        "windows": (pathlib.PureWindowsPath("C:/data"), None),
+        "empty_path": (pathlib.PurePosixPath(), "."),
+        "dtype": (torch.bfloat16, "torch.bfloat16"),
+        "device": (torch.device("cuda:1"), "cuda:1"),
+        "size": (torch.Size([3, 4]), (3, 4)),
+        "by_kind": (by_kind, "<OrderedDict>"),
+        "factory": (float, "<function>"),
+        "sorted": (collections.OrderedDict(b=1), "<OrderedDict>"),
+        "tensor": (torch.ones(2), "<Tensor>"),
+    }
+    official["hyper_parameters"] = settings | {name: value for name, (value, _) in values.items()}
+    path = _save(official, tmp_path / "model.ckpt")
+    assert torch.equal(load_location_encoder(path)(LONLAT), expected)
+    read = read_published(path)[0]["provenance"]["hyper_parameters"]
+    for name, (_, plain) in values.items():
+        assert plain is None or (read[name] == plain and type(read[name]) is type(plain)), name
+    json.dumps(read)
+
+
+@pytest.mark.parametrize("wrap", ["module.{}", "model.module._orig_mod.{}", "_orig_mod.module.{}"])
+def test_wrappers_leave_no_trace(official, tmp_path, wrap):
+    """Names from DistributedDataParallel and torch.compile, also nested, are understood."""
+    expected = load_location_encoder(FIXTURES / "official_l10.ckpt")(LONLAT)
+    names = {name: wrap.format(name.removeprefix("model.")) for name in official["state_dict"]}
+    if not wrap.startswith("model."):
+        names = {name: wrap.format(name) for name in names}
+    official["state_dict"] = {names[name]: x for name, x in official["state_dict"].items()}
+    loaded = load_location_encoder(_save(official, tmp_path / "model.ckpt"))
+    assert torch.equal(loaded(LONLAT), expected)
+
+
 def test_harmless_looking_calls_are_refused_too(official, tmp_path):
-    """Whatever is not on the list is refused, builtins and the checkpoint's own classes alike."""
-    for payload in (np.float64(1.5), pickle.PicklingError, Path("x"), len):
+    """Whatever is not on the list is refused, builtins and other packages' classes alike."""
+    for payload in (pickle.PicklingError, len, fractions.Fraction(1, 2), np.arange(2)):
         path = _save({**official, "extra": payload}, tmp_path / "model.ckpt")
-        with pytest.raises(CheckpointError, match="tries to run code: it asks for"):
+        with pytest.raises(CheckpointError, match=r"would run code: it asks for .*save it again"):
             load_location_encoder(path)
-
-
-def test_a_bare_pickle_is_not_even_opened(tmp_path):
-    """A pickle that is no PyTorch archive is refused unread."""
-    path, trace = tmp_path / "evil.ckpt", tmp_path / "trace"
-    path.write_bytes(pickle.dumps({"state_dict": _RunsCode(trace)}))
-    pickle.loads(path.read_bytes())
-    assert trace.exists()
-    trace.unlink()
-    with pytest.raises(CheckpointError, match="bare pickle, which can run code"):
-        load_location_encoder(path)
-    assert not trace.exists()
 
 
 def test_the_list_of_allowed_globals_is_restored():
@@ -296,97 +303,6 @@ def test_the_list_of_allowed_globals_is_restored():
     before = torch.serialization.get_safe_globals()
     load_location_encoder(FIXTURES / "official_l10.ckpt")
     assert set(torch.serialization.get_safe_globals()) == set(before)
-
-
-# --- damage ---------------------------------------------------------------------------------------
-
-
-def _change_location(official, change):
-    for prefix in NETWORK:
-        change(official["state_dict"], prefix)
-
-
-def _rename(state_dict, prefix):
-    state_dict[f"{prefix}last.weight"] = state_dict.pop(f"{prefix}last_layer.weight")
-
-
-def _reshape(state_dict, prefix):
-    state_dict[f"{prefix}last_layer.weight"] = torch.zeros(32, 63)
-
-
-def _spoil(state_dict, prefix):
-    state_dict[f"{prefix}layers.0.weight"].fill_(torch.nan)
-
-
-def _disagree(state_dict, prefix):
-    if prefix == NETWORK[1]:
-        state_dict[f"{prefix}last_layer.bias"] = torch.zeros(32, dtype=torch.float64)
-
-
-WRONG_TENSORS = {
-    "wrong key": (_rename, r"last\.weight is not expected; .*last_layer\.weight is missing"),
-    "wrong shape": (_reshape, r"last_layer\.weight has shape \(32, 63\), expected \(32, 64\)"),
-    "NaN": (_spoil, r"layers\.0\.weight holds NaN or inf"),
-    "two versions": (_disagree, r"two different versions of model\.location\.nnet\.last_layer"),
-}
-
-
-@pytest.mark.parametrize("damage", WRONG_TENSORS)
-def test_wrong_tensors_are_named(official, tmp_path, damage):
-    """Wrong keys, shapes, values and contradictions each have their own message."""
-    change, message = WRONG_TENSORS[damage]
-    _change_location(official, change)
-    path = _save(official, tmp_path / "model.ckpt")
-    with pytest.raises(CheckpointError, match=message) as caught:
-        load_location_encoder(path)
-    assert str(path) in str(caught.value) and "again" in str(caught.value)
-
-
-def _truncate(path, share):
-    content = path.read_bytes()
-    path.write_bytes(content[: int(share * len(content))])
-
-
-def _garble(path):
-    path.write_bytes(path.read_bytes().replace(b"official_l10/data.pkl", b"x" * 21))
-
-
-DAMAGED_FILES = {
-    "cut at the end": (lambda path: _truncate(path, 0.99), "is truncated"),
-    "cut in the middle": (lambda path: _truncate(path, 0.5), "is truncated"),
-    "empty": (lambda path: path.write_bytes(b""), "is not a PyTorch checkpoint"),
-    "a web page": (lambda path: path.write_text("<html>gone"), "is not a PyTorch checkpoint"),
-    "no state_dict": (lambda path: torch.save({"epoch": 1}, path), "is no SatCLIP checkpoint"),
-    "no tensors": (
-        lambda path: torch.save({"state_dict": {"x": 1}, "hyper_parameters": {}}, path),
-        "is no SatCLIP checkpoint",
-    ),
-    "no hyper-parameters": (
-        lambda path: torch.save({"state_dict": {}, "hyper_parameters": None}, path),
-        "is no SatCLIP checkpoint",
-    ),
-    "a list": (lambda path: torch.save([1, 2], path), "is no SatCLIP checkpoint"),
-    "garbled": (_garble, "is damaged"),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGED_FILES)
-def test_damaged_files_say_what_they_are(tmp_path, damage):
-    """A file that is no checkpoint says so, in words and with advice, whatever it is instead."""
-    spoil, message = DAMAGED_FILES[damage]
-    path = tmp_path / "model.ckpt"
-    path.write_bytes((FIXTURES / "official_l10.ckpt").read_bytes())
-    load_location_encoder(path)
-    spoil(path)
-    with pytest.raises(CheckpointError, match=message) as caught:
-        load_location_encoder(path)
-    assert str(path) in str(caught.value) and "again" in str(caught.value)
-
-
-def test_a_missing_file_is_named(tmp_path):
-    """Where there is no file the error says which."""
-    with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*nowhere\.ckpt"):
-        load_location_encoder(tmp_path / "nowhere.ckpt")
 
 
 def test_a_loaded_model_does_not_need_the_file(tmp_path):
@@ -397,15 +313,6 @@ def test_a_loaded_model_does_not_need_the_file(tmp_path):
     before = model(LONLAT)
     path.write_bytes(bytes(path.stat().st_size))
     assert torch.equal(model(LONLAT), before)
-
-
-def test_loading_leaves_random_numbers_alone():
-    """The same numbers are drawn with and without loading a model in between."""
-    torch.manual_seed(0)
-    expected = torch.rand(3)
-    torch.manual_seed(0)
-    load_location_encoder(FIXTURES / "official_l10.ckpt")
-    assert torch.equal(torch.rand(3), expected)
 
 
 # --- the image tower ------------------------------------------------------------------------------
@@ -430,31 +337,6 @@ def test_the_image_tower_comes_along(tmp_path, name):
     models = json.loads((FIXTURES / "timm_state_dicts.json").read_text())["models"]
     timm = {entry.split(" ")[0] for entry in models[name]["state_dict"]}
     assert visual == timm | {f"{projection}.weight", f"{projection}.bias"}
-
-
-def test_the_image_tower_is_loaded_strictly(tmp_path):
-    """A missing, an unknown and a NaN image weight are errors, for those who load them only."""
-    path = save_published(_make_model(), tmp_path / "model.ckpt")
-    checkpoint = torch.load(path, weights_only=True)
-    state_dict = checkpoint["state_dict"]
-    del state_dict["model.visual.bn1.bias"]
-    state_dict["model.visual.bn9.bias"] = torch.zeros(3)
-    state_dict["model.visual.fc.weight"].fill_(torch.inf)
-    _save(checkpoint, path)
-    assert load_location_encoder(path)(LONLAT).isfinite().all()
-    for message in (
-        r"image_encoder\.bn1\.bias is missing",
-        r"image_encoder\.bn9\.bias is not expected",
-        r"image_projection\.weight holds NaN or inf",
-    ):
-        with pytest.raises(CheckpointError, match=message):
-            load_satclip(path, image_encoder=True)
-
-
-def test_a_file_without_image_tower_says_so():
-    """image_encoder=True on a file that has none is an error with advice."""
-    with pytest.raises(CheckpointError, match=r"location encoder only.*load_location_encoder"):
-        load_satclip(FIXTURES / "official_l10.ckpt", image_encoder=True)
 
 
 def test_an_unknown_image_tower_is_refused_alone(tmp_path):
@@ -498,12 +380,6 @@ def test_conversion_keeps_both_towers_and_the_origin(tmp_path):
     assert provenance["hyper_parameters"]["vision_layers"] == "moco_resnet18"
     assert "load_location_encoder(" in (folder / "README.md").read_text()
 
-    first, second = (
-        torch.load(save_published(m, tmp_path / "back.ckpt"), weights_only=True)["state_dict"]
-        for m in (whole, _make_model())
-    )
-    _assert_same_tensors(first, second)
-
 
 @pytest.mark.parametrize("convention", ["orthonormal", "satclip-analytic", "satclip-closed-form"])
 def test_ours_to_published_and_back_is_exact(tmp_path, convention):
@@ -519,25 +395,24 @@ def test_ours_to_published_and_back_is_exact(tmp_path, convention):
     assert loaded.config == replace(saved.config, convention=written)
 
 
-@pytest.mark.parametrize("learned", [False, True])
-def test_damping_goes_into_the_weights(tmp_path, learned):
-    """A damped model is written for the undamped harmonics of the layout, and means the same."""
-    saved = _make_encoder(num_degrees=7, damping=Damping(degree=3.0, learned=learned)).double()
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"damping": Damping(degree=3.0)},
+        {"damping": Damping(degree=3.0, learned=True)},
+        {"first_omega": 10.0},
+        {"dropout": 0.0},
+    ],
+    ids=repr,
+)
+def test_what_the_layout_lacks_goes_into_the_weights(tmp_path, settings):
+    """Damping, another first frequency than 30 or no dropout: the embeddings mean the same."""
+    saved = _make_encoder(num_degrees=7, **settings).double()
     loaded = load_location_encoder(
         save_published(saved, tmp_path / "model.ckpt"), dtype=torch.float64
     )
     torch.testing.assert_close(loaded(LONLAT), saved(LONLAT), rtol=1e-6, atol=1e-6)
-    assert loaded.config.damping is None
-
-
-def test_the_first_frequency_goes_into_the_weights(tmp_path):
-    """The layout always has 30; another is written as other weights, and means the same."""
-    saved = _make_encoder(first_omega=10.0).double()
-    loaded = load_location_encoder(
-        save_published(saved, tmp_path / "model.ckpt"), dtype=torch.float64
-    )
-    torch.testing.assert_close(loaded(LONLAT), saved(LONLAT), rtol=1e-6, atol=1e-6)
-    assert loaded.config.first_omega == 30.0
+    assert loaded.config.damping is None and loaded.config.first_omega == 30.0
 
 
 def test_what_is_written_is_what_the_public_code_expects(official, tmp_path):
@@ -566,13 +441,6 @@ def test_what_the_layout_cannot_hold_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"no place for the image encoder .*'num_bands': 3"):
         save_published(_make_model(num_bands=3), tmp_path / "model.ckpt")
     assert not list(tmp_path.iterdir())
-
-
-def test_dropout_is_no_obstacle(tmp_path):
-    """Dropout matters while training only: a model without it is written, and embeds alike."""
-    saved = _make_encoder(dropout=0.0, convention="satclip-analytic")
-    loaded = load_location_encoder(save_published(saved, tmp_path / "model.ckpt"))
-    assert torch.equal(loaded(LONLAT), saved(LONLAT))
 
 
 def test_a_location_encoder_alone_is_saved_in_our_format(tmp_path):

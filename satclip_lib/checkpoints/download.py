@@ -7,6 +7,7 @@ import zipfile
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, build_opener
 
@@ -83,20 +84,14 @@ def find_checkpoint(name_or_path: str | Path, *, revision: str | None = None) ->
 
 
 def check_is_file(path: Path) -> None:
-    """Refuse a pipe, device or folder where a file belongs, since reading it might never end.
-
-    Raises:
-        FileNotFoundError: If nothing is there.
-        CheckpointError: If something other than a file is there.
-    """
-    if path.is_file():
-        return
-    if path.exists():
+    """Refuse a pipe, device or folder where a file belongs, since reading it might never end."""
+    if not path.exists():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    if not path.is_file():
         raise CheckpointError(
             f"{path} is a folder, pipe or device where a file belongs: remove it, and fetch or "
             "train the model again"
         )
-    raise FileNotFoundError(f"no checkpoint at {path}")
 
 
 def fetch_from_hub(repo_id: str, file_name: str, *, revision: str | None = None) -> Path:
@@ -156,13 +151,9 @@ def _watch_requests(request: Any) -> None:
 
 
 def _check_arrived(path: Path, *, kind: str, announced: str | None) -> None:
-    """Refuse a download that is cut short, or a web page in place of a file.
+    """Refuse a download that is cut short, or a web page in place of a file of some suffix.
 
-    Args:
-        path: File that was downloaded.
-        kind: Suffix that the file is published with.
-        announced: Hash of the content, if the server gave one: SHA-256, or git's SHA-1 as the Hub
-            gives it for small files.
+    Servers announce SHA-256, and the Hub the SHA-1 that git gives to small files.
     """
     with path.open("rb") as file:
         head = file.read(9)
@@ -198,6 +189,7 @@ class _StayOnHttps(HTTPRedirectHandler):
         self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> Any:
         if not newurl.startswith("https://"):
+            fp.close()
             raise ConnectionError(f"the server sends us on to {newurl}, which is not https")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
@@ -215,19 +207,17 @@ def _fetch_url(url: str) -> Path:
         try:
             announced = _download(url, scratch)
         except OSError as error:
+            if isinstance(error, HTTPError):  # holds the connection
+                error.close()
             raise _unavailable(url, str(error)) from error
         _check_arrived(scratch, kind=".ckpt", announced=announced)
     return path
 
 
 def _download(url: str, path: Path) -> str | None:
-    """Write what lies at an https address to a file; returns the name of its content, if any.
+    """Write what lies at an https address to a file; returns the ETag, if there is one.
 
-    torch.hub's downloads have no limit in time and follow redirects to http.
-
-    Raises:
-        OSError: If the server fails, is slower than ``MIN_BYTES_PER_S``, or sends more or fewer
-            bytes than it may.
+    torch.hub's downloads have no limit in time or size and follow redirects to http.
     """
     from satclip_lib.progress import progress_bar  # here, because tqdm is slow to import
 

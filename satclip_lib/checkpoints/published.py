@@ -45,18 +45,16 @@ def read_published(path: Path | str) -> tuple[dict[str, Any], dict[str, Tensor]]
     """Read a checkpoint of the public implementation; no code in it is run.
 
     Args:
-        path: A ``.ckpt`` file as Lightning writes it. Tensors are mapped, not read: those that
-            are not used cost nothing. Names may hold what DistributedDataParallel and
-            torch.compile add to them.
+        path: A ``.ckpt`` file as Lightning writes it. Names may hold what
+            DistributedDataParallel and torch.compile add to them.
 
     Returns:
         The content of a ``config.json`` of ours (``"image_encoder"`` is None where the file holds
         no image tower), and the tensors by our names, in the file's own dtypes.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        CheckpointError: If the file is damaged, would run code, is no SatCLIP checkpoint, or
-            is a SatCLIP of a kind that this package does not implement.
+        FileNotFoundError, CheckpointError: See :func:`read_archive`. A file of something else, or
+            of a SatCLIP that this package does not implement, is also refused.
     """
     path = Path(path)
     checkpoint = read_archive(path)

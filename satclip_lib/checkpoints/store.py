@@ -235,25 +235,18 @@ def push_to_hub(
 
 
 def load_config(folder: Path | str) -> dict[str, Any]:
-    """The checkpoint's ``config.json``.
-
-    Raises:
-        FileNotFoundError: If there is none.
-        CheckpointError: If it is no JSON, or not of our format.
-    """
+    """The checkpoint's ``config.json``; a CheckpointError if it is not of our format."""
     path = Path(folder) / CONFIG_NAME
-    try:
-        check_is_file(path)
-        if path.stat().st_size > MAX_HEADER_BYTES:
-            raise ValueError(f"it has more than {MAX_HEADER_BYTES:,} bytes")
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         raise FileNotFoundError(
             f"no checkpoint at {folder} ({CONFIG_NAME} is missing): run notebook 02_pretraining, "
             "or `make pretrain`"
-        ) from None
-    except CheckpointError:
-        raise
+        )
+    check_is_file(path)
+    try:
+        if path.stat().st_size > MAX_HEADER_BYTES:
+            raise ValueError(f"it has more than {MAX_HEADER_BYTES:,} bytes")
+        config = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path} is not JSON ({error}); it was damaged: make it anew"
@@ -388,19 +381,8 @@ def _assemble(
     """The model that a config describes, with tensors as its weights, in eval mode.
 
     It is built on the meta device, where nothing is allocated and no random number drawn, and
-    compared with the tensors before they are copied. Damping, which is not in the file, is real.
-
-    Args:
-        config: Content of a ``config.json``.
-        tensors: Weights by name, all beginning with ``prefix``; they may be mapped from a file.
-        path: File or folder that errors name.
-        prefix: ``LOCATION_PREFIX`` for the location encoder alone, "" for both towers.
-        dtype: Type of all weights that are real numbers.
-        device: Device on which the model will run.
-
-    Raises:
-        CheckpointError: If the config describes no model, or a tensor is missing, unknown, of
-            another shape, or not finite in ``dtype``.
+    compared with the tensors before these are copied: they may be mapped from a file. Damping,
+    which is not in the file, is real. The prefix is "" for both towers.
     """
     if not prefix and config.get("image_encoder") is None:
         raise CheckpointError(
@@ -412,13 +394,14 @@ def _assemble(
         if settings.num_hidden_layers > len(tensors):  # a million layers take minutes to describe
             raise ValueError(f"{settings.num_hidden_layers:,} layers, but {len(tensors)} tensors")
         with torch.device("meta"):
-            model: nn.Module = LocationEncoder(replace(settings, damping=None))
+            encoder = LocationEncoder(replace(settings, damping=None))
         if settings.damping:
-            model.damping = SpectralDamping(settings.num_degrees, settings.damping)
-        model.config = settings
+            encoder.damping = SpectralDamping(settings.num_degrees, settings.damping)
+        encoder.config = settings
+        model: SatCLIP | LocationEncoder = encoder
         if not prefix:
             with torch.device("meta"):
-                model = SatCLIP(make_image_encoder(**config["image_encoder"]), model)
+                model = SatCLIP(make_image_encoder(**config["image_encoder"]), encoder)
     except Exception as error:  # whatever a config cannot build is the checkpoint's fault
         reason = str(error).partition("\n")[0][:300]
         raise CheckpointError(
