@@ -89,8 +89,8 @@ def check_is_file(path: Path) -> None:
         raise FileNotFoundError(f"no checkpoint at {path}")
     if not path.is_file():
         raise CheckpointError(
-            f"{path} is a folder, pipe or device where a file belongs: remove it, and fetch or "
-            "train the model again"
+            f"{path} is a folder, pipe or device where a file belongs: pass another path, or "
+            "fetch or train the model again"
         )
 
 
