@@ -311,7 +311,7 @@ OPCODES = {
     "empty": b"",
     "long text": b"\x80\x02X\xff\xff\xff\xffabc.",
     "mark without end": b"\x80\x02" + b"(" * 100_000 + b".",
-    "deep tuples": b"\x80\x02)" + b"\x85" * 400_000 + b".",
+    "deep tuples": b"\x80\x02)" + b"\x85" * 200_000 + b".",
     "dense lists": b"\x80\x02" + b"]" * (MAX_PICKLE_BYTES // 2) + b".",
 }
 
