@@ -46,7 +46,9 @@ def test_nothing_is_computed_early(encoder, monkeypatch):
     calls = []
     original = embedding_grid._embed_block
     monkeypatch.setattr(
-        embedding_grid, "_embed_block", lambda *args: calls.append(1) or original(*args)
+        embedding_grid,
+        "_embed_block",
+        lambda *args, **kept: calls.append(1) or original(*args, **kept),
     )
     grid = embed_grid(encoder, resolution_deg=1)
     assert grid.shape == (181, 360, 5) and not calls

@@ -1,8 +1,8 @@
 """The embedding of every cell of a grid, block by block, when its values are asked for."""
 
-from dataclasses import dataclass, field
+import re
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import dask
 import dask.array as da
@@ -22,10 +22,13 @@ from satclip_lib.sphere import check_locations
 Dtype = Literal["float32", "float16", "int8"]
 Registration = Literal["gridline", "pixel"]
 BLOCK_BYTES = 2**26  # what one task computes and one file holds, before compression
-LAT_ATTRS = {"standard_name": "latitude", "long_name": "latitude", "units": "degrees_north"}
-LON_ATTRS = {"standard_name": "longitude", "long_name": "longitude", "units": "degrees_east"}
 CHUNK_CELLS = (16, 32)  # what one read fetches: half a megabyte of 256 float32
 NUM_SAMPLED = 4096  # cells from which the range and the error of rounded numbers are measured
+LAT_ATTRS = {"standard_name": "latitude", "long_name": "latitude", "units": "degrees_north"}
+LON_ATTRS = {"standard_name": "longitude", "long_name": "longitude", "units": "degrees_east"}
+DEGREES_PER_UNIT = dict.fromkeys(("", "deg", "degree", "degrees", "\u00b0"), 1.0)
+DEGREES_PER_UNIT |= dict.fromkeys(("rad", "radian", "radians"), 180 / np.pi)
+CF_UNITS = r"degrees?_?(east|west|north|south|[ewns])"  # of longitude and latitude
 
 
 def embed_grid(
@@ -42,23 +45,25 @@ def embed_grid(
     on the threads of this process or on the cluster of the current ``dask.distributed.Client``.
 
     Args:
-        model: a :class:`LocationEncoder` or what :func:`satclip_lib.load_satclip` takes.
-        resolution_deg: distance between neighbours on a grid of the globe, north first. Give
-            either this or ``template``.
-        template: an xarray object with one-dimensional coordinates lon and lat.
-        registration: of a grid made by ``resolution_deg``: "gridline" puts points on the poles and
-            on 180 W, as ERA5 does (721 x 1440 at 0.25 degrees), "pixel" in the middle of cells, as
-            rasters do (720 x 1440).
-        dtype: "float16" and "int8" save space; what rounding costs is measured on some of the
-            cells and said in the attributes. The ``scale_factor`` of int8 is applied by xarray
-            when the file is opened.
+        model: A :class:`LocationEncoder` or what :func:`load_location_encoder` takes.
+        resolution_deg: Distance between neighbours on a grid of the globe, degrees, north first.
+            Give either this or ``template``.
+        template: An xarray object with one-dimensional coordinates lon and lat. Their ``units``
+            may be any of CF for longitude and latitude, or radians; the grid has degrees east and
+            north. Without units they are degrees.
+        registration: Kind of the grid that ``resolution_deg`` makes: "gridline" puts points on the
+            poles and on 180 W, as ERA5 does (721 x 1440 at 0.25 degrees), "pixel" in the middle of
+            cells, as rasters do (720 x 1440).
+        dtype: Type of the numbers kept. "float16" and "int8" save space; the cost of rounding is
+            measured on some of the cells and said in the attributes. xarray applies the
+            ``scale_factor`` of int8 when it opens the file.
 
     Returns:
         ``(lat, lon, feature)`` with CF attributes, not normalised.
 
     Raises:
-        ValueError: if the grid cannot be made, see the message.
-        TypeError: if the model is no :class:`LocationEncoder`.
+        ValueError: If the grid cannot be made; the message says which argument to change.
+        TypeError: If the model is no :class:`LocationEncoder`.
 
     Example:
         >>> save_grid(embed_grid("satclip-resnet18-l40", resolution_deg=0.25), "globe.zarr")
@@ -68,36 +73,47 @@ def embed_grid(
     encoder = resolve_encoder(model)
     if not isinstance(encoder, LocationEncoder):
         raise TypeError(f"a grid needs a LocationEncoder, got a {type(encoder).__name__}")
-    folded = fold(encoder)
     if (resolution_deg is None) == (template is None):
         raise ValueError("give either resolution_deg or template")
     if template is None:
         lat, lon = make_axes(resolution_deg, registration=registration)
     else:
         lat, lon = _find_axes(template)
-    rounding = _Rounding.measure(folded, lon.values, lat.values, dtype=dtype)
-    sha256 = fingerprint(encoder.config, encoder, lon.values, lat.values, dtype)
+    folded = fold(encoder)
+    lat_deg, lon_deg = (axis.values.astype(np.float64) for axis in (lat, lon))
+    rounding = _measure_rounding(folded, lon_deg, lat_deg, dtype)
+    sha256 = fingerprint(encoder.config, encoder, lon_deg, lat_deg, dtype)
+    rows, columns = _choose_block(len(lat), len(lon), 4 * folded.embed_dim)
+    latitudes = da.from_array(lat_deg[:, None, None], (rows, 1, 1), name=f"lat-{sha256}")
+    longitudes = da.from_array(lon_deg[None, :, None], (1, columns, 1), name=f"lon-{sha256}")
+    values = da.map_blocks(
+        _embed_block,
+        dask.delayed(folded, name=f"encoder-{sha256}", traverse=False),  # once in the graph
+        longitudes,
+        latitudes,
+        kept_as=dtype,  # map_blocks has a dtype of its own
+        scale=rounding.get("scale_factor", 1.0),
+        chunks=(latitudes.chunks[0], longitudes.chunks[1], (folded.embed_dim,)),
+        meta=np.empty((0, 0, 0), dtype),
+        name=f"embedding-{sha256}",
+    )
+    attrs = {"long_name": "location embedding, SatCLIP", "units": "1", "sha256_of_inputs": sha256}
     return xr.DataArray(
-        _make_lazy_array(folded, lon.values, lat.values, rounding, token=sha256),
+        values,
         dims=(*lat.dims, *lon.dims, "feature"),
         coords={lat.name: lat, lon.name: lon},
         name=NAME,
-        attrs={
-            "long_name": "location embedding, SatCLIP",
-            "units": "1",
-            "sha256_of_inputs": sha256,
-            **rounding.attrs,
-        },
+        attrs=attrs | rounding,
     )
 
 
 def make_axes(
     resolution_deg: float | int, *, registration: Registration = "gridline"
 ) -> tuple[xr.DataArray, xr.DataArray]:
-    """Latitudes from north to south and longitudes from west to east, with CF attributes.
+    """Make latitudes from north to south and longitudes from west to east, with CF attributes.
 
     Raises:
-        ValueError: if the resolution does not divide 180 degrees, or the registration is unknown.
+        ValueError: If the resolution does not divide 180 degrees, or the registration is unknown.
     """
     num_rows = round(180 / resolution_deg) if resolution_deg > 0 else 0
     if num_rows == 0 or not np.isclose(num_rows * resolution_deg, 180):
@@ -124,45 +140,36 @@ def _find_axes(template: xr.DataArray | xr.Dataset) -> tuple[xr.DataArray, xr.Da
             "template must have one-dimensional coordinates lon and lat of their own, but has "
             f"{dict(template.coords.sizes)}: use embed() for other shapes"
         )
-    lon, lat = (axis.reset_coords(drop=True) for axis in axes)
+    lon, lat = (axis.reset_coords(drop=True).compute() for axis in axes)
+    lon, lat = _to_degrees(lon, "longitude", "ew"), _to_degrees(lat, "latitude", "ns")
     crossings = np.zeros((len(lon) + len(lat), 2))
     crossings[: len(lon), 0], crossings[len(lon) :, 1] = lon, lat
     check_locations(crossings, wrap_longitude=True)  # a template from 0 to 360 is on purpose
     return lat.assign_attrs(LAT_ATTRS), lon.assign_attrs(LON_ATTRS)
 
 
-def _make_lazy_array(
-    folded: FoldedEncoder,
-    longitude_deg: Float64[np.ndarray, " columns"],
-    latitude_deg: Float64[np.ndarray, " rows"],
-    rounding: "_Rounding",
-    *,
-    token: str,
-) -> da.Array:
-    """A Dask array of blocks, all of which take the encoder from one place in the graph."""
-    rows, columns = _choose_block(len(latitude_deg), len(longitude_deg), 4 * folded.embed_dim)
-    shared = dask.delayed(folded, name=f"encoder-{token}", traverse=False)
-    make_block = dask.delayed(_embed_block, pure=True)
-
-    def make_lazy_block(row: int, column: int) -> da.Array:
-        lat, lon = latitude_deg[row : row + rows], longitude_deg[column : column + columns]
-        name = f"block-{row}-{column}-{token}"
-        return da.from_delayed(
-            make_block(shared, lon, lat, rounding, dask_key_name=name),
-            shape=(len(lat), len(lon), folded.embed_dim),
-            dtype=rounding.dtype,
-            name=f"lazy-{name}",
+def _to_degrees(axis: xr.DataArray, quantity: str, directions: str) -> xr.DataArray:
+    """A coordinate in degrees east or north, converted as its CF attributes say."""
+    said = str(axis.attrs.get("units", ""))
+    unit = said.strip().casefold()
+    compass = re.fullmatch(CF_UNITS, unit)
+    if compass and compass[1][0] in directions:
+        factor = 1.0 if compass[1][0] == directions[0] else -1.0
+    elif unit in DEGREES_PER_UNIT:
+        factor = DEGREES_PER_UNIT[unit]
+    else:
+        raise ValueError(
+            f"the template's {axis.name} has units {said!r}, which are none of {quantity}: "
+            "convert it to degrees"
         )
-
-    return da.concatenate(
-        [
-            da.concatenate(
-                [make_lazy_block(row, column) for column in range(0, len(longitude_deg), columns)],
-                axis=1,
-            )
-            for row in range(0, len(latitude_deg), rows)
-        ]
-    )
+    if axis.attrs.get("standard_name", quantity) != quantity:
+        raise ValueError(
+            f"the template's {axis.name} is a {axis.attrs['standard_name']}, not a {quantity}: "
+            "transform its coordinates, or rename it"
+        )
+    if factor == 1:
+        return axis
+    return xr.DataArray(axis.values * factor, dims=axis.dims, name=axis.name)
 
 
 def _choose_block(num_rows: int, num_columns: int, cell_bytes: int) -> tuple[int, int]:
@@ -178,66 +185,53 @@ def _choose_block(num_rows: int, num_columns: int, cell_bytes: int) -> tuple[int
 
 def _embed_block(
     folded: FoldedEncoder,
-    longitude_deg: Float64[np.ndarray, " columns"],
-    latitude_deg: Float64[np.ndarray, " rows"],
-    rounding: "_Rounding",
+    longitude_deg: Float64[np.ndarray, "1 columns 1"],
+    latitude_deg: Float64[np.ndarray, "rows 1 1"],
+    *,
+    kept_as: Dtype,
+    scale: float,
 ) -> Shaped[np.ndarray, "rows columns embed_dim"]:
-    block = np.empty((len(latitude_deg), len(longitude_deg), folded.embed_dim), rounding.dtype)
-    longitude, latitude = torch.tensor(longitude_deg), torch.tensor(latitude_deg)
-    num_rows = max(1, folded.batch_size // len(longitude_deg))
+    longitude, latitude = torch.tensor(longitude_deg.ravel()), torch.tensor(latitude_deg.ravel())
+    block = np.empty((len(latitude), len(longitude), folded.embed_dim), kept_as)
+    num_rows = max(1, folded.batch_size // len(longitude))
     for start in range(0, len(block), num_rows):
         part = slice(start, start + num_rows)
-        block[part] = rounding.round(to_numpy(folded.embed_grid(longitude, latitude[part])))
+        found = to_numpy(folded.embed_grid(longitude, latitude[part]))
+        block[part] = _round(found, kept_as, scale)
     return block
 
 
-@dataclass(frozen=True)
-class _Rounding:
-    """How embeddings become fewer bytes, and what that costs.
+def _round(
+    embeddings: Float[np.ndarray, "*shape"], dtype: Dtype, scale: float
+) -> Shaped[np.ndarray, "*shape"]:
+    """What is kept of embeddings; int8 times ``scale`` is an embedding, and -128 is kept free."""
+    if dtype != "int8":
+        return embeddings.astype(dtype)
+    return np.clip(np.rint(embeddings / scale), -127, 127).astype(np.int8)
 
-    Attributes:
-        dtype: of what is kept.
-        scale: what int8 is multiplied by to become an embedding.
-        attrs: for the file, with the measured error.
+
+def _measure_rounding(
+    folded: FoldedEncoder,
+    longitude_deg: Float64[np.ndarray, " columns"],
+    latitude_deg: Float64[np.ndarray, " rows"],
+    dtype: Dtype,
+) -> dict[str, float]:
+    """Attributes with the cost of rounding: one half of some cells gives the range for int8.
+
+    The other half gives the error.
     """
-
-    dtype: str
-    scale: float = 1.0
-    attrs: dict[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def measure(
-        cls,
-        folded: FoldedEncoder,
-        longitude_deg: Float64[np.ndarray, " columns"],
-        latitude_deg: Float64[np.ndarray, " rows"],
-        *,
-        dtype: Dtype,
-    ) -> "_Rounding":
-        """Take the range from one half of some cells of the grid, and the error from the other."""
-        if dtype == "float32":
-            return cls(dtype)
-        rng = np.random.default_rng(0)
-        axes = (
-            rng.choice(longitude_deg, 2 * NUM_SAMPLED),
-            rng.choice(latitude_deg, 2 * NUM_SAMPLED),
-        )
-        sample = to_numpy(folded.embed(torch.from_numpy(np.stack(axes, axis=1))))
-        seen, unseen = np.split(sample, 2)
-        scale = 1.0 if dtype == "float16" else float(np.abs(seen).max()) / 127
-        exact = cls(dtype, scale)
-        rounded = exact.round(unseen).astype(np.float32) * np.float32(scale)
-        error = np.abs(rounded - unseen)
-        lengths = np.linalg.norm(rounded, axis=1) * np.linalg.norm(unseen, axis=1)
-        attrs = {
-            "rounding_largest_error": float(error.max()),
-            "rounding_mean_error": float(error.mean()),
-            "rounding_smallest_cosine": float(((rounded * unseen).sum(axis=1) / lengths).min()),
-        }
-        return cls(dtype, scale, attrs | ({"scale_factor": scale} if dtype == "int8" else {}))
-
-    def round(self, embeddings: Float[np.ndarray, "*shape"]) -> Shaped[np.ndarray, "*shape"]:
-        """What is kept of embeddings."""
-        if self.dtype != "int8":
-            return embeddings.astype(self.dtype)
-        return np.clip(np.rint(embeddings / self.scale), -127, 127).astype(np.int8)
+    if dtype == "float32":
+        return {}
+    rng = np.random.default_rng(0)
+    axes = [rng.choice(axis, 2 * NUM_SAMPLED) for axis in (longitude_deg, latitude_deg)]
+    sample = to_numpy(folded.embed(torch.from_numpy(np.stack(axes, axis=1))))
+    seen, unseen = np.split(sample, 2)
+    scale = 1.0 if dtype == "float16" else float(np.abs(seen).max()) / 127
+    rounded = _round(unseen, dtype, scale).astype(np.float32) * np.float32(scale)
+    error = np.abs(rounded - unseen)
+    lengths = np.linalg.norm(rounded, axis=1) * np.linalg.norm(unseen, axis=1)
+    return {
+        "rounding_largest_error": float(error.max()),
+        "rounding_mean_error": float(error.mean()),
+        "rounding_smallest_cosine": float(((rounded * unseen).sum(axis=1) / lengths).min()),
+    } | ({"scale_factor": scale} if dtype == "int8" else {})
