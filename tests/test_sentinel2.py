@@ -68,11 +68,11 @@ def test_more_bands_than_needed_are_refused_by_name():
 
 
 def test_missing_bands_are_refused_by_name():
-    """Bands that are not there are named, and so are spellings that are not the product's."""
+    """Bands that are not there are named, and so are names that mean no band."""
     with pytest.raises(ValueError, match=r"\(missing: B8A, B12\)"):
         prepare_sentinel2(_as_data_array().isel(band=[0, 1, 2, 3, 4, 5, 6, 7, 9, 10]))
-    with pytest.raises(ValueError, match=r"\(unknown: B1; missing: B01\)"):
-        prepare_sentinel2(_as_data_array(["B1", *BAND_NAMES[1:]]))
+    with pytest.raises(ValueError, match=r"\(unknown: 1; missing: B01\)"):
+        prepare_sentinel2(_as_data_array(["1", *BAND_NAMES[1:]]))
     with pytest.raises(ValueError, match=r"\(missing: B01; doubled: B02\)"):
         prepare_sentinel2(_as_data_array(["B02", *BAND_NAMES[1:]]))
 
@@ -116,21 +116,65 @@ def _write_geotiff(path, patch, descriptions=()):
 
 
 def test_geotiffs_without_names_are_taken_in_order(tmp_path):
-    """S2-100K's files carry no band names, or meaningless ones: the order is that of the bands."""
+    """S2-100K's files carry one text for all bands: the order is that of the bands."""
     expected = prepare_sentinel2(PATCH)
     plain = _write_geotiff(tmp_path / "plain.tif", PATCH)
     assert torch.equal(prepare_sentinel2(plain), expected)
-    other = _write_geotiff(tmp_path / "other.tif", PATCH, ["stack"] * 12)
+    other = _write_geotiff(tmp_path / "other.tif", PATCH, ["stackstac-c2eb4960"] * 12)
     assert torch.equal(prepare_sentinel2(str(other)), expected)
 
 
-def test_geotiffs_with_names_are_put_in_order(tmp_path):
-    """Band descriptions that are band names decide, and must be the twelve."""
-    path = _write_geotiff(tmp_path / "patch.tif", PATCH[::-1], BAND_NAMES[::-1])
-    assert torch.equal(prepare_sentinel2(path), prepare_sentinel2(PATCH))
-    path = _write_geotiff(tmp_path / "short.tif", PATCH[:3], BAND_NAMES[:3])
-    with pytest.raises(ValueError, match=r"short\.tif must have .*missing: B04, B05"):
+COMMON_NAMES = (
+    "coastal", "Blue", "GREEN", "red", "rededge1", "Red Edge 2", "red_edge_3", "nir", "nir08",
+    "nir09", "swir16", "swir22",
+)  # fmt: skip
+SPELLINGS = {
+    "the product's": BAND_NAMES,
+    "Earth Engine's": [name.replace("B0", "B") for name in BAND_NAMES],
+    "lower case": [name.lower() for name in BAND_NAMES],
+    "common names": COMMON_NAMES,
+    "both": [f"{a} ({b})" for a, b in zip(COMMON_NAMES, BAND_NAMES, strict=True)],
+    "numbered": [f"band_{i} ({name})" for i, name in enumerate(BAND_NAMES, start=1)],
+    "GDAL's": [f"{name.replace('B0', 'B')}, central wavelength 490 nm" for name in BAND_NAMES],
+    "with a resolution": [f"{name}_20m" for name in BAND_NAMES],
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_geotiffs_with_names_are_put_in_order(tmp_path, spelling):
+    """Names decide, however they are spelled: sorted by name, reversed, or with B8A last."""
+    names = np.array(SPELLINGS[spelling])
+    for order in (np.argsort(names), np.arange(12)[::-1], np.r_[0:8, 9:12, 8]):
+        path = _write_geotiff(tmp_path / "patch.tif", PATCH[order], names[order])
+        assert torch.equal(prepare_sentinel2(path), prepare_sentinel2(PATCH))
+
+
+UNCLEAR = {
+    "numbers": [f"Band {i}" for i in range(1, 13)],
+    "Landsat": [f"SR_{name}" for name in BAND_NAMES],
+    "some without": [*BAND_NAMES[:11], ""],
+    "two in one": [*BAND_NAMES[:11], "B11/B12"],
+    "rededge three times": [*BAND_NAMES[:4], "rededge", "rededge", "rededge", *BAND_NAMES[7:]],
+    "the same band twelve times": ["B04"] * 12,
+    "two bands the same": ["blue", *BAND_NAMES[1:]],
+    "another language": [*BAND_NAMES[:3], "rouge", *BAND_NAMES[4:]],
+}
+
+
+@pytest.mark.parametrize("names", UNCLEAR)
+def test_geotiffs_with_unclear_names_are_refused(tmp_path, names):
+    """Descriptions that are there and not understood are never passed over."""
+    path = _write_geotiff(tmp_path / "patch.tif", PATCH, UNCLEAR[names])
+    with pytest.raises(ValueError, match=r"patch\.tif must have .*(unknown|doubled)"):
         prepare_sentinel2(path)
+
+
+def test_other_files_named_tif_are_not_followed(tmp_path):
+    """A VRT that names other files is no GeoTIFF."""
+    shutil = pytest.importorskip("rasterio.shutil", reason="needs rasterio")
+    shutil.copy(_write_geotiff(tmp_path / "a.tif", PATCH), tmp_path / "b.tif", driver="VRT")
+    with pytest.raises(OSError, match=r"b\.tif.* not recognized"):
+        prepare_sentinel2(tmp_path / "b.tif")
 
 
 def test_genuine_patches_look_like_reflectance(label_files):
