@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
     from satclip_lib.image_encoder import ImageEncoder
 
+PICTURE_DRIVERS = {  # none of which follows a list of other files
+    ".tif": "GTiff", ".tiff": "GTiff", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG",
+    ".jp2": "JP2OpenJPEG",
+}  # fmt: skip
 ROWS_PER_CHUNK = 65_536  # of a table: 64 MB of embeddings
 ERRORS = (ImportError, OSError, RuntimeError, TypeError, ValueError)
 
@@ -92,12 +96,19 @@ def localize_images(options: argparse.Namespace) -> None:
     """Print where some images may have been taken, best first, as CSV."""
     from satclip_lib.embedding.localization import localize, make_gallery
 
-    model = load_satclip(options.model, image_encoder=True)
-    gallery = make_gallery(model, num_points=options.places, folder=options.cache)
-    for index, path in enumerate(options.images):
-        images = _read_image(path, model.image_encoder, scale=options.scale)
+    path = find_checkpoint(options.model)
+    model = load_satclip(path, image_encoder=True)
+    about = load_config(path)["provenance"].get("images", {}) if path.is_dir() else {}
+    gallery = make_gallery(
+        model,
+        num_points=options.places,
+        within=_parse_region(options.within) if options.within else None,
+        folder=options.cache,
+    )
+    for index, name in enumerate(options.images):
+        images = _read_image(name, model.image_encoder, scale=options.scale, trained_on=about)
         found = localize(images, model, gallery, num_candidates=options.k)
-        ranked = found.ranked.assign(image=path).round(4)
+        ranked = found.ranked.assign(image=name).round(4)
         ranked.to_csv(sys.stdout, index=False, header=index == 0)
 
 
@@ -152,9 +163,26 @@ def _write_chunks(chunks: Iterator["pd.DataFrame"], path: Path) -> None:
         raise ValueError(f"embeddings go to a .csv or .parquet file, got {path.name}")
 
 
-def _read_image(path: str, image_encoder: "ImageEncoder", *, scale: float) -> "Tensor":
-    """A raster as ``(1, bands, height, width)``, its middle where the encoder wants a size."""
-    import numpy as np
+def _parse_region(words: list[str]) -> tuple[float, ...] | str:
+    """The box or the country of ``--within``."""
+    text = " ".join(words)
+    try:
+        numbers = tuple(float(word) for word in text.replace(",", " ").split())
+    except ValueError:
+        return text
+    if len(numbers) != 4:
+        raise ValueError(f"--within takes west south east north, or a country, got {text!r}")
+    return numbers
+
+
+def _read_image(
+    path: str, image_encoder: "ImageEncoder", *, scale: float | None, trained_on: dict[str, Any]
+) -> "Tensor":
+    """A raster as ``(1, bands, height, width)``, its middle where the encoder wants a size.
+
+    Integers are multiplied by ``scale`` or, without it, by that of the images the model was
+    trained on, if these were integers of the same kind.
+    """
     import rasterio
     import torch
 
@@ -164,11 +192,25 @@ def _read_image(path: str, image_encoder: "ImageEncoder", *, scale: float) -> "T
     if image_encoder.num_bands == len(MODEL_BAND_NAMES):
         image = prepare_sentinel2(path)
     else:
+        if (suffix := Path(path).suffix.lower()) not in PICTURE_DRIVERS:
+            raise ValueError(f"{path} must end in one of {', '.join(PICTURE_DRIVERS)}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # as pictures
-            with rasterio.open(path) as file:
-                pixels = file.read().astype(np.float32)
-        image = torch.from_numpy(pixels * np.float32(scale))
+            with rasterio.open(path, driver=PICTURE_DRIVERS[suffix]) as file:
+                pixels = file.read()
+        if len(pixels) != image_encoder.num_bands:
+            raise ValueError(
+                f"{path} has {len(pixels)} bands, the model wants {image_encoder.num_bands}: "
+                "choose the bands it was trained on, in their order"
+            )
+        if scale is None and pixels.dtype.kind != "f":
+            if trained_on.get("dtype") != pixels.dtype.name:
+                raise ValueError(
+                    f"{path} holds {pixels.dtype}, and the checkpoint does not say how to scale "
+                    "them: pass --scale as in training, 0.00392157 for 0 to 255"
+                )
+            scale = trained_on["scale"]
+        image = torch.from_numpy(pixels.astype("float32")) * (1.0 if scale is None else scale)
     size_px = image_encoder.size_px
     return image[None] if size_px is None else center_crop(image[None], size_px=size_px)
 
@@ -206,8 +248,11 @@ def _make_parser() -> argparse.ArgumentParser:
     images = add("localize", localize_images)
     add_model(images)
     images.add_argument("images", nargs="+", help="any raster with the model's bands in order")
-    images.add_argument("--scale", type=float, default=1.0, help="of pixels; known for Sentinel-2")
+    images.add_argument("--scale", type=float, help="of pixels; default: that of the training")
     images.add_argument("--places", type=int, default=100_000, help="compared, on the globe")
+    images.add_argument(
+        "--within", nargs="+", metavar="REGION", help="west south east north, or a country"
+    )
     images.add_argument("--cache", type=Path, help="folder where their embeddings are kept")
     images.add_argument("-k", type=int, default=10, help="candidates per image")
 

@@ -15,7 +15,11 @@ from typing import Any
 
 import torch
 
-PRELOADED = ["satclip_lib.training.recipes", "satclip_lib.data.rebuild"]
+PRELOADED = [
+    "satclip_lib.training.recipes",
+    "satclip_lib.data.rebuild",
+    "satclip_lib.embedding.grid_files",
+]
 
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(PRELOADED)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import rasterio
+import rasterio.shutil
 import torch
 import xarray as xr
 from PIL import Image
@@ -133,20 +134,83 @@ def test_writes_grids(checkpoint, tmp_path):
         assert (file.height, file.width, file.count, file.dtypes[0]) == (6, 12, 3, "int8")
 
 
-def test_localizes_images(model, checkpoint, tmp_path, capsys):
-    """Candidates of every image, as CSV, with pixels scaled as told."""
-    pixels = np.random.default_rng(0).integers(0, 255, (2, 3, 8, 8), dtype=np.uint8)
-    paths = [str(tmp_path / f"{i}.png") for i in range(2)]
-    for path, image in zip(paths, pixels, strict=True):
-        Image.fromarray(image.transpose(1, 2, 0)).save(path)
-    call = ["localize", *paths, "--model", checkpoint, "--scale", str(1 / 255)]
-    assert cli.main([*call, "--places", "300", "-k", "4", "--cache", str(tmp_path)]) == 0
+@pytest.fixture
+def picture(tmp_path):
+    """A picture of eight bits, as a file, and its pixels."""
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 8, 8), dtype=np.uint8)
+    Image.fromarray(pixels.transpose(1, 2, 0)).save(tmp_path / "a.png")
+    return str(tmp_path / "a.png"), pixels
+
+
+@pytest.mark.parametrize("scale_from", ["option", "checkpoint"])
+def test_localizes_images(model, picture, tmp_path, capsys, scale_from):
+    """Candidates of every image, as CSV, with pixels scaled as told or as in training."""
+    path, pixels = picture
+    images = {"scale": 1 / 255, "dtype": "uint8"}
+    about = {"images": images} if scale_from == "checkpoint" else None
+    folder = save_pretrained(model, tmp_path / "model", provenance=about)
+    call = ["localize", path, path, "--model", str(folder), "--places", "300", "-k", "4"]
+    options = ["--scale", str(1 / 255)] if scale_from == "option" else []
+    assert cli.main([*call, *options, "--cache", str(tmp_path)]) == 0
     found = pd.read_csv(io.StringIO(capsys.readouterr().out))
-    images = torch.from_numpy(pixels / np.float32(255))
     gallery = make_gallery(model, num_points=300)
+    images = torch.from_numpy(pixels / np.float32(255))[None]
     expected = localize(images, model, gallery, num_candidates=4).ranked
-    assert found.image.tolist() == [path for path in paths for _ in range(4)]
-    np.testing.assert_allclose(found[["lon", "lat"]], expected[["lon", "lat"]], atol=1e-3)
+    assert found.image.tolist() == [path] * 8
+    for half in (found[:4], found[4:]):
+        np.testing.assert_allclose(half[["lon", "lat"]], expected[["lon", "lat"]], atol=1e-3)
+
+
+def _write_raster(path, pixels, driver="GTiff"):
+    count, height, width = pixels.shape
+    about = {"count": count, "height": height, "width": width, "dtype": pixels.dtype}
+    with pytest.warns(rasterio.errors.NotGeoreferencedWarning):
+        with rasterio.open(path, "w", driver=driver, **about) as file:
+            file.write(pixels)
+    return str(path)
+
+
+def test_pictures_without_a_scale_are_refused(model, picture, tmp_path, capsys):
+    """Integers that the model was not trained on, other bands and lists of files are refused."""
+    path, pixels = picture
+    about = {"images": {"scale": 1 / 255, "dtype": "uint8"}}
+    known = str(save_pretrained(model, tmp_path / "known", provenance=about))
+    unknown = str(save_pretrained(model, tmp_path / "unknown"))
+    rasterio.shutil.copy(path, tmp_path / "list.tif", driver="VRT")
+    for folder, name, message in [
+        (unknown, path, r"a\.png holds uint8, and the checkpoint does not say .*pass --scale"),
+        (known, _write_raster(tmp_path / "a.tif", pixels.astype(np.uint16)), "holds uint16"),
+        (known, _write_raster(tmp_path / "b.tif", pixels[:2]), "has 2 bands, the model wants 3"),
+        (known, str(tmp_path / "list.tif"), r"list\.tif.* not recognized"),
+    ]:
+        assert cli.main(["localize", name, "--model", folder, "--places", "99"]) == 1
+        assert re.search(f"satclip: .*{message}", capsys.readouterr().err)
+    name = _write_raster(tmp_path / "c.tif", (pixels / 255).astype(np.float32))
+    assert cli.main(["localize", name, "--model", unknown, "--places", "99"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("region", "box"),
+    [
+        ("-10 35 30 60", (-10, 35, 30, 60)),
+        ("170,-50,-170,0", (170, -50, -170, 0)),
+        ("South Africa", (16, -35, 33, -22)),
+        ("bra", (-74, -34, -34, 6)),
+    ],
+)
+def test_localizes_within_a_region(model, picture, tmp_path, capsys, region, box):
+    """Candidates lie in the box or the country that was asked for."""
+    folder = str(save_pretrained(model, tmp_path / "model"))
+    call = ["localize", picture[0], "--model", folder, "--scale", "0.004", "--places", "20000"]
+    assert cli.main([*call, "-k", "3", "--within", *region.split()]) == 0
+    found = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    west, south, east, north = box
+    assert ((found.lon - west) % 360 <= (east - west) % 360).all()
+    assert found.lat.between(south, north).all() and len(found) == 3
+    assert cli.main([*call, "--within", "Sout", "Africa"]) == 1
+    assert "no country 'Sout Africa': give a name such as south africa" in capsys.readouterr().err
+    assert cli.main([*call, "--within", "1", "2", "3"]) == 1
+    assert "west south east north, or a country" in capsys.readouterr().err
 
 
 def test_says_what_a_checkpoint_is(model, checkpoint, capsys):

@@ -1,7 +1,6 @@
 """Grids are written block by block, whole or not at all, and continue where they stopped."""
 
 import os
-import shutil
 import signal
 import sys
 from pathlib import Path
@@ -193,14 +192,17 @@ def test_a_gis_samples_the_embedding_of_the_place(encoder, tmp_path, name):
     path = save_grid(grid, tmp_path / "grid.tif")
     rng = np.random.default_rng(0)
     places = np.stack([rng.uniform(-180, 180, 300), np.degrees(np.arcsin(rng.uniform(-1, 1, 300)))])
-    seam = [[179.8, -179.9, 179.3, -175.2, 175.7, -155.1], [-16.5, -16.45, -16.55, -15, -14.8, -13]]
-    poles = [[3.0, -4.0, 179.0, -179.0], [89.9, 89.3, -89.9, 89.6]]
+    seam = [
+        [179.8, -179.9, 179.3, -175.2, 175.7, -155.1],
+        [-16.51, -16.46, -16.56, -15.1, -14.8, -13.1],
+    ]
+    poles = [[3.03, -4.04, 179.07, -178.93], [89.9, 89.3, -89.9, 89.6]]
     lon, lat = np.concatenate([places, seam, poles], axis=1)
     off_lat = np.abs(lat[:, None] - grid.lat.values)
     off_lon = np.abs((lon[:, None] - grid.lon.values + 180) % 360 - 180)
     reach = np.array([np.abs(np.diff(axis)[0]) / 2 for axis in (grid.lat, grid.lon)])
     inside = (off_lat.min(1) < reach[0]) & (off_lon.min(1) < reach[1])
-    assert 3 < inside.sum()
+    assert inside.sum() >= 2
     nearest = np.stack(
         [grid.lon.values[off_lon.argmin(1)], grid.lat.values[off_lat.argmin(1)]], axis=1
     )
@@ -221,9 +223,10 @@ def test_gaps_of_whole_numbers_are_nodata(encoder, tmp_path, monkeypatch):
     grid = embed_grid(encoder, **GRIDS["Fiji, gridline"][0], dtype="int8")
     monkeypatch.setattr(grid_files, "WINDOW_BYTES", 1)
     with rasterio.open(save_grid(grid, tmp_path / "fiji.tif")) as file:
-        (near, gap) = (next(file.sample([place])) for place in [(-179.8, -16.5), (0, -16.5)])
+        near, across, gap = file.sample([(179.8, -16.5), (-179.8, -16.5), (0, -16.5)])
         assert file.nodata == -128 and (gap == -128).all()
     np.testing.assert_array_equal(near, grid.sel(lon=180, lat=-16.5))
+    np.testing.assert_array_equal(across, near)
 
 
 def test_what_cannot_be_written_is_refused_before_any_work(encoder, tmp_path):
@@ -263,7 +266,7 @@ def _write_another_store(path, encoder):
 
 def _write_another_raster(path, encoder):
     options = {"height": 2, "width": 2, "count": 1, "dtype": "uint8", "crs": "EPSG:4326"}
-    where = rasterio.Affine(1, 0, 0, 0, -1, 0)
+    where = rasterio.Affine(2, 0, 0, 0, -2, 0)
     with rasterio.open(path, "w", driver="GTiff", transform=where, **options):
         pass
 
@@ -321,7 +324,6 @@ def _save(path, resolution_deg, steps=""):
         "replace": (grid_files.os, "replace", 2),  # the first is that of the header
         "move": (Path, "rename", 1),
         "second move": (Path, "rename", 2),
-        "sweep": (shutil, "rmtree", 1),
         "": (grid_files, "_pick", 0),
     }[which]
     original, calls = getattr(owner, name), []
@@ -342,25 +344,24 @@ def _save(path, resolution_deg, steps=""):
         sys.exit(3)
 
 
-STEPS = ["header", "block", "raster", "copy", "replace", "move", "second move", "sweep"]
+STEPS = {
+    ".zarr": ["before header", "after header", "after block", "after move", "after second move"],
+    ".tif": ["after block", "before raster", "before copy", "after copy", "after replace"],
+}
 
 
-@pytest.mark.parametrize("suffix", [".zarr", ".tif"])
+@pytest.mark.parametrize("suffix", STEPS)
 def test_runs_killed_at_any_step_go_on(encoder, tmp_path, suffix):
     """Rerun, the file is that of an uninterrupted run, and nothing else is left behind."""
     target, whole = tmp_path / f"globe{suffix}", tmp_path / "whole" / f"globe{suffix}"
-    grid = embed_grid(encoder, resolution_deg=10)
+    grid = embed_grid(encoder, resolution_deg=5)
     save_grid(grid, whole)
     save_grid(embed_grid(encoder, resolution_deg=15), target)  # which is replaced
-    num_killed = 0
-    for step in [f"{when} {step}" for step in STEPS for when in ("before", "after")]:
-        code = processes.find_exit_code(_save, target, 10, step)
-        num_killed += code == -signal.SIGKILL
-        assert code in (0, -signal.SIGKILL)
+    for step in STEPS[suffix]:
+        assert processes.find_exit_code(_save, target, 5, step) == -signal.SIGKILL
         save_grid(grid, target)
         assert sorted(path.name for path in tmp_path.iterdir()) == [target.name, "whole"]
         assert _read(target) == _read(whole)
-    assert num_killed >= 10
 
 
 def _read(path):
@@ -377,7 +378,7 @@ def test_of_two_writers_one_is_refused_or_both_are_right(encoder, tmp_path, suff
     whole = {deg: tmp_path / "whole" / f"{deg}{suffix}" for deg in (10, 15)}
     for deg, path in whole.items():
         save_grid(embed_grid(encoder, resolution_deg=deg), path)
-    for pair in range(4):
+    for pair in range(2):
         target = tmp_path / f"{pair}{suffix}"
         degrees = (10, 10 if pair % 2 else 15)
         running = [processes.start(_save, target, deg) for deg in degrees]
@@ -387,7 +388,7 @@ def test_of_two_writers_one_is_refused_or_both_are_right(encoder, tmp_path, suff
         assert set(codes) <= {0, 3} and 0 in codes
         written = {deg for deg, code in zip(degrees, codes, strict=True) if code == 0}
         assert any(_read(target) == _read(whole[deg]) for deg in written)
-    assert len(list(tmp_path.iterdir())) == 5
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_a_writer_that_runs_is_named(encoder, tmp_path):

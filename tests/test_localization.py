@@ -14,6 +14,7 @@ from satclip_lib.data.land import is_land
 from satclip_lib.data.patch_store import make_blue_marble_patches
 from satclip_lib.embedding.localization import (
     Gallery,
+    find_within,
     localize,
     make_gallery,
     retrieve,
@@ -108,6 +109,46 @@ def test_galleries_are_found_again(model, tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         make_gallery(model, num_points=301, folder=tmp_path)
     assert is_land(first.lonlat).all()
+
+
+@pytest.mark.parametrize(
+    ("region", "inside", "outside"),
+    [
+        ("Fiji", [(178.0, -17.8), (179.2, -16.6)], [(179.0, -20.0), (0.0, -17.0)]),
+        ("new zealand", [(175.0, -39.0)], [(151.0, -33.8)]),
+        ("FRA", [(2.35, 48.86), (-53.0, 4.0)], [(-0.13, 51.5)]),
+        ((-10, 35, 30, 60), [(2.35, 48.86), (-10.0, 35.0)], [(2.35, 61.0), (31.0, 40.0)]),
+        ((170, -50, -170, 0), [(175.0, -39.0), (-175.0, -20.0)], [(0.0, -20.0), (175.0, 1.0)]),
+    ],
+)
+def test_regions_hold_their_places(region, inside, outside):
+    """Boxes and countries hold what lies in them, and nothing else, across 180 E too."""
+    assert find_within(np.array(inside), region).all()
+    assert not find_within(np.array(outside), region).any()
+
+
+def test_galleries_keep_to_a_region(model):
+    """Places within a region are those of the globe that lie in it."""
+    whole = make_gallery(model, num_points=5000).lonlat
+    for region in ("Brazil", (100, -50, -60, 50)):
+        gallery = make_gallery(model, num_points=5000, within=region)
+        np.testing.assert_array_equal(gallery.lonlat, whole[find_within(whole, region)])
+        assert 10 < len(gallery.lonlat) < len(whole)
+
+
+def test_regions_that_are_none_are_refused(model):
+    """The message says what a region is, or that it holds no point."""
+    for region, message in {
+        "Atlantis": "no country 'Atlantis'",
+        "Frence": "such as france",
+        (10, 60, 20, 50): "a box is",
+        (0, 0, 361, 10): "a box is",
+        (0, 0, 10): "a box is",
+        (-180, -91, 180, 0): "a box is",
+        (-30, 0, -29, 1): "none of 1000 points of the globe",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            make_gallery(model, num_points=1000, within=region)
 
 
 def test_a_gallery_of_another_model_is_refused(model):

@@ -1,6 +1,8 @@
 """S2-100K: every layout gives the same store, every bad patch a reason, every kill a rerun."""
 
 import csv
+import os
+import re
 import shutil
 import tarfile
 import time
@@ -12,6 +14,7 @@ import pandas as pd
 import processes
 import pytest
 import rasterio
+import rasterio.shutil
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.warp import transform
 
@@ -168,6 +171,10 @@ def _garble(folder, path, row):
     path.write_bytes(b"<html>503 Service Unavailable</html>")
 
 
+def _link_others(folder, path, row):
+    rasterio.shutil.copy(folder / "images/patch_10.tif", path, driver="VRT")
+
+
 def _lose_place(folder, path, row):
     _write_tif(path, _make_pixels(0), None)
     row["lon"] = ""
@@ -206,6 +213,11 @@ FAULTS = {
     "wrong shape, 13 bands": (_spoil_pixels(lambda p: np.r_[p, p[:1]]), "(13, 256, 256)"),
     "wrong dtype": (_spoil_pixels(lambda p: p.astype(np.float32)), "float32"),
     "wrong bands": (_spoil_pixels(lambda p: p, band_names=BAND_NAMES[::-1]), "B12 B11"),
+    "wrong bands, numbers": (
+        _spoil_pixels(lambda p: p, band_names=[f"Band {i}" for i in range(12)]),
+        "Band 0 Band 1",
+    ),
+    "unreadable, a list of other files": (_link_others, "not recognized"),
     "too many zeros": (_spoil_pixels(lambda p: _zero(p, 0.11)), "10.9%"),
     "constant band": (_spoil_pixels(_flatten), "B09"),
     "no coordinates": (_lose_place, ""),
@@ -219,6 +231,7 @@ HARMLESS = {
     "few zeros": _spoil_pixels(lambda p: _zero(p, 0.09)),
     "0.9 km off": _move(0.008),
     "bands without names": _spoil_pixels(lambda p: p),
+    "bands by other names": _spoil_pixels(lambda p: p, band_names=[b.lower() for b in BAND_NAMES]),
     "no coordinates in the file": lambda folder, path, row: _write_tif(path, _make_pixels(0), None),
     "no coordinates in the index": lambda folder, path, row: row.update(lon="", lat=""),
 }
@@ -354,18 +367,89 @@ def test_threads_do_not_show(original):
     assert check_s2_100k(original)["sha256"][0] == hash_patch(pixels)
 
 
-@pytest.mark.parametrize(
-    ("index", "complaint"),
-    [
-        ("lat,lon\n1,2\n", "no column fn"),
-        ("lat,lon,fn\n1,2,\n", "1 rows without a file name"),
-        ("lat,lon,fn\n1,2,a.tif\n3,4,a.tif\n", "1 patches more than once, such as a.tif"),
-    ],
-)
-def test_a_bad_index_is_an_error(folder, index, complaint):
-    """The error says what is wrong with index.csv."""
-    (folder / "index.csv").write_text(index)
-    with pytest.raises(ValueError, match=complaint):
+HEAD = b"lon,lat,fn,cloud_cover,datetime\n"
+HOSTILE_INDICES = {
+    "text for a longitude": (HEAD + b"east,2,a.tif,,\n", "line 2: lon must be a number, .*'east'"),
+    "text for a latitude": (HEAD + b"1,2N,a.tif,,\n", "lat must be a number"),
+    "text for a cloud cover": (HEAD + b"1,2,a.tif,clear,\n", "cloud_cover must be a number"),
+    "text for a time": (HEAD + b"1,2,a.tif,3,yesterday\n", "no ISO 8601 datetime: 'yesterday'"),
+    "a comma more": (HEAD + b"1,2,a.tif,3,2022-01-01,5\n", "line 2: 1 values more than"),
+    "no column of names": (b"lat,lon\n1,2\n", "no column fn"),
+    "no names": (b"lat,lon,fn\n1,2,\n", "no file name: was the index cut short"),
+    "a folder for a name": (b"lat,lon,fn\n1,2,..\n1,2,/\n", "line 3: no file name"),
+    "one name twice": (b"lat,lon,fn\n1,2,a.tif\n3,4,a.tif\n", "1 patches more than once"),
+    "another encoding": (HEAD.decode().encode("utf-16"), "index.csv, line .*utf-8"),
+    "zero bytes": (HEAD + b"1,2,a\0.tif,,\n", "1 of the 1 patches .* are missing"),
+    "an endless field": (HEAD + b"1,2," + b"a" * 2**20, "field larger than field limit"),
+    "an open quote": (HEAD + b'1,2,"a.tif,,\n3,4,b.tif,,\n', "unexpected end of data"),
+    "nothing": (b"", "no column fn, lat, lon"),
+}
+
+
+def _tar(*members):
+    """A tar whose headers say what they like; a member is a name, its size and its type."""
+    parts = []
+    for name, size, kind in members:
+        info = tarfile.TarInfo(name.decode("utf-8", "surrogateescape"))
+        info.type = kind
+        header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+        header[124:136] = size
+        header[148:156] = b"%06o\0 " % tarfile.calc_chksums(bytes(header))[0]
+        parts.append(bytes(header) + bytes(1024))
+    return b"".join(parts) + bytes(1024)
+
+
+def _number(size):
+    return tarfile.itn(size, 12, tarfile.GNU_FORMAT)
+
+
+PAX = b"%d size=%s\n"
+HOSTILE_TARS = {
+    "a negative size": [(b"patch_1.tif", _number(-1024), b"0")],
+    "a size that leads back": [(b"a.txt", _number(1024), b"0"), (b"b", _number(-2048), b"0")],
+    "a size of an exabyte": [(b"patch_1.tif", _number(2**60), b"0")],
+    "a size beyond all files": [(b"patch_1.tif", _number(2**80), b"0")],
+    "text for a size": [(b"patch_1.tif", b"0x1000000000", b"0")],
+    "a long name of an exabyte": [(b"././@LongLink", _number(2**60), b"L")],
+    "a long name of negative length": [(b"././@LongLink", _number(-512), b"L")],
+    "a pax header of an exabyte": [(b"pax", _number(2**60), b"x")],
+    "a pax header of zeros": [(b"pax", _number(512), b"x")],
+    "a name that is not UTF-8": [(b"patch_\xff.tif", _number(512), b"0")],
+    "a sparse file": [(b"patch_1.tif", _number(512), b"S")],
+    "an unknown type": [(b"patch_1.tif", _number(2**62), b"\x07")],
+}
+
+
+@pytest.mark.parametrize("name", [*HOSTILE_INDICES, *HOSTILE_TARS, "a page", "a pipe", "a folder"])
+def test_hostile_data_sets_are_refused_by_name(workspace, caplog, name):
+    """Whatever a tar or an index pretends, a sentence names it, at once; no patch comes of it."""
+    complaint = "shard-0.tar"
+    if name in HOSTILE_INDICES:
+        content, complaint = HOSTILE_INDICES[name]
+        (workspace / "index.csv").write_bytes(content)
+    elif name == "a pipe":
+        os.mkfifo(workspace / "shard-0.tar")
+    elif name == "a folder":
+        (workspace / "shard-0.tar").mkdir()
+    else:
+        content = b"<html>" * 200 if name == "a page" else _tar(*HOSTILE_TARS[name])
+        (workspace / "shard-0.tar").write_bytes(content)
+    started = time.monotonic()
+    with pytest.raises((ValueError, FileNotFoundError)) as refused:
+        make_s2_100k_store(workspace, workspace / "a.zarr")
+    assert time.monotonic() - started < 2
+    assert re.search(complaint, f"{refused.value} {caplog.text}")
+    assert len(str(refused.value)) < 500
+
+
+@pytest.mark.parametrize("name", ["patch_1.tif", "patch_\udcff.tif"])
+def test_files_that_pretend_are_refused_by_name(folder, name):
+    """A pipe for a patch is not waited for, and a name that is not UTF-8 is said."""
+    path = folder / "images" / name
+    os.mkfifo(path) if name.isascii() else path.write_bytes(b"")
+    with pytest.raises(
+        ValueError, match=r"patch_(1\.tif' is not a file|\\udcff\.tif' is not UTF-8)"
+    ):
         list_patches(folder)
 
 

@@ -16,7 +16,9 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,11 @@ from satclip_lib.data.quality import (
     save_report,
 )
 from satclip_lib.data.registry import FileUnavailableError, list_local_folders, raw_folder
-from satclip_lib.data.sentinel2 import BAND_NAMES, DIGITAL_NUMBERS_PER_REFLECTANCE
+from satclip_lib.data.sentinel2 import (
+    BAND_NAMES,
+    DIGITAL_NUMBERS_PER_REFLECTANCE,
+    find_bands_of_tif,
+)
 from satclip_lib.files import fingerprint, is_offline, write_atomically
 from satclip_lib.progress import progress_bar
 from satclip_lib.sphere import compute_distance_km
@@ -49,6 +55,7 @@ REPO_ID = "torchgeo/s2-100k"
 COMPLETE_NAME = "complete.json"  # written last by fetch_s2_100k
 HUB_FOLDER = ".cache/huggingface"  # made by a download before its first file
 READ_AHEAD = 32  # patches; 1.5 MiB each
+NUMBERS = {"lon", "lat", "cloud_cover", "orbit"}  # columns of the index
 
 
 class IncompleteMirrorError(FileNotFoundError):
@@ -60,12 +67,12 @@ class PatchFile:
     """Where one patch is, and what the index says about it.
 
     Attributes:
-        fn: file name, "patch_<N>.tif".
-        path: of the tif, or of the tar that holds it; None if it is missing.
-        offset: of the tif in the tar, bytes; None for a file of its own.
-        num_bytes: size of the tif.
-        lonlat: degrees, from the index; None if it is not there.
-        provenance: the other things the index says, see ``PROVENANCE``.
+        fn: File name, "patch_<N>.tif".
+        path: Path of the tif, or of the tar that holds it; None if it is missing.
+        offset: Where the tif begins in the tar, bytes; None for a file of its own.
+        num_bytes: Size of the tif.
+        lonlat: Longitude and latitude in the index, degrees; None if they are not there.
+        provenance: What else the index says, see ``PROVENANCE``.
     """
 
     fn: str
@@ -84,22 +91,21 @@ def fetch_s2_100k(*, repo_id: str = REPO_ID, revision: str | None = None) -> Pat
     patch takes about 0.9 MB. An interrupted download goes on where it stopped.
 
     Args:
-        repo_id: data set on the Hub, in one of the layouts above. Like ``revision`` only for
-            downloads: a copy does not say what it is of.
-        revision: commit, tag or branch; "main" as it was when it was first downloaded.
+        repo_id: Data set on the Hub, in one of the layouts above. Like ``revision`` only for
+            downloads, since a copy does not say what it was made from.
+        revision: Commit, tag or branch; None is "main" as it was when it was first downloaded.
 
     Raises:
-        ValueError: if there is such a copy, and ``repo_id`` or ``revision`` is given.
-        NotADirectoryError: if ``SATCLIP_DATA_MIRROR`` does not name a folder.
-        FileUnavailableError: if there is no copy and none can be downloaded.
+        ValueError: If there is such a copy, and ``repo_id`` or ``revision`` is given.
+        NotADirectoryError: If ``SATCLIP_DATA_MIRROR`` does not name a folder.
+        FileUnavailableError: If there is no copy and none can be downloaded.
     """
     raw = raw_folder() / "s2-100k"
     complete = raw / COMPLETE_NAME
     is_download = complete.is_file() or (raw / HUB_FOLDER).is_dir()
-    is_copy = (raw / "index.csv").is_file() and not is_download
     folders = [folder / "s2-100k" for folder in list_local_folders()]
     for folder in folders:
-        if not (is_copy if folder == raw else folder.is_dir()):
+        if not folder.is_dir() or (folder == raw and (is_download or not _has_index(raw))):
             continue
         if (repo_id, revision) != (REPO_ID, None):
             raise ValueError(
@@ -138,49 +144,46 @@ def fetch_s2_100k(*, repo_id: str = REPO_ID, revision: str | None = None) -> Pat
 
 
 def list_patches(folder: Path | str) -> list[PatchFile]:
-    """All patches the index names, in its order, then those it does not, by name.
+    """All patches that the index names, in its order, then those it does not name, by name.
 
     Raises:
-        FileNotFoundError: if the folder has neither an index nor patches.
-        ValueError: if the index lacks a column or a value, or names a patch twice.
+        FileNotFoundError: If the folder has neither an index nor patches.
+        ValueError: If a line of the index cannot be read, or names a patch twice, or if a shard
+            or a file cannot be what its name says.
     """
     folder = Path(folder)
     found = {file.fn: file for file in _find_tifs(folder)}
-    index = _read_index(folder / "index.csv") if (folder / "index.csv").is_file() else []
+    index = _read_index(folder / "index.csv") if _has_index(folder) else []
     if not found and not index:
         raise FileNotFoundError(
             f"{folder} has no index.csv, no images/*.tif and no tar shards: is it the folder of "
             "the data set?"
         )
     named = [
-        PatchFile(
-            fn=row["fn"],
-            path=file.path,
-            offset=file.offset,
-            num_bytes=file.num_bytes,
-            lonlat=_get_lonlat(row),
+        replace(
+            found.pop(row["fn"], PatchFile(row["fn"])),
+            lonlat=(float(row["lon"]), float(row["lat"])) if {"lon", "lat"} <= set(row) else None,
             provenance={name: row[name] for name in PROVENANCE if name != "fn" and name in row},
         )
         for row in index
-        for file in [found.pop(row["fn"], PatchFile(row["fn"]))]
     ]
     return named + [found[fn] for fn in sorted(found)]
 
 
 def read_patch(file: PatchFile) -> Shaped[np.ndarray, "bands height width"]:
-    """The pixels of one patch, as they are in the file.
+    """Read the pixels of one patch, as they are in the file.
 
     Raises:
-        rasterio.errors.RasterioError: if the file is damaged or not there.
+        rasterio.errors.RasterioError: If the file is damaged or not there.
     """
-    with rasterio.open(_gdal_name(file)) as tif:
+    with _open(file) as tif:
         return tif.read()
 
 
 def check_s2_100k(
     folder: Path | str, *, keep_sea: bool = False, num_threads: int = 4
 ) -> pd.DataFrame:
-    """Read every patch of a folder and say what is wrong with it, see ``report.make_report``."""
+    """Read every patch of a folder and say what is wrong with it, see ``quality.make_report``."""
     return make_report([row for row, _ in _check(list_patches(folder), keep_sea, num_threads)])
 
 
@@ -202,19 +205,19 @@ def make_s2_100k_store(
     the same store as one that was not; a store made before from the same files is kept.
 
     Args:
-        folder: the data set, in one of the layouts at the head of this module.
-        path: of the store.
-        val_fraction: share of the validation split.
-        split: see :func:`satclip_lib.data.patch_store.make_split`.
-        seed: of the split.
-        keep_sea: let patches at sea pass; the paper's data set has them.
-        allow_incomplete: go on although patches are missing.
-        num_threads: that read patches.
+        folder: Folder of the data set, in one of the layouts at the head of this module.
+        path: Patch store that is written.
+        val_fraction: Share of the patches that are held out for validation.
+        split: How these are chosen, see :func:`satclip_lib.data.patch_store.make_split`.
+        seed: Random seed for the split.
+        keep_sea: Whether patches at sea pass; the paper's data set has them.
+        allow_incomplete: Whether to go on although patches are missing.
+        num_threads: Number of threads that read patches.
 
     Raises:
-        IncompleteMirrorError: if patches named in the index are missing, or there is no index to
+        IncompleteMirrorError: If patches named in the index are missing, or there is no index to
             know by, unless ``allow_incomplete``.
-        ValueError: if no patch is good.
+        ValueError: If no patch is good, or as :func:`list_patches` says.
     """
     files = list_patches(folder)
     if not allow_incomplete:
@@ -273,15 +276,13 @@ def _examine(file: PatchFile) -> tuple[dict[str, Any], np.ndarray | None]:
     if file.path is None:
         return row | {"fault": ("missing", "")}, None
     try:
-        with rasterio.open(_gdal_name(file)) as tif:
+        with _open(file) as tif:
             fault, centre = _find_fault_of_format(tif), _find_centre(tif)
             patch = None if fault else tif.read()
     except (RasterioError, OSError, ValueError) as error:
         return row | {"fault": ("unreadable", str(error.__cause__ or error))}, None
     if file.lonlat and centre:
-        row["distance_km"] = float(
-            compute_distance_km(np.array([file.lonlat]), np.array([centre]))[0]
-        )
+        row["distance_km"] = compute_distance_km(*np.array([[file.lonlat], [centre]])).item()
     elif centre:
         row |= {"lon": centre[0], "lat": centre[1], "coordinates": "file"}
     return (row | {"fault": fault}, None) if fault else (row | measure_patch(patch), patch)
@@ -293,9 +294,10 @@ def _find_fault_of_format(tif: rasterio.DatasetReader) -> tuple[str, str] | None
         return "wrong shape", str(shape)
     if set(tif.dtypes) != {"uint16"}:
         return "wrong dtype", tif.dtypes[0]
-    if set(tif.descriptions) & set(BAND_NAMES) and tif.descriptions != BAND_NAMES:
-        return "wrong bands", " ".join(map(str, tif.descriptions))
-    return None
+    with suppress(ValueError):
+        if find_bands_of_tif(tif.descriptions, what=tif.name) == list(range(tif.count)):
+            return None
+    return "wrong bands", " ".join(map(str, tif.descriptions))
 
 
 def _find_centre(tif: rasterio.DatasetReader) -> tuple[float, float] | None:
@@ -308,54 +310,93 @@ def _find_centre(tif: rasterio.DatasetReader) -> tuple[float, float] | None:
     return lon, lat
 
 
-def _gdal_name(file: PatchFile) -> str:
-    if file.offset is None:
-        return str(file.path)
-    return f"/vsisubfile/{file.offset}_{file.num_bytes},{file.path}"
+def _open(file: PatchFile) -> rasterio.DatasetReader:
+    where = "" if file.offset is None else f"/vsisubfile/{file.offset}_{file.num_bytes},"
+    return rasterio.open(f"{where}{file.path}", driver="GTiff")
+
+
+def _has_index(folder: Path) -> bool:
+    path = folder / "index.csv"
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is not a file: move it away")
+    return path.is_file()
 
 
 def _find_tifs(folder: Path) -> Iterator[PatchFile]:
-    for shard in sorted(folder.rglob("*.tar")):
-        yield from _list_shard(shard)
-    for path in sorted((folder / "images").glob("patch_*.tif")):
-        yield PatchFile(path.name, path=path.resolve(), num_bytes=path.stat().st_size)
+    paths = [*sorted(folder.rglob("*.tar")), *sorted((folder / "images").glob("patch_*.tif"))]
+    for path in paths:
+        if not path.is_file():  # a pipe would be waited for without end
+            raise ValueError(f"{str(path)!a} is not a file: move it away")
+        _check_name(path.name)
+    for path in paths:
+        if path.suffix == ".tar":
+            yield from _list_shard(path)
+        else:
+            yield PatchFile(path.name, path=path.resolve(), num_bytes=path.stat().st_size)
+
+
+def _check_name(name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"the name {name!a} is not UTF-8: rename the file") from None
 
 
 def _list_shard(shard: Path) -> list[PatchFile]:
     """The tifs of a tar, from its headers alone; those before the damage if it is damaged."""
-    files = []
+    files: list[PatchFile] = []
+    end, num_bytes = 0, shard.stat().st_size
     try:
         with tarfile.open(shard, "r:") as tar:
             for member in tar:
+                if not 0 <= member.size <= num_bytes or member.issparse() or member.offset < end:
+                    raise ValueError(f"{member.name!a} has an impossible size, {member.size} bytes")
+                end = member.offset + tarfile.BLOCKSIZE
                 if member.isfile() and member.name.endswith(".tif"):
+                    _check_name(member.name)
                     place = {"offset": member.offset_data, "num_bytes": member.size}
                     files.append(PatchFile(Path(member.name).name, shard.resolve(), **place))
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, OverflowError, MemoryError) as error:
         logger.warning("%s is damaged behind its first %d patches: %s", shard, len(files), error)
+    except ValueError as error:
+        raise ValueError(f"{shard} is no tar of patches, get it anew: {error}") from None
     return files
 
 
 def _read_index(path: Path) -> list[dict[str, str]]:
     """Rows of the index as text, without the values that are empty."""
-    with open(path, newline="", encoding="utf-8") as file:
-        table = csv.DictReader(file)
-        rows = [{name: value for name, value in row.items() if value} for row in table]
-    if absent := {"lon", "lat", "fn"} - set(table.fieldnames or ()):
-        raise ValueError(
-            f"{path} has no column {', '.join(sorted(absent))}; it has {table.fieldnames}"
-        )
-    if gaps := sum("fn" not in row for row in rows):
-        raise ValueError(f"{path} has {gaps} rows without a file name: was it cut short?")
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        table = csv.DictReader(file, restkey="?", strict=True)
+        try:
+            if absent := {"lon", "lat", "fn"} - set(table.fieldnames or ()):
+                raise ValueError(f"no column {', '.join(sorted(absent))} in {table.fieldnames}")
+            rows = []
+            for row in table:
+                rows.append({name: value for name, value in row.items() if value})
+                _check_row(rows[-1])
+        except (csv.Error, ValueError) as error:  # a wrong encoding among the latter
+            raise ValueError(f"{path}, line {table.line_num}: {error}") from None
     rows = [row | {"fn": Path(row["fn"]).name} for row in rows]
     if twice := [fn for fn, count in Counter(row["fn"] for row in rows).items() if count > 1]:
         raise ValueError(f"{path} names {len(twice)} patches more than once, such as {twice[0]}")
     return rows
 
 
-def _get_lonlat(row: dict[str, str]) -> tuple[float, float] | None:
-    if "lon" not in row or "lat" not in row:
-        return None
-    return float(row["lon"]), float(row["lat"])
+def _check_row(row: dict[str, str]) -> None:
+    if "?" in row:
+        raise ValueError(f"{len(row['?'])} values more than the header has names")
+    if not Path(row.get("fn", "")).name:
+        raise ValueError("no file name: was the index cut short?")
+    for name in NUMBERS & row.keys():
+        try:
+            float(row[name])
+        except ValueError:
+            raise ValueError(f"{name} must be a number, got {row[name][:40]!r}") from None
+    if "datetime" in row:
+        try:
+            datetime.fromisoformat(row["datetime"])
+        except ValueError:
+            raise ValueError(f"no ISO 8601 datetime: {row['datetime'][:40]!r}") from None
 
 
 def _check_complete(files: list[PatchFile], folder: Path) -> None:

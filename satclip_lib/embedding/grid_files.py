@@ -178,7 +178,9 @@ def _lay_out_rows(latitude_deg: Shaped[np.ndarray, " rows"]) -> _Lines:
 
 
 def _lay_out_columns(longitude_deg: Shaped[np.ndarray, " columns"]) -> _Lines:
-    source, west_deg, step_deg = _find_edges(np.unwrap(longitude_deg, period=360))
+    source, west_deg, step_deg = _find_edges(
+        np.unwrap(longitude_deg.astype(np.float64), period=360)
+    )
     tolerance = STEP_TOLERANCE * step_deg
     west_deg = (west_deg + tolerance + 180) % 360 - 180 - tolerance  # from -180, or just before
     if west_deg + step_deg * len(source) <= 180 + tolerance:
@@ -188,13 +190,14 @@ def _lay_out_columns(longitude_deg: Shaped[np.ndarray, " columns"]) -> _Lines:
     if abs(to_seam % 1 - 0.5) < 0.1:  # the seam cuts through the middle of cells
         source, step_deg = np.repeat(source, 2), step_deg / 2
     columns = np.full(round(360 / step_deg), -1)
-    place = (west_deg + step_deg * np.arange(len(source)) + 180) / step_deg
-    if abs(360 / step_deg - len(columns)) > 0.1 or np.abs(place - np.rint(place)).max() > 0.1:
+    places = (west_deg + 180) * len(columns) / 360 + np.arange(len(source))
+    drift = np.abs(360 / len(columns) / step_deg - 1) * len(source)  # in lines, at the last one
+    if drift > STEP_TOLERANCE or np.abs(places - np.rint(places)).max() > 0.1:
         raise ValueError(
             f"the grid goes across 180 E, where its cells of {step_deg} degrees do not meet the "
             "edge of the map: cut it there, or write Zarr"
         )
-    columns[np.rint(place).astype(int) % len(columns)] = source
+    columns[np.rint(places).astype(int) % len(columns)] = source
     return _Lines(columns, -180.0, 360 / len(columns))
 
 

@@ -1,18 +1,22 @@
 """Where was this image taken, and which images look like that place? Compared with a gallery."""
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
+import shapely
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Float32, Float64, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int64
 from torch import Tensor
 
 from satclip_lib.data.features import FeatureStore
 from satclip_lib.data.land import is_land
+from satclip_lib.data.natural_earth import load_countries
 from satclip_lib.embedding.embed import embed
 from satclip_lib.embedding.similarity_search import search
 from satclip_lib.files import fingerprint, write_atomically
@@ -21,18 +25,19 @@ from satclip_lib.sphere import compute_distance_km, make_equal_area_lonlat
 
 RADII_KM = (25, 200, 750, 2500)  # a city, a region, a country, a continent
 BATCH_SIZE = 4096
+Region: TypeAlias = tuple[float | int, ...] | str  # a box or a country
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Places an image is compared with, spread evenly over the Earth.
+    """Places that an image is compared with.
 
     Attributes:
-        lonlat: ``(num_places, 2)`` degrees.
-        embeddings: ``(num_places, embed_dim)``, of length one, memory-mapped where cached.
-        index_path: where the index of a large gallery is kept, see
+        lonlat: Longitude and latitude, degrees.
+        embeddings: Their embeddings, of length one, memory-mapped where cached.
+        index_path: File that keeps the index of a large gallery, see
             :func:`satclip_lib.embedding.similarity_search.search`; None builds it each time.
-        encoder_hash: of the location encoder that made it; None where it is not known.
+        encoder_hash: Hash of the location encoder that made it; None where it is not known.
     """
 
     lonlat: Float64[np.ndarray, "num_places 2"]
@@ -46,10 +51,10 @@ class Localization:
     """Where some images may have been taken.
 
     Attributes:
-        ranked: one row per image and candidate, best first: ``image``, ``rank`` (from 0),
+        ranked: One row per image and candidate, best first: ``image``, ``rank`` (from 0),
             ``lon``, ``lat`` (degrees) and ``similarity`` (cosine).
-        image_embeddings: ``(num_images, embed_dim)``, of length one.
-        gallery: what they were compared with.
+        image_embeddings: Embeddings of the images, of length one.
+        gallery: Places that they were compared with.
     """
 
     ranked: pd.DataFrame
@@ -72,20 +77,30 @@ def make_gallery(
     *,
     num_points: int = 100_000,
     land_only: bool = True,
+    within: Region | None = None,
     folder: Path | None = None,
 ) -> Gallery:
-    """Embed places that are spread evenly over the Earth.
+    """Embed places that are spread evenly over the Earth, or a part of it.
 
     Args:
-        model: its location encoder is used.
-        num_points: on the whole globe; 100,000 are 71 km apart.
-        land_only: keep those on land.
-        folder: where galleries are kept; this one becomes ``folder/<hash>`` and is found again
-            for as long as encoder and places stay the same.
+        model: Model whose location encoder is used.
+        num_points: Number of places on the whole globe; 100,000 are 71 km apart.
+        land_only: Whether to leave out places at sea.
+        within: Part of the Earth that the places lie in, see :func:`find_within`. A small one
+            takes more ``num_points``.
+        folder: Folder where galleries are kept; this one becomes ``folder/<hash>`` and is found
+            again for as long as encoder and places stay the same.
+
+    Raises:
+        ValueError: If no place is left, or the region is none.
     """
     lonlat = make_equal_area_lonlat(num_points)
+    if within is not None:
+        lonlat = lonlat[find_within(lonlat, within)]
     if land_only:
         lonlat = lonlat[is_land(lonlat)]
+    if len(lonlat) == 0:
+        raise ValueError(f"none of {num_points} points of the globe is in {within}: use more")
     encoder_hash = _hash_encoder(model)
     if folder is None:
         return Gallery(lonlat, _embed_units(lonlat, model), encoder_hash=encoder_hash)
@@ -96,6 +111,45 @@ def make_gallery(
             np.save(scratch / "embeddings.npy", _embed_units(lonlat, model))
     embeddings = np.load(path / "embeddings.npy", mmap_mode="r")
     return Gallery(lonlat, embeddings, path / "index.faiss", encoder_hash)
+
+
+def find_within(
+    lonlat: Float64[np.ndarray, "num_points 2"], region: Region
+) -> Bool[np.ndarray, " num_points"]:
+    """Tell which points lie in a box or a country.
+
+    Args:
+        lonlat: Longitude and latitude, degrees.
+        region: Box ``(west, south, east, north)``, degrees, which crosses 180 E if west is larger
+            than east; or the name of a country, or its three letters (ISO 3166), as
+            :func:`satclip_lib.data.natural_earth.load_countries` has them. Its outline is coarse
+            (1:110 million), so that points of the coast may be missing.
+
+    Raises:
+        ValueError: If the box is none, or there is no such country; the message names similar ones.
+    """
+    if isinstance(region, str):
+        countries = load_countries()
+        names = {str(n).casefold(): i for i, n in enumerate(countries["iso_a3"])}
+        names |= {str(n).casefold(): i for i, n in enumerate(countries["country"])}
+        if region.casefold() not in names:
+            similar = get_close_matches(region.casefold(), names, n=5) or ["France", "FRA"]
+            raise ValueError(
+                f"there is no country {region!r}: give a name such as {', '.join(similar)}, or a "
+                "box (west, south, east, north) in degrees"
+            )
+        outline = countries.geometry.iloc[names[region.casefold()]]
+        shapely.prepare(outline)
+        return shapely.intersects_xy(outline, *lonlat.T)
+    west, south, east, north = region if len(region) == 4 else [np.nan] * 4
+    if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south < north <= 90):
+        raise ValueError(
+            f"a box is (west, south, east, north), from -180 to 180 and -90 to 90 degrees, got "
+            f"{tuple(region)}"
+        )
+    lon, lat = lonlat.T
+    is_across = (lon >= west) | (lon <= east) if west > east else (lon >= west) & (lon <= east)
+    return is_across & (lat >= south) & (lat <= north)
 
 
 def localize(
@@ -109,14 +163,14 @@ def localize(
     """Rank the places of a gallery by how well they fit an image.
 
     Args:
-        images: as the model's image encoder wants them, or the features it made of them.
-        model: image and location encoder.
-        gallery: of the same model.
-        num_candidates: places per image.
-        rows: of a feature store; None is all of them.
+        images: Images as the model's image encoder wants them, or the features it made of them.
+        model: Model with both encoders.
+        gallery: Gallery that was made with the same model.
+        num_candidates: Number of places per image.
+        rows: Rows of a feature store; None takes all.
 
     Raises:
-        ValueError: if the gallery has not that many places, or is of another model.
+        ValueError: If the gallery has not that many places, or is of another model.
     """
     units = _embed_images(images, model, rows)
     if units.shape[1] != gallery.embeddings.shape[1]:
@@ -147,11 +201,11 @@ def retrieve(
     """Rank the patches of a feature store by how well they fit a place.
 
     Args:
-        lonlat: ``(num_places, 2)`` degrees.
-        store: features that the model's image encoder made.
-        model: image and location encoder.
-        num_results: patches per place.
-        rows: patches to choose from; None is all of them.
+        lonlat: Longitude and latitude of the places, degrees.
+        store: Features that the model's image encoder made.
+        model: Model with both encoders.
+        num_results: Number of patches per place.
+        rows: Patches to choose from; None takes all.
 
     Returns:
         One row per place and patch, best first: ``place``, ``rank`` (from 0), ``patch`` (its row
@@ -169,7 +223,7 @@ def retrieve(
 def score_localization(
     lonlat: Float64[np.ndarray, "num_images 2"], found: Float64[np.ndarray, "num_images 2"]
 ) -> pd.Series:
-    """How far from the truth: ``median_km``, and the shares within 25, 200, 750 and 2500 km.
+    """Measure ``median_km`` to the truth, and the shares within 25, 200, 750 and 2500 km.
 
     References:
         The radii are those of photo geolocation: Vo et al. (2017), Revisiting IM2GPS,
@@ -194,7 +248,8 @@ def _embed_images(
     weight = model.image_projection.weight
     if isinstance(images, FeatureStore):
         rows = np.arange(len(images.lonlat)) if rows is None else rows
-        batches = (torch.from_numpy(images.features[part]) for part in _split(rows))
+        parts = np.split(rows, range(BATCH_SIZE, len(rows), BATCH_SIZE))
+        batches = (torch.from_numpy(images.features[part]) for part in parts)
         encode = model.image_projection
     else:
         batches, encode = images.split(BATCH_SIZE), model.encode_images
@@ -205,25 +260,14 @@ def _embed_images(
     return np.concatenate(units)
 
 
-def _split(rows: np.ndarray) -> list[np.ndarray]:
-    return np.split(rows, range(BATCH_SIZE, len(rows), BATCH_SIZE))
-
-
 def _tabulate(
     name: str, lonlat: np.ndarray, found: np.ndarray, similarity: np.ndarray
 ) -> pd.DataFrame:
     """Results ``(num_queries, num_results)`` as a table with a row for each."""
-    query, rank = np.indices(found.shape)
+    query, rank = (index.ravel() for index in np.indices(found.shape))
     lon, lat = lonlat[found.ravel()].T
-    return pd.DataFrame(
-        {
-            name: query.ravel(),
-            "rank": rank.ravel(),
-            "lon": lon,
-            "lat": lat,
-            "similarity": similarity.ravel(),
-        }
-    )
+    columns = {name: query, "rank": rank, "lon": lon, "lat": lat, "similarity": similarity.ravel()}
+    return pd.DataFrame(columns)
 
 
 def _hash_encoder(model: SatCLIP) -> str:

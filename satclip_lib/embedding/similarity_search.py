@@ -28,19 +28,18 @@ def search(
     """Find the vectors with the largest inner product with each query.
 
     Args:
-        queries: of length one, so that the product is the cosine.
-        vectors: of length one.
-        num_results: per query.
-        index_path: an index that was built is kept here and found again; it must be of the same
-            vectors.
-        exact: compare with all vectors, or use an index that misses some of the best. None is
-            exact up to ``EXACT_UP_TO`` vectors.
+        queries: Vectors of length one, so that the product is the cosine.
+        vectors: Vectors of length one.
+        num_results: Number of results per query.
+        index_path: File where the index of these vectors is kept and found again.
+        exact: Whether to compare with all vectors, or to use an index that misses some of the
+            best. None is exact up to ``EXACT_UP_TO`` vectors.
 
     Returns:
         Rows of the vectors, best first, and their similarity.
 
     Raises:
-        ValueError: if there are not as many vectors as results.
+        ValueError: If there are not as many vectors as results.
     """
     if not 1 <= num_results <= len(vectors):
         raise ValueError(f"cannot give {num_results} of {len(vectors)}: change num_results")
@@ -57,7 +56,7 @@ def search(
 
 
 def build_index(vectors: Float32[np.ndarray, "num_vectors embed_dim"]) -> faiss.Index:
-    """An inverted file: vectors in cells around their means, of which a query tries the nearest.
+    """Sort vectors into cells around their means, of which a query tries the nearest ones.
 
     References:
         Douze et al. (2024), The Faiss library, arXiv 2401.08281.
