@@ -2,6 +2,7 @@
 
 import copy
 
+import cloudpickle
 import dask
 import numpy as np
 import pytest
@@ -98,6 +99,55 @@ def test_templates_give_their_coordinates(encoder):
         np.testing.assert_array_equal(grid[name], template[name])
     expected = embed(template, encoder, wrap_longitude=True)
     np.testing.assert_allclose(grid, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("lon_units", "lat_units", "lon", "lat"),
+    [
+        ("degrees_east", "degrees_north", [-75.0, 150.0], [60.0, -30.0]),
+        ("degreeE", "degree_N", [-75.0, 150.0], [60.0, -30.0]),
+        ("degrees", "\u00b0", [-75.0, 150.0], [60.0, -30.0]),
+        ("degrees_west", "degrees_north", [75.0, -150.0], [60.0, -30.0]),
+        ("degreesW", "degree_south", [75.0, -150.0], [-60.0, 30.0]),
+        ("radians", "rad", np.radians([-75.0, 150.0]), np.radians([60.0, -30.0])),
+    ],
+)
+def test_units_of_templates_are_converted(encoder, lon_units, lat_units, lon, lat):
+    """Whatever CF unit a template has, the grid is of these places and has degrees east, north."""
+    coords = {"lon": ("lon", lon, {"units": lon_units}), "lat": ("lat", lat, {"units": lat_units})}
+    grid = embed_grid(encoder, template=xr.Dataset(coords=coords)).compute()
+    expected = embed(np.array([[-75.0, 60.0], [150.0, -30.0]]), encoder)
+    np.testing.assert_allclose([grid[0, 0], grid[1, 1]], expected, atol=1e-5)
+    np.testing.assert_allclose(grid.lon, [-75, 150])
+    np.testing.assert_allclose(grid.lat, [60, -30])
+    assert (grid.lon.attrs["units"], grid.lat.attrs["units"]) == ("degrees_east", "degrees_north")
+
+
+@pytest.mark.parametrize(
+    ("attrs", "message"),
+    [
+        ({"units": "m"}, "lon has units 'm', which are none of longitude: convert it"),
+        ({"units": "km"}, "'km'"),
+        ({"units": "degrees_north"}, "'degrees_north', which are none of longitude"),
+        ({"units": "degrees", "standard_name": "grid_longitude"}, "is a grid_longitude"),
+    ],
+)
+def test_templates_in_other_units_are_refused(encoder, attrs, message):
+    """Metres, a latitude for a longitude and rotated poles are not relabelled as degrees."""
+    template = xr.Dataset(coords={"lon": ("lon", [1.0], attrs), "lat": [2.0]})
+    with pytest.raises(ValueError, match=message):
+        embed_grid(encoder, template=template)
+
+
+def test_the_encoder_is_once_in_the_graph(monkeypatch):
+    """However many blocks there are, one task of the graph holds the weights."""
+    config = LocationEncoderConfig(num_degrees=6, hidden_dim=256, embed_dim=5)
+    monkeypatch.setattr(embedding_grid, "BLOCK_BYTES", 16 * 64 * 4 * 5)
+    grid = embed_grid(LocationEncoder(config).eval(), resolution_deg=2)
+    assert grid.data.npartitions == 18
+    for graph in (grid.data.dask, dask.optimize(grid.data)[0].dask):
+        sizes = [len(cloudpickle.dumps(task)) for task in dict(graph).values()]
+        assert sum(size > 4 * 256 * 256 for size in sizes) == 1
 
 
 @pytest.mark.parametrize(("dtype", "bar"), [("float16", 1e-3), ("int8", 1e-2)])

@@ -16,7 +16,7 @@ import xarray as xr
 from dask.distributed import Client, LocalCluster
 
 from satclip_lib.embedding import grid as embedding_grid
-from satclip_lib.embedding import grid_files
+from satclip_lib.embedding import grid_files, grid_rasters
 from satclip_lib.embedding.embed import embed
 from satclip_lib.embedding.grid import embed_grid
 from satclip_lib.embedding.grid_files import save_grid, save_raster
@@ -221,7 +221,7 @@ def test_a_gis_samples_the_embedding_of_the_place(encoder, tmp_path, name):
 def test_gaps_of_whole_numbers_are_nodata(encoder, tmp_path, monkeypatch):
     """int8 has -128 for no data; windows of a few columns give what one window gives."""
     grid = embed_grid(encoder, **GRIDS["Fiji, gridline"][0], dtype="int8")
-    monkeypatch.setattr(grid_files, "WINDOW_BYTES", 1)
+    monkeypatch.setattr(grid_rasters, "WINDOW_BYTES", 1)
     with rasterio.open(save_grid(grid, tmp_path / "fiji.tif")) as file:
         near, across, gap = file.sample([(179.8, -16.5), (-179.8, -16.5), (0, -16.5)])
         assert file.nodata == -128 and (gap == -128).all()
@@ -319,12 +319,12 @@ def _save(path, resolution_deg, steps=""):
     owner, name, count = {
         "header": (grid_files, "_write_header", 1),
         "block": (grid_files, "_write_block", 2),
-        "raster": (grid_files, "_write_raster", 1),
+        "raster": (grid_files, "write_raster", 1),
         "copy": (rasterio.shutil, "copy", 1),
-        "replace": (grid_files.os, "replace", 2),  # the first is that of the header
+        "replace": (os, "replace", 2),  # the first is that of the header
         "move": (Path, "rename", 1),
         "second move": (Path, "rename", 2),
-        "": (grid_files, "_pick", 0),
+        "": (os, "replace", 0),
     }[which]
     original, calls = getattr(owner, name), []
 

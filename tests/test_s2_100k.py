@@ -277,7 +277,9 @@ def test_an_incomplete_mirror_must_be_wanted(folder, workspace):
     """The error counts what is missing; with allow_incomplete the rest is used."""
     for i in (0, 30):
         (folder / f"images/patch_{i}.tif").unlink()
-    with pytest.raises(IncompleteMirrorError, match=r"2 of the 7 patches .*allow_incomplete=True"):
+    with pytest.raises(
+        IncompleteMirrorError, match=r"2 of the 7 patches are .*allow_incomplete=True"
+    ):
         make_s2_100k_store(folder, workspace / "a.zarr")
     assert not (workspace / "a.zarr").exists()
     store = make_s2_100k_store(folder, workspace / "a.zarr", allow_incomplete=True)

@@ -45,8 +45,8 @@ class PatchChecker:
     """Decides, patch by patch, which go into quarantine; remembers those that do not.
 
     Args:
-        keep_sea: let patches at sea pass. The data set has them: its scenes touch land, which
-            the windows drawn from them need not.
+        keep_sea: Whether patches at sea pass. The data set has some, since a scene that touches
+            land has windows that do not.
     """
 
     keep_sea: bool = False
@@ -54,7 +54,7 @@ class PatchChecker:
     _fn_of_lonlat: dict[tuple[float, float], str] = field(default_factory=dict)
 
     def find_fault(self, row: dict[str, Any]) -> tuple[str, str] | None:
-        """Reason, one of ``REASONS``, and the details; None if there is nothing to object to.
+        """Give a reason, one of ``REASONS``, and details; None for a good patch.
 
         Args:
             row: Values of :func:`measure_patch`, "fn", "lon", "lat" and "distance_km" (None where
@@ -99,7 +99,7 @@ def measure_patch(patch: Shaped[np.ndarray, "bands height width"]) -> dict[str, 
 
 
 def is_sea(lonlat: Float64[np.ndarray, "num_points 2"]) -> Bool[np.ndarray, " num_points"]:
-    """True where there is no land within a cell of the land mask (4.6 km), and no lake.
+    """Tell where there is no land within a cell of the land mask (4.6 km), and no lake.
 
     Lakes are what the mask does not call land but Natural Earth puts inside a country.
     """
@@ -113,7 +113,7 @@ def is_sea(lonlat: Float64[np.ndarray, "num_points 2"]) -> Bool[np.ndarray, " nu
 
 
 def report_path(store: Path | str) -> Path:
-    """Where the report of a patch store is: beside it, ``patches.report.json``."""
+    """Path of the report of a patch store, beside it: ``patches.report.json``."""
     return Path(store).with_suffix(".report.json")
 
 
@@ -125,10 +125,10 @@ def save_report(rows: list[dict[str, Any]], store: Path | str) -> Path:
 
 
 def load_report(store: Path | str) -> pd.DataFrame:
-    """The report of a patch store, see :func:`make_report`.
+    """Read the report of a patch store, see :func:`make_report`.
 
     Raises:
-        FileNotFoundError: if the store has none.
+        FileNotFoundError: If the store has none.
     """
     if not report_path(store).is_file():
         raise FileNotFoundError(
@@ -138,7 +138,7 @@ def load_report(store: Path | str) -> pd.DataFrame:
 
 
 def make_report(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """One row per patch, in the order of the data set.
+    """Make a table with one row per patch, in the order of the data set.
 
     Returns:
         Columns ``fn``; ``lon`` and ``lat``, degrees; ``reason`` (a key of ``REASONS``, "" for a
@@ -151,14 +151,12 @@ def make_report(rows: list[dict[str, Any]]) -> pd.DataFrame:
         "zero_share", "sha256", "band_min", "band_max", "band_mean", "band_std",
     ]  # fmt: skip
     numbers = ["lon", "lat", "distance_km", "zero_share"]
-    report = pd.DataFrame(
-        [{name: row.get(name) for name in columns} for row in rows], None, columns
-    )
+    report = pd.DataFrame([{n: row.get(n) for n in columns} for row in rows], columns=columns)
     return report.astype(dict.fromkeys(numbers, np.float64))
 
 
 def summarise_report(report: pd.DataFrame) -> pd.DataFrame:
-    """How many patches there are, and how many are in quarantine for which reason.
+    """Count the patches, and those in quarantine for each reason.
 
     Returns:
         Columns ``what``, ``patches`` (a count), ``meaning``; the rows are all, good, and each
@@ -174,13 +172,13 @@ def summarise_report(report: pd.DataFrame) -> pd.DataFrame:
 
 
 def compute_band_statistics(report: pd.DataFrame) -> pd.DataFrame:
-    """Minimum, maximum, mean and standard deviation of each band over all good patches.
+    """Put together minimum, maximum, mean and standard deviation of each band of good patches.
 
     Returns:
         Index ``BAND_NAMES``; columns ``min``, ``max``, ``mean``, ``std``, digital numbers.
 
     Raises:
-        ValueError: if no patch is good.
+        ValueError: If no patch is good.
     """
     good = report[report["reason"] == ""]
     if good.empty:
@@ -198,7 +196,7 @@ def compute_band_statistics(report: pd.DataFrame) -> pd.DataFrame:
 
 
 def count_regions(report: pd.DataFrame, *, by: str = "continent") -> pd.Series:
-    """Number of good patches in each continent, country, biome or ecoregion, largest first.
+    """Count the good patches in each continent, country, biome or ecoregion, largest first.
 
     Biomes and ecoregions need their label files, see :mod:`satclip_lib.data.labels`.
 
@@ -206,14 +204,10 @@ def count_regions(report: pd.DataFrame, *, by: str = "continent") -> pd.Series:
         Index the names, "none" for patches in none; they add up to the number of good patches.
 
     Raises:
-        ValueError: if ``by`` is none of these four.
+        ValueError: If ``by`` is none of these four.
     """
-    lookups = {
-        "continent": lookup_regions,
-        "country": lookup_regions,
-        "biome": lookup_ecoregions,
-        "ecoregion": lookup_ecoregions,
-    }
+    lookups = dict.fromkeys(("continent", "country"), lookup_regions)
+    lookups |= dict.fromkeys(("biome", "ecoregion"), lookup_ecoregions)
     if by not in lookups:
         raise ValueError(f"by must be one of {', '.join(lookups)}, got {by!r}")
     good = report[report["reason"] == ""]

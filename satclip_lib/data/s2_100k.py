@@ -109,8 +109,8 @@ def fetch_s2_100k(*, repo_id: str = REPO_ID, revision: str | None = None) -> Pat
             continue
         if (repo_id, revision) != (REPO_ID, None):
             raise ValueError(
-                f"repo_id is {repo_id!r} and revision {revision!r}, but of what the copy in "
-                f"{folder} is, is not known: leave both out, or move the copy away to download"
+                f"repo_id is {repo_id!r} and revision {revision!r}, but the copy in {folder} does "
+                "not say what it is of: leave both out, or move the copy away to download"
             )
         return folder
     wanted = {"repo_id": repo_id, "revision": revision}
@@ -400,18 +400,15 @@ def _check_row(row: dict[str, str]) -> None:
 
 
 def _check_complete(files: list[PatchFile], folder: Path) -> None:
-    how = "Complete it, or pass allow_incomplete=True to use what there is"
     missing = [file.fn for file in files if file.path is None]
-    if missing:
-        raise IncompleteMirrorError(
-            f"{len(missing)} of the {len(files)} patches of {folder} are missing, such as "
-            f"{missing[0]}. {how}"
-        )
-    if all(file.lonlat is None for file in files):
-        raise IncompleteMirrorError(
-            f"{folder} has {len(files)} patches but no index.csv to say how many there should be. "
-            f"{how}"
-        )
+    problem = f"{len(missing)} of the {len(files)} patches are missing, such as {missing[:1]}"
+    if not missing and all(file.lonlat is None for file in files):
+        problem = f"there are {len(files)} patches but no index.csv to say how many there should be"
+    elif not missing:
+        return
+    raise IncompleteMirrorError(
+        f"in {folder} {problem}: complete it, or pass allow_incomplete=True to use what there is"
+    )
 
 
 def _hash_plan(files: list[PatchFile], *settings: Any) -> str:

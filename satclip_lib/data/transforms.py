@@ -15,15 +15,15 @@ BLUR_SIGMA_PX = (0.1, 2.0)  # drawn uniformly
 def augment(
     images: Float[Tensor, "batch bands height width"], *, size_px: int, seed: int
 ) -> Float[Tensor, "batch bands size_px size_px"]:
-    """Random crop, flips east-west and north-south with probability 1/2 each, blur.
+    """Crop at random, flip east-west and north-south with probability 1/2 each, and blur.
 
     Args:
-        images: any number of bands.
-        size_px: side of the crop; as large as the images for none.
-        seed: of all draws; the same on every device.
+        images: Images with any number of bands.
+        size_px: Side of the crop, pixels; as large as the images for none.
+        seed: Random seed for all draws, which are the same on every device.
 
     Raises:
-        ValueError: if the images are smaller than the crop.
+        ValueError: If the images are smaller than the crop.
     """
     _check_size(images, size_px)
     generator = torch.Generator().manual_seed(seed)
@@ -51,8 +51,8 @@ def blur(
     """Convolve each image with a Gaussian of 3 x 3 pixels; borders are mirrored.
 
     Args:
-        images: any number of bands, at least 2 x 2 pixels.
-        sigma_px: of each image's Gaussian, pixels.
+        images: Images with any number of bands, at least 2 x 2 pixels.
+        sigma_px: Width of each image's Gaussian, pixels.
     """
     side = torch.exp(-0.5 / sigma_px.to(images) ** 2)[:, None, None, None]
     middle, side = 1 / (1 + 2 * side), side / (1 + 2 * side)  # each (batch, 1, 1, 1)
@@ -64,10 +64,10 @@ def blur(
 def center_crop(
     images: Float[Tensor, "batch bands height width"], *, size_px: int
 ) -> Float[Tensor, "batch bands size_px size_px"]:
-    """The middle of the images, without a copy: what validation sees.
+    """Cut out the middle of the images, without a copy, as validation sees it.
 
     Raises:
-        ValueError: if the images are smaller than the crop.
+        ValueError: If the images are smaller than the crop.
     """
     _check_size(images, size_px)
     top, left = ((length - size_px) // 2 for length in images.shape[-2:])
