@@ -35,7 +35,7 @@ DOCUMENTS = {
 GENERATED = ("benchmarks", "gallery")  # of these, the page is generated and the document left out
 MENU = [
     "course", "gallery", "results", "benchmarks", "faq", "api/index", "data/index", "models",
-    "cloud", "project/*",
+    "regional", "cloud", "project/*",
 ]  # fmt: skip
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 

@@ -58,5 +58,7 @@ html_theme_options = {
     "footer_end": [],
     "secondary_sidebar_items": ["page-toc"],
 }
-alone = ("index", "gallery", "results", "benchmarks", "faq", "models", "cloud", "project/*")
+alone = (
+    "index", "gallery", "results", "benchmarks", "faq", "models", "regional", "cloud", "project/*",
+)  # fmt: skip
 html_sidebars = {page: [] for page in alone}  # nothing to list at the side
