@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,9 +50,14 @@ class FeatureStore:
         return np.load(self.folder / "is_val.npy")
 
     @cached_property
+    def about(self) -> dict[str, Any]:
+        """What the features were made from: ``key``, a hash, and ``images``, scale and dtype."""
+        return json.loads((self.folder / "features.json").read_text())
+
+    @property
     def key(self) -> str:
         """Hash of the patches and of the encoder that the features were made from."""
-        return json.loads((self.folder / "features.json").read_text())["key"]
+        return self.about["key"]
 
 
 def cache_features(
@@ -128,5 +134,6 @@ def cache_features(
         features.flush()
         np.save(scratch / "lonlat.npy", get_lonlat(dataset))
         np.save(scratch / "is_val.npy", (dataset.split == "val").values)
-        (scratch / "features.json").write_text(json.dumps({"key": key}))
+        images = {"scale": dataset.attrs["scale"], "dtype": str(dataset.patches.dtype)}
+        (scratch / "features.json").write_text(json.dumps({"key": key, "images": images}))
     return FeatureStore(path)

@@ -130,7 +130,11 @@ def pretrain(
             f"{image_encoder.num_features}: pass the encoder the features were cached with"
         )
     folder = Path(folder)
-    provenance = {"pretraining": asdict(config), "features": store.key}
+    provenance = {
+        "pretraining": asdict(config),
+        "features": store.key,
+        "images": store.about["images"],
+    }
     if _is_finished(folder, provenance):
         logger.info("%s is up to date", folder)
         return folder
