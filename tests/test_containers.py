@@ -10,7 +10,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from satclip_lib.embedding.containers import find_lonlat_names, read_locations
+from satclip_lib.embedding.containers import read_locations
+from satclip_lib.embedding.coordinates import find_lonlat
 from satclip_lib.sphere import check_locations
 
 LON = st.floats(-180, 180)
@@ -126,7 +127,7 @@ def test_columns_are_found_by_name(lon, lat, order):
     names = {"lon": lon, "lat": lat}
     table = pd.DataFrame({"lon": [1.0], "lat": [2.0], "name": ["a"], "x": [9]})[list(order)]
     table = table.rename(columns=names)
-    assert find_lonlat_names(table.columns) == (lon, lat)
+    assert [table.columns[i] for i in find_lonlat(table.columns)] == [lon, lat]
     np.testing.assert_array_equal(read_locations(table).lonlat, [[1.0, 2.0]])
 
 

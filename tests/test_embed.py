@@ -189,7 +189,7 @@ def test_bar_is_shown_after_a_second(monkeypatch):
     """The progress bar waits for a second before it appears."""
     options = {}
     monkeypatch.setattr(embedding, "progress_bar", lambda x, **kwargs: options.update(kwargs) or x)
-    embed(LONLAT, ENCODER)
+    embed(LONLAT, ENCODER, batch_size=2)
     assert options["delay"] == 1
 
 

@@ -97,8 +97,10 @@ def test_positions_decide_where_names_are_silent(table):
     found = LocationEmbedder(encoder, columns=("east", "north")).fit_transform(named)
     np.testing.assert_array_equal(found, expected)
     with pytest.raises(ValueError, match=r"two columns, longitude and latitude, got 3"):
+        LocationEmbedder(encoder).fit(named.to_numpy())
+    with pytest.raises(ValueError, match=r"has \['height_m', 'north', 'east'\]: pass columns="):
         LocationEmbedder(encoder).fit(named)
-    with pytest.raises(ValueError, match=r"columns names \['x'\], but those of X are \['height_m'"):
+    with pytest.raises(ValueError, match=r"no column \['x'\], only \['height_m'"):
         LocationEmbedder(encoder, columns=("x", "north")).fit(named)
 
 

@@ -12,9 +12,9 @@ import xarray as xr
 from jaxtyping import Float, Float64, Shaped
 from torch import nn
 
-from satclip_lib.embedding.containers import find_lonlat_names
+from satclip_lib.embedding.containers import read_axes
 from satclip_lib.embedding.embed import NAME, resolve_encoder, to_numpy
-from satclip_lib.fast.folded_encoder import FoldedEncoder, fold
+from satclip_lib.fast.folded_encoder import FoldedEncoder
 from satclip_lib.files import fingerprint
 from satclip_lib.location_encoder import LocationEncoder
 from satclip_lib.sphere import check_locations
@@ -68,7 +68,7 @@ def embed_grid(
     encoder = resolve_encoder(model)
     if not isinstance(encoder, LocationEncoder):
         raise TypeError(f"a grid needs a LocationEncoder, got a {type(encoder).__name__}")
-    folded = fold(encoder)
+    folded = FoldedEncoder(encoder)
     if (resolution_deg is None) == (template is None):
         raise ValueError("give either resolution_deg or template")
     if template is None:
@@ -117,14 +117,7 @@ def make_axes(
 
 
 def _find_axes(template: xr.DataArray | xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
-    names = find_lonlat_names(template.coords)
-    axes = [template[name] for name in names] if names else []
-    if [axis.ndim for axis in axes] != [1, 1] or axes[0].dims == axes[1].dims:
-        raise ValueError(
-            "template must have one-dimensional coordinates lon and lat of their own, but has "
-            f"{dict(template.coords.sizes)}: use embed() for other shapes"
-        )
-    lon, lat = (axis.reset_coords(drop=True) for axis in axes)
+    lon, lat = read_axes(template)
     crossings = np.zeros((len(lon) + len(lat), 2))
     crossings[: len(lon), 0], crossings[len(lon) :, 1] = lon, lat
     check_locations(crossings, wrap_longitude=True)  # a template from 0 to 360 is on purpose
