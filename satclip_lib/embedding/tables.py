@@ -77,7 +77,12 @@ def read_chunks(
     path = Path(path)
     kind = _find_suffix(path)
     if kind in TEXT_SUFFIXES:
-        yield from _read_text(path, columns)
+        try:
+            yield from _read_text(path, columns)
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path.name} is not in UTF-8 or UTF-16: {error}") from error
+        except (csv.Error, EOFError, zlib.error) as error:
+            raise ValueError(f"{path.name} is damaged: {error}") from error
     elif kind == ".parquet":
         yield from _read_parquet(path, columns, centres=centres)
     elif kind in GIS_SUFFIXES:
@@ -143,18 +148,13 @@ def _read_text(path: Path, columns: tuple[str, str] | None) -> Iterator[Chunk]:
                 lines.clear()
                 number = reader.line_num + 1
 
-        try:
-            records = read_records()
-            _, header, record = next(records, (1, [], ""))
-            positions = find_lonlat(header, columns=columns)
-            rows = list(itertools.islice(records, ROWS_PER_CHUNK))
+        records = read_records()
+        _, header, record = next(records, (1, [], ""))
+        positions = find_lonlat(header, columns=columns)
+        rows = list(itertools.islice(records, ROWS_PER_CHUNK))
+        yield _make_text_chunk(rows, header, record, positions, delimiter)
+        while rows := list(itertools.islice(records, ROWS_PER_CHUNK)):
             yield _make_text_chunk(rows, header, record, positions, delimiter)
-            while rows := list(itertools.islice(records, ROWS_PER_CHUNK)):
-                yield _make_text_chunk(rows, header, record, positions, delimiter)
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path.name} is not in UTF-8 or UTF-16: {error}") from error
-        except (csv.Error, EOFError, zlib.error) as error:
-            raise ValueError(f"{path.name}, line {reader.line_num}: {error}") from error
 
 
 def _make_text_chunk(
