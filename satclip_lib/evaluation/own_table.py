@@ -104,8 +104,9 @@ def _parse_labels(texts: pd.Series) -> pd.Series:
         return texts
     is_code = texts.str.fullmatch(r"\s*[+-]?0\d.*").fillna(False).any()
     with contextlib.suppress(ValueError):
-        numbers = pd.Series([to_float(text or "") for text in texts.where(texts.notna(), None)])
-        return texts if is_code else numbers
+        numbers = pd.Series([to_float(text) for text in texts.fillna("")])
+        if not is_code and numbers.notna().any():
+            return numbers
     return texts.mask(texts.str.lower().isin(WRITTEN_BY_PROGRAMS))
 
 
