@@ -22,7 +22,7 @@ from satclip_lib.checkpoints.store import save_pretrained
 from satclip_lib.embedding.embed import embed
 from satclip_lib.fast.folded_encoder import FoldedEncoder
 
-NUM_POINTS, NUM_POINTS_SLOW, NUM_ROUNDS = 32_768, 512, 5
+NUM_POINTS, NUM_POINTS_SLOW, NUM_POINTS_MANY, NUM_ROUNDS = 32_768, 512, 200_000, 5
 GLOBE = """
 import resource, sys, time
 from satclip_lib.cli import main
@@ -101,7 +101,28 @@ def measure(num_degrees: int) -> dict:
         difference = (single - folded.embed(crossings)).abs().max().item()
     seconds = {name: min(values) for name, values in rounds.items()}
     return summarise(encoder, seconds, grid_cells=len(longitude) * len(latitude)) | {
-        "largest difference of grid and scattered": float(f"{difference:.1e}")
+        "largest difference of grid and scattered": float(f"{difference:.1e}"),
+        **compare_with_the_module(encoder),
+    }
+
+
+def compare_with_the_module(encoder: LocationEncoder) -> dict[str, float]:
+    """Time of ``embed`` over that of the module itself, for one place and for 200,000."""
+    many = torch.tensor(draw_on_sphere(NUM_POINTS_MANY))
+    pieces = many.split(1024)
+    contenders = {
+        "embed, 1 place": lambda: [embed(many[:1].numpy(), encoder) for _ in range(100)],
+        "module, 1 place": lambda: [encoder(many[:1]) for _ in range(100)],
+        "embed, 200,000 places": lambda: embed(many.numpy(), encoder),
+        "module, 200,000 places": lambda: torch.cat([encoder(piece) for piece in pieces]),
+    }
+    with torch.inference_mode():
+        rounds = time_in_turns(contenders, num_rounds=NUM_ROUNDS)
+    return {
+        f"embed / module, {places}": round(
+            min(rounds[f"embed, {places}"]) / min(rounds[f"module, {places}"]), 2
+        )
+        for places in ("1 place", "200,000 places")
     }
 
 
@@ -155,8 +176,10 @@ def measure_globe() -> dict:
     }
 
 
-def list_bars(fine: dict, globe: dict) -> list[Bar]:
-    """Bars of the damped encoder at L = 40, and of the globe."""
+def list_bars(coarse: dict, fine: dict, globe: dict) -> list[Bar]:
+    """Bars of the encoder at L = 10, the damped one at L = 40, and the globe."""
+    one = max(x["embed / module, 1 place"] for x in (coarse, fine))
+    many = coarse["embed / module, 200,000 places"]
     share, grid = fine["share of the bound, scattered"], fine["grid / scattered"]
     float32, float64 = (
         fine[f"harmonics, {dtype} / sphericart-torch, float64"] for dtype in ("float32", "float64")
@@ -170,6 +193,8 @@ def list_bars(fine: dict, globe: dict) -> list[Bar]:
         Bar(what, "1", beside, float32 >= 1)
         if float32
         else Bar(what, "1", "sphericart-torch is not installed", None),
+        Bar("embed over the module, one place, time", "3x", f"{one}x", one <= 3),
+        Bar("embed over the module, 200,000 places, L = 10", "1x", f"{many}x", many <= 1),
         Bar("grid over scattered, locations per second", "2x", f"{grid}x", grid >= 2),
         Bar("grid against scattered", "1e-05", f"{difference:.0e}", difference <= 1e-5),
         Bar("0.25-degree globe to Zarr", "40 s", f"{seconds} s", seconds <= 40),
@@ -180,17 +205,17 @@ def list_bars(fine: dict, globe: dict) -> list[Bar]:
 def main() -> None:
     """Measure, and write the result."""
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
-    fine, globe = measure(40), measure_globe()
+    coarse, fine, globe = measure(10), measure(40), measure_globe()
     result = {
         "num_threads": torch.get_num_threads(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
-        "L=10": measure(10),
+        "L=10": coarse,
         "L=40": fine,
         "globe, 0.25 degrees, L=40": globe,
     }
     packages = ["torch", "numpy", "scipy", "zarr"]
     packages += ["sphericart-torch"] if importlib.util.find_spec("sphericart") else []
-    save_result("embed", result, bars=list_bars(fine, globe), packages=packages)
+    save_result("embed", result, bars=list_bars(coarse, fine, globe), packages=packages)
 
 
 if __name__ == "__main__":

@@ -34,8 +34,8 @@ DOCUMENTS = {
 }
 GENERATED = ("benchmarks", "gallery")  # of these, the page is generated and the document left out
 MENU = [
-    "course", "gallery", "results", "benchmarks", "faq", "api/index", "data/index", "models",
-    "regional", "cloud", "project/*",
+    "course", "gallery", "results", "benchmarks", "faq", "locations", "api/index", "data/index",
+    "models", "regional", "cloud", "project/*",
 ]  # fmt: skip
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 

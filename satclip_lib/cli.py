@@ -17,7 +17,6 @@ from satclip_lib.checkpoints.store import load_config, load_location_encoder, lo
 from satclip_lib.files import write_atomically
 
 if TYPE_CHECKING:
-    import pandas as pd
     from torch import Tensor
 
     from satclip_lib.image_encoder import ImageEncoder
@@ -26,7 +25,6 @@ PICTURE_DRIVERS = {  # none of which follows a list of other files
     ".tif": "GTiff", ".tiff": "GTiff", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG",
     ".jp2": "JP2OpenJPEG",
 }  # fmt: skip
-ROWS_PER_CHUNK = 65_536  # of a table: 64 MB of embeddings
 ERRORS = (ImportError, OSError, RuntimeError, TypeError, ValueError)
 
 
@@ -47,7 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def embed_table(options: argparse.Namespace) -> None:
     """Embed the rows of a file, some at a time, beside the columns that are there."""
-    from satclip_lib.embedding.embed import embed, resolve_encoder
+    from satclip_lib.embedding.embed import NAME, embed, resolve_encoder
+    from satclip_lib.embedding.tables import read_chunks, write_chunks
 
     encoder = resolve_encoder(options.model)
     training_lonlat = None
@@ -56,20 +55,28 @@ def embed_table(options: argparse.Namespace) -> None:
 
         training_lonlat = load_training_lonlat(options.model)
 
-    def add_embeddings(table: "pd.DataFrame") -> "pd.DataFrame":
-        found = embed(
-            table,
-            encoder,
-            columns=options.columns and tuple(options.columns),
-            missing=options.missing,
-            wrap_longitude=options.wrap_longitude,
-            with_uncertainty=options.uncertainty,
-            training_lonlat=training_lonlat,
-        )
-        return table.join(found)
+    def embed_chunks() -> Iterator[tuple[Any, dict[str, Any]]]:
+        num_done = 0
+        for chunk in read_chunks(
+            options.points, columns=options.columns and tuple(options.columns)
+        ):
+            try:
+                found = embed(
+                    chunk.lonlat,
+                    encoder,
+                    missing=options.missing,
+                    wrap_longitude=options.wrap_longitude,
+                    with_uncertainty=options.uncertainty,
+                    training_lonlat=training_lonlat,
+                )
+            except ValueError as error:
+                where = f"in the rows from {num_done} on, " if num_done else ""
+                raise ValueError(f"{where}{error}") from error
+            num_done += len(chunk.lonlat)
+            yield chunk, found if options.uncertainty else {NAME: found}
 
     with write_atomically(options.output) as scratch:
-        _write_chunks(map(add_embeddings, _read_chunks(options.points)), scratch)
+        write_chunks(embed_chunks(), scratch)
 
 
 def export_grid(options: argparse.Namespace) -> None:
@@ -125,42 +132,6 @@ def show_info(options: argparse.Namespace) -> None:
         config = load_config(path)
         about |= {name: config.get(name) for name in ("image_encoder", "provenance")}
     sys.stdout.write(json.dumps(about, indent=2) + "\n")
-
-
-def _read_chunks(path: Path) -> Iterator["pd.DataFrame"]:
-    """A table, some rows at a time; whole numbers stay so where some are missing."""
-    import pandas as pd
-    import pyarrow.parquet as pq
-
-    if path.suffix == ".csv":
-        options = {"chunksize": ROWS_PER_CHUNK, "dtype_backend": "numpy_nullable"}
-        yield from pd.read_csv(path, **options)
-    elif path.suffix == ".parquet":
-        with pq.ParquetFile(path) as file:
-            if file.metadata.num_rows == 0:
-                yield file.read().to_pandas(ignore_metadata=True)
-            for batch in file.iter_batches(ROWS_PER_CHUNK):
-                yield batch.to_pandas(ignore_metadata=True)
-    else:
-        raise ValueError(f"points must be in a .csv or .parquet file, got {path.name}")
-
-
-def _write_chunks(chunks: Iterator["pd.DataFrame"], path: Path) -> None:
-    """Put tables one below the other in a file; types are those of the first."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if path.suffix == ".csv":
-        for index, chunk in enumerate(chunks):
-            chunk.to_csv(path, index=False, mode="a", header=index == 0)
-    elif path.suffix == ".parquet":
-        first = pa.Table.from_pandas(next(chunks), preserve_index=False)
-        with pq.ParquetWriter(path, first.schema) as writer:
-            writer.write_table(first)
-            for chunk in chunks:
-                writer.write_table(pa.Table.from_pandas(chunk, first.schema, preserve_index=False))
-    else:
-        raise ValueError(f"embeddings go to a .csv or .parquet file, got {path.name}")
 
 
 def _parse_region(words: list[str]) -> tuple[float, ...] | str:
@@ -230,8 +201,8 @@ def _make_parser() -> argparse.ArgumentParser:
 
     table = add("embed", embed_table)
     add_model(table)
-    table.add_argument("points", type=Path, help=".csv or .parquet with columns lon and lat")
-    table.add_argument("-o", "--output", type=Path, required=True, help=".csv or .parquet")
+    table.add_argument("points", type=Path, help="CSV, TSV, Parquet, GeoJSON, GPKG, ...")
+    table.add_argument("-o", "--output", type=Path, required=True, help=".parquet, .csv or .tsv")
     table.add_argument("--columns", nargs=2, metavar=("LON", "LAT"), help="if called otherwise")
     table.add_argument("--missing", choices=("raise", "propagate"), default="raise", help="of NaN")
     table.add_argument("--wrap-longitude", action="store_true", help="accept more than 180 degrees")

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,7 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-OLD_SUFFIX = ".old"  # of a folder on its way out
+with suppress(ImportError):  # Windows has no such locks
+    import fcntl
 
 
 def project_root() -> Path:
@@ -83,30 +85,35 @@ class Workspace:
 
 @contextmanager
 def write_atomically(path: Path | str) -> Iterator[Path]:
-    """Yield a scratch path beside ``path``; move it there only if the block succeeds.
+    """Yield a scratch path near ``path``; move it there only if the block succeeds.
 
-    The scratch path ends as ``path`` does, since many writers look at the suffix. Works for
-    files and folders. A run that dies half-way leaves nothing under ``path`` (or leaves what
-    stood there before); the next run that writes ``path`` sweeps up what dead runs left. A
-    process looks for that once per folder, since folders may hold 100,000 files. Of two runs that
-    write ``path`` at once, the later one's stays.
+    The scratch path has the name of ``path``, since many writers look at the suffix, and lies in a
+    folder of its own beside ``path``, which nobody else can guess or open. Works for files and
+    folders; where ``path`` is a link, what it leads to is written. A run that dies half-way leaves
+    nothing under ``path`` (or leaves what stood there before); the next run that writes ``path``
+    sweeps up what dead runs left. A run holds a lock on its scratch folder while it lives, so that
+    runs on other hosts and in other containers can tell. A process looks for leftovers once per
+    folder, since folders may hold 100,000 files. Of two runs that write ``path`` at once, the
+    later one's stays.
 
     Example:
         >>> with write_atomically(folder / "table.csv") as scratch:
         ...     table.to_csv(scratch)
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover, pid, name in _find_leftovers(path.parent.absolute()):
-        if name == path.name and not _is_running(pid):
-            _remove(leftover)
-    scratch = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    for leftover, name in _find_leftovers(path.parent):
+        if name == path.name:
+            _sweep(leftover)
+    folder, lock = _make_scratch_folder(path)
     try:
+        scratch = folder / path.name
         yield scratch
         _put_in_place(scratch, path)
-    except BaseException:
-        _remove(scratch)
-        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
 
 
 def sha256_of_file(path: Path | str) -> str:
@@ -160,18 +167,57 @@ def _add_to_digest(digest: Any, part: Any) -> None:
 
 
 @functools.cache
-def _find_leftovers(folder: Path) -> list[tuple[Path, int, str]]:
-    """Scratch paths of other runs, the process of each, and the name of what it wrote."""
+def _find_leftovers(folder: Path) -> list[tuple[Path, str]]:
+    """Scratch folders of other runs, and the name of what each run wrote."""
     return [
-        (sibling, int(scratch_of[1]), scratch_of[2].removesuffix(OLD_SUFFIX))
+        (sibling, scratch_of[1])
         for sibling in folder.iterdir()
-        if (scratch_of := re.fullmatch(r"\.partial-(\d+)-(.+)", sibling.name))
+        if (scratch_of := re.fullmatch(r"\.partial-[0-9a-f]{16}-(.+)", sibling.name))
     ]
+
+
+def _sweep(leftover: Path) -> None:
+    """Remove a scratch folder unless a living run holds it, or that cannot be known."""
+    with suppress(OSError):
+        lock = _lock(leftover)
+        shutil.rmtree(leftover, ignore_errors=True)
+        os.close(lock)
+
+
+def _make_scratch_folder(path: Path) -> tuple[Path, int | None]:
+    """A new folder beside ``path``, and the lock that says its owner lives, if there are locks."""
+    while True:
+        folder = path.with_name(f".partial-{secrets.token_hex(8)}-{path.name}")
+        folder.mkdir(mode=0o700)
+        try:
+            lock = _lock(folder)
+        except (BlockingIOError, FileNotFoundError):  # swept before it was locked
+            continue
+        except OSError:  # no locks in this file system: nobody sweeps here
+            return folder, None
+        if folder.is_dir():
+            return folder, lock
+        os.close(lock)
+
+
+def _lock(folder: Path) -> int:
+    """Hold a folder until the descriptor is closed, or the process is dead.
+
+    Raises:
+        BlockingIOError: If another one holds it.
+        OSError: If there is no such folder, or the system has no such locks.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _put_in_place(scratch: Path, path: Path) -> None:
     """``os.replace``, which alone does not replace a full folder."""
-    old = scratch.with_name(scratch.name + OLD_SUFFIX)
     while True:
         try:
             os.replace(scratch, path)
@@ -180,22 +226,4 @@ def _put_in_place(scratch: Path, path: Path) -> None:
             if not (path.is_dir() and scratch.exists()):
                 raise
         with suppress(FileNotFoundError):  # another run has just moved it away
-            os.rename(path, old)
-            _remove(old)
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's process
-        return True
-    return pid != os.getpid()
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+            os.rename(path, scratch.with_name(f"old-{secrets.token_hex(8)}"))

@@ -17,6 +17,7 @@ from PIL import Image
 
 from satclip_lib import cli
 from satclip_lib.checkpoints.store import save_pretrained, save_training_lonlat
+from satclip_lib.embedding import tables
 from satclip_lib.embedding.embed import embed
 from satclip_lib.embedding.localization import localize, make_gallery
 from satclip_lib.image_encoder import RandomConvolutionalFeatures
@@ -64,7 +65,7 @@ def test_embeds_tables_some_rows_at_a_time(
     checkpoint, table, tmp_path, monkeypatch, source, target
 ):
     """Any file becomes any file, all columns stay, and no more than a chunk is in memory."""
-    monkeypatch.setattr(cli, "ROWS_PER_CHUNK", 4)
+    monkeypatch.setattr(tables, "ROWS_PER_CHUNK", 4)
     points, output = tmp_path / f"points{source}", tmp_path / f"out{target}"
     table.to_csv(points, index=False) if source == ".csv" else table.to_parquet(points)
     assert cli.main(["embed", str(points), "-o", str(output), "--model", checkpoint]) == 0
@@ -95,8 +96,8 @@ def test_errors_are_one_line_and_leave_no_file(checkpoint, tmp_path, capsys):
     output = tmp_path / "out.parquet"
     for source, target, message in [
         (points, output, "columns look swapped"),
-        (points, tmp_path / "out.xlsx", "go to a .csv or .parquet file, got .*out.xlsx"),
-        (tmp_path / "points.xlsx", output, "must be in a .csv or .parquet file, got points.xlsx"),
+        (points, tmp_path / "out.xlsx", "go to a .parquet, .csv or .tsv file, got .*out.xlsx"),
+        (tmp_path / "points.xlsx", output, "end in one of .csv, .*, got points.xlsx"),
         (tmp_path / "absent.csv", output, "No such file"),
     ]:
         call = ["embed", str(source), "-o", str(target), "--model", checkpoint]

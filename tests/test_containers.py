@@ -3,6 +3,7 @@
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyproj
 import pytest
 import torch
 import xarray as xr
@@ -10,7 +11,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from satclip_lib.embedding.containers import find_lonlat_names, read_locations
+from satclip_lib.embedding.containers import read_axes, read_locations
+from satclip_lib.embedding.coordinates import find_lonlat
 from satclip_lib.sphere import check_locations
 
 LON = st.floats(-180, 180)
@@ -126,7 +128,7 @@ def test_columns_are_found_by_name(lon, lat, order):
     names = {"lon": lon, "lat": lat}
     table = pd.DataFrame({"lon": [1.0], "lat": [2.0], "name": ["a"], "x": [9]})[list(order)]
     table = table.rename(columns=names)
-    assert find_lonlat_names(table.columns) == (lon, lat)
+    assert [table.columns[i] for i in find_lonlat(list(table.columns))] == [lon, lat]
     np.testing.assert_array_equal(read_locations(table).lonlat, [[1.0, 2.0]])
 
 
@@ -223,3 +225,232 @@ def test_projected_grids_need_a_crs():
         )
     with pytest.raises(ValueError, match="lon and lat, or x and y with a CRS"):
         read_locations(grid.rename(x="easting"))
+
+
+def test_an_index_may_hold_the_places():
+    """Levels called lat and lon, as xarray's to_dataframe makes them; columns come first."""
+    index = pd.MultiIndex.from_tuples([(48.86, 2.35), (35.69, 139.69)], names=["lat", "lon"])
+    table = pd.DataFrame({"t": [1, 2]}, index=index)
+    np.testing.assert_array_equal(read_locations(table).lonlat, [[2.35, 48.86], [139.69, 35.69]])
+    grid = xr.Dataset({"t": (("lat", "lon"), np.zeros((2, 3)))}, {"lat": [1, 2], "lon": [7, 8, 9]})
+    found = read_locations(grid.to_dataframe()).lonlat
+    np.testing.assert_array_equal(found[:4], [[7, 1], [8, 1], [9, 1], [7, 2]])
+    beside = table.assign(lon=5.0, lat=6.0)
+    np.testing.assert_array_equal(read_locations(beside).lonlat, [[5, 6], [5, 6]])
+
+
+def test_doubled_columns_are_refused_only_where_they_matter():
+    """Two columns of one name are a question if it is that of a coordinate."""
+    table = pd.DataFrame([[1.0, 2.0, 3.0, 4.0]], columns=["lon", "lat", "t", "t"])
+    np.testing.assert_array_equal(read_locations(table).lonlat, [[1, 2]])
+    table.columns = ["lon", "lat", "lon", "t"]
+    for columns in (None, ("lon", "lat")):
+        with pytest.raises(ValueError, match=r"must have one column|more than one column \['lon'"):
+            read_locations(table, columns=columns)
+    with pytest.raises(ValueError, match=r"'lon' must hold numbers.*true or false"):
+        read_locations(pd.DataFrame({"lon": [True], "lat": [1.0]}))
+
+
+def test_masked_places_are_missing():
+    """Masked entries of NumPy are NaN, whatever number is under the mask."""
+    masked = np.ma.masked_equal(np.array([[1, 2], [-999, 4], [5, -999]]), -999)
+    expected = [[1, 2], [np.nan, 4], [5, np.nan]]
+    np.testing.assert_array_equal(read_locations(masked).lonlat, expected)
+    unmasked = np.ma.masked_array([[1.0, 2.0]])
+    np.testing.assert_array_equal(read_locations(unmasked).lonlat, [[1, 2]])
+    for name in ("_FillValue", "missing_value"):
+        lon = xr.Variable("station", [1.0, -999.0], {name: -999.0})
+        stations = xr.Dataset(coords={"lon": lon, "lat": ("station", [2.0, 4.0])})
+        np.testing.assert_array_equal(read_locations(stations).lonlat, [[1, 2], [np.nan, 4]])
+    packed = xr.Variable("station", np.array([100, 200], np.int16), {"scale_factor": 0.1})
+    stations = xr.Dataset(coords={"lon": packed, "lat": ("station", [2.0, 4.0])})
+    np.testing.assert_allclose(read_locations(stations).lonlat, [[10, 2], [20, 4]])
+
+
+def test_quantities_are_refused():
+    """An array that carries a unit is asked to become plain degrees."""
+
+    class Quantity(np.ndarray):
+        unit = "rad"
+
+    with pytest.raises(ValueError, match="locations are in rad: pass plain numbers, degrees"):
+        read_locations(np.zeros((1, 2)).view(Quantity))
+
+
+UNITS = [
+    ("degrees_east", "degrees_north", [10.0, 20.0], [1.0, 2.0]),
+    ("degrees_west", "degrees_north", [-10.0, -20.0], [1.0, 2.0]),
+    ("degrees_east", "degrees_south", [10.0, 20.0], [-1.0, -2.0]),
+    ("radians", "radians", np.rad2deg([10.0, 20.0]), np.rad2deg([1.0, 2.0])),
+]
+
+
+@pytest.mark.parametrize(("lon_units", "lat_units", "lon", "lat"), UNITS)
+@pytest.mark.parametrize("is_grid", [False, True])
+def test_units_are_read(lon_units, lat_units, lon, lat, is_grid):
+    """CF units say what the numbers are; the object that comes back keeps its own numbers."""
+    dims = ("lon", "lat") if is_grid else ("station", "station")
+    coords = {
+        "lon": (dims[0], [10.0, 20.0], {"units": lon_units}),
+        "lat": (dims[1], [1.0, 2.0], {"units": lat_units}),
+    }
+    data = xr.Dataset(coords=coords)
+    locations = read_locations(data)
+    expected = np.stack([np.tile(lon, 2), np.repeat(lat, 2)] if is_grid else [lon, lat], axis=1)
+    np.testing.assert_allclose(locations.lonlat, expected)
+    back = locations.restore({"e": np.zeros((len(expected), 3))})
+    xr.testing.assert_identical(back.lon.reset_coords(drop=True), data.lon.reset_coords(drop=True))
+    if is_grid:
+        for found, axis in zip(read_axes(data), (lon, lat), strict=True):
+            np.testing.assert_allclose(found, axis)
+            assert not found.attrs
+
+
+def test_units_that_do_not_fit_are_refused():
+    """Metres, swapped directions and contradictory standard names are no coordinates."""
+    for attrs, message in [
+        ({"units": "km"}, "longitude has units 'km'"),
+        ({"units": "degrees_north"}, "convert it to degrees_east"),
+        ({"standard_name": "latitude"}, "lon has the standard name latitude"),
+    ]:
+        data = xr.Dataset(coords={"lon": ("i", [1.0], attrs), "lat": ("i", [2.0])})
+        with pytest.raises(ValueError, match=message):
+            read_locations(data)
+    text = xr.Dataset(coords={"lon": ("i", ["1"]), "lat": ("i", [2.0])})
+    with pytest.raises(ValueError, match="lon must hold numbers"):
+        read_locations(text)
+
+
+@pytest.mark.parametrize("as_variables", [False, True])
+@pytest.mark.parametrize(
+    ("names", "standard_names"),
+    [
+        (("nav_lon", "nav_lat"), False),
+        (("XLONG", "XLAT"), False),
+        (("glamt", "gphit"), True),
+        (("lon", "lat"), False),
+    ],
+)
+def test_models_name_places_in_many_ways(names, standard_names, as_variables):
+    """Names of NEMO and WRF, CF standard names, and data variables as well as coordinates."""
+    values = [[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0], [7.0, 8.0]]]
+    attrs = [{"standard_name": n} if standard_names else {} for n in ("longitude", "latitude")]
+    places = {
+        name: (("y", "x"), value, about)
+        for name, value, about in zip(names, values, attrs, strict=True)
+    }
+    data = xr.Dataset(places) if as_variables else xr.Dataset(coords=places)
+    found = read_locations(data).lonlat
+    np.testing.assert_array_equal(found, [[1, 5], [2, 6], [3, 7], [4, 8]])
+
+
+UTM = pyproj.CRS("EPSG:32633")
+POLAR = pyproj.CRS("EPSG:3413")
+
+
+def _make_projected(crs, *, units=None, mapping="crs", scale=1.0):
+    """A grid in some CRS as CF writes it, and longitude and latitude by pyproj."""
+    x, y = np.array([400_000.0, 500_000.0]), np.array([1_500_000.0, 1_600_000.0, 1_700_000.0])
+    attrs = {} if units is None else {"units": units}
+    data = xr.Dataset(
+        {"t": (("y", "x"), np.zeros((3, 2)), {"grid_mapping": mapping})},
+        coords={"x": ("x", x * scale, attrs), "y": ("y", y * scale, attrs)},
+    )
+    data[mapping] = xr.Variable((), 0, crs.to_cf())
+    xs, ys = np.meshgrid(x, y)
+    lon, lat = pyproj.Transformer.from_crs(crs, 4326, always_xy=True).transform(xs, ys)
+    return data, np.stack([lon.ravel(), lat.ravel()], axis=1)
+
+
+@pytest.mark.parametrize("crs", [UTM, POLAR], ids=["UTM", "polar"])
+@pytest.mark.parametrize(
+    ("units", "scale"),
+    [(None, 1), ("m", 1), ("km", 1e-3), ("kilometers", 1e-3), ("ft", 1 / 0.3048)],
+)
+def test_projected_axes_have_units(crs, units, scale):
+    """Kilometres and feet are where pyproj puts the metres."""
+    data, expected = _make_projected(crs, units=units, scale=scale)
+    np.testing.assert_allclose(read_locations(data).lonlat, expected, rtol=0, atol=1e-7)
+
+
+def test_projected_axes_of_other_units_are_refused():
+    """Degrees are no metres, and pixels are nothing."""
+    for units in ("degrees", "pixel"):
+        data, _ = _make_projected(UTM, units=units)
+        with pytest.raises(ValueError, match=f"x has units '{units}', which do not fit its CRS"):
+            read_locations(data)
+
+
+def test_satellites_see_angles():
+    """X and y of a geostationary image, radians, are heights times angles."""
+    crs = pyproj.CRS("+proj=geos +h=35786023 +lon_0=-75 +sweep=x +ellps=GRS80")
+    angle = np.array([-0.05, 0.02])
+    data = xr.Dataset(
+        {"rad": (("y", "x"), np.zeros((2, 2)), {"grid_mapping": "goes"})},
+        coords={n: (n, angle, {"units": "rad"}) for n in ("x", "y")},
+    ).assign(goes=xr.Variable((), 0, crs.to_cf()))
+    xs, ys = np.meshgrid(angle * 35786023, angle * 35786023)
+    lon, lat = pyproj.Transformer.from_crs(crs, 4326, always_xy=True).transform(xs, ys)
+    expected = np.stack([lon.ravel(), lat.ravel()], axis=1)
+    np.testing.assert_allclose(read_locations(data).lonlat, expected, rtol=0, atol=1e-7)
+
+
+def test_the_crs_is_that_of_the_variable():
+    """By WKT or CF parameters, in a data variable or a coordinate, named or the only one."""
+    data, expected = _make_projected(POLAR)
+    parameters = {k: v for k, v in POLAR.to_cf().items() if k != "crs_wkt"}
+    data["unused"] = xr.Variable((), 0, UTM.to_cf())
+    without_wkt = data.assign(crs=xr.Variable((), 0, parameters))
+    decoded = xr.decode_cf(data, decode_coords="all")
+    assert "crs" in decoded.coords and "grid_mapping" in decoded.t.encoding
+    extended = data.copy()
+    extended.t.attrs["grid_mapping"] = "crs: x y unused: u v"
+    for found in (data, without_wkt, decoded, decoded.t, extended):
+        np.testing.assert_allclose(read_locations(found).lonlat, expected, rtol=0, atol=1e-6)
+    alone = data.drop_vars("unused")
+    del alone.t.attrs["grid_mapping"]
+    np.testing.assert_allclose(read_locations(alone).lonlat, expected, rtol=0, atol=1e-6)
+
+
+def test_an_unclear_crs_is_refused():
+    """Two that differ, or one that is named and not there."""
+    data, _ = _make_projected(POLAR)
+    with pytest.raises(ValueError, match=r"grid mapping crs is not among .*set_coords"):
+        read_locations(data.t)
+    data["other"] = xr.Variable((), 0, UTM.to_cf())
+    data["u"] = data.t.assign_attrs(grid_mapping="other")
+    with pytest.raises(ValueError, match=r"more than one CRS, .*other"):
+        read_locations(data)
+    data["other"] = data.crs
+    assert len(read_locations(data).lonlat) == 6
+
+
+def test_geographic_rasters_have_x_and_y():
+    """As rioxarray opens them, with units or without, 3-D or not."""
+    for units in (("degrees_east", "degrees_north"), ("", ""), ("degrees", "degrees")):
+        coords = {
+            "x": ("x", [1.0, 2.0], {"units": units[0]}),
+            "y": ("y", [50.0], {"units": units[1]}),
+        }
+        data = xr.Dataset(coords=coords)
+        data["spatial_ref"] = xr.Variable((), 0, pyproj.CRS(4326).to_cf())
+        np.testing.assert_allclose(read_locations(data).lonlat, [[1, 50], [2, 50]])
+
+
+def test_geometry_columns_keep_their_name():
+    """What is called geom comes back as geom, in its CRS."""
+    points = gpd.GeoSeries.from_xy([1e6], [2e6], crs="EPSG:3857", index=["a"])
+    for name in ("geom", "geometry", "Ort"):
+        table = gpd.GeoDataFrame({"t": [1], name: points}, index=["a"], geometry=name)
+        back = read_locations(table).restore({"e": np.zeros((1, 2))})
+        assert list(back.columns) == ["e_0", "e_1", name]
+        assert back.geometry.name == name and back.crs == points.crs
+        assert back.geometry.geom_equals(table.geometry).all()
+
+
+def test_a_geodataframe_without_a_geometry_says_so():
+    """No active geometry is a sentence; named columns are taken instead."""
+    table = gpd.GeoDataFrame({"lon": [1.0], "lat": [2.0]})
+    with pytest.raises(ValueError, match=r"no active geometry among \['lon', 'lat'\]"):
+        read_locations(table)
+    np.testing.assert_array_equal(read_locations(table, columns=("lon", "lat")).lonlat, [[1, 2]])

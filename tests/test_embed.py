@@ -189,7 +189,7 @@ def test_bar_is_shown_after_a_second(monkeypatch):
     """The progress bar waits for a second before it appears."""
     options = {}
     monkeypatch.setattr(embedding, "progress_bar", lambda x, **kwargs: options.update(kwargs) or x)
-    embed(LONLAT, ENCODER)
+    embed(LONLAT, ENCODER, batch_size=2)
     assert options["delay"] == 1
 
 
@@ -211,3 +211,46 @@ def test_only_a_location_encoder_has_uncertainty():
     other = torch.nn.Linear(2, 8).double().eval()
     with pytest.raises(TypeError, match=r"needs a LocationEncoder or SatCLIP.*got Linear"):
         embed(LONLAT, other, with_uncertainty=True, training_lonlat=LONLAT)
+
+
+def _scale_data(encoder):
+    for parameter in encoder.parameters():
+        parameter.data.mul_(1.5)
+
+
+def _step(encoder):
+    optimizer = torch.optim.SGD(encoder.parameters(), lr=0.01)
+    encoder(torch.from_numpy(LONLAT)).square().sum().backward()
+    optimizer.step()
+
+
+def _load(encoder):
+    encoder.load_state_dict({k: 0.7 * v for k, v in encoder.state_dict().items()})
+
+
+def _exchange(encoder):
+    weight = encoder.network.layers[0].weight.data
+    weight[:] = weight[torch.randperm(len(weight))]
+
+
+@pytest.mark.parametrize("num_points", [5, 3000])
+@pytest.mark.parametrize("inference", [False, True])
+@pytest.mark.parametrize(
+    "change", [_scale_data, _step, _load, _exchange, lambda e: e.to(torch.float64)]
+)
+def test_a_changed_encoder_gives_new_embeddings(num_points, inference, change):
+    """However weights change, embeddings are those of the module as it is now."""
+    encoder = _make_encoder(hidden_dim=32)
+    lonlat = np.resize(LONLAT, (num_points, 2))
+    grid = xr.Dataset(coords={"lon": np.linspace(-180, 180, 20), "lat": np.linspace(-90, 90, 20)})
+    before = embed(lonlat, encoder), embed(grid, encoder).values
+    change(encoder)
+    with torch.inference_mode(inference):
+        after = embed(lonlat, encoder), embed(grid, encoder).values
+        expected = encoder(torch.from_numpy(lonlat)).numpy(force=True)
+    np.testing.assert_allclose(after[0], expected, rtol=0, atol=1e-5)
+    if encoder.network.last_layer.weight.dtype == torch.float64:
+        assert after[0].dtype == after[1].dtype == np.float64
+    else:
+        assert np.abs(after[0] - before[0]).max() > 1e-3
+        assert np.abs(after[1] - before[1]).max() > 1e-3

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import processes
@@ -33,25 +34,16 @@ def _write(path, text, *, folder=False):
         scratch.write_text(text)
 
 
-def _scratch_of(path, pid):
-    """Where the process ``pid`` would write ``path`` aside."""
-    with write_atomically(path) as scratch:
-        scratch.write_text("")
-    path.unlink()
+def _make_leftover(path):
+    """What a killed writer of ``path`` leaves, as if another run had left it."""
+    assert processes.find_exit_code(_write_until_killed, path, "file") == -signal.SIGKILL
     files._find_leftovers.cache_clear()  # so that the next write is the first one of a run
-    return scratch.with_name(scratch.name.replace(str(os.getpid()), str(pid)))
+    (leftover,) = (x for x in _hidden(path.parent) if x.name.endswith(f"-{path.name}"))
+    return leftover
 
 
 def _hidden(folder):
     return sorted(path for path in folder.iterdir() if path.name.startswith("."))
-
-
-@pytest.fixture
-def dead_pid():
-    """The number of a process that has ended."""
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
 
 
 def test_a_file_appears_when_the_block_succeeds(workspace):
@@ -59,8 +51,8 @@ def test_a_file_appears_when_the_block_succeeds(workspace):
     path = workspace / "a/b/table.csv"
     with write_atomically(str(path)) as scratch:
         scratch.write_text("1,2")
-        assert scratch.parent == path.parent and not path.exists()
-        assert scratch.suffix == ".csv"  # many writers look at it
+        assert scratch.parent.parent == path.parent and not path.exists()
+        assert scratch.name == path.name  # many writers look at the suffix
     assert path.read_text() == "1,2"
     assert list(path.parent.iterdir()) == [path]
 
@@ -134,44 +126,104 @@ def test_a_killed_writer_leaves_the_old_target(workspace, kind):
     assert (path / "content" if kind == "folder" else path).read_text() == "old"
 
 
-def test_leftovers_of_the_dead_are_swept(workspace, dead_pid):
-    """What ended processes left is removed, files and folders, also under our own number."""
+def test_leftovers_of_the_dead_are_swept(workspace):
+    """What killed runs left of a target is removed, and nothing of another target."""
     path = workspace / "target"
-    for pid in (dead_pid, os.getpid()):
-        leftover = _scratch_of(path, pid)
-        leftover.mkdir()
-        (leftover / "half").write_text("half")
-    of_another_target = _scratch_of(workspace / "another", dead_pid)
-    of_another_target.write_text("half")
+    _make_leftover(path)
+    of_another_target = _make_leftover(workspace / "another")
     _write(path, "new")
     assert _hidden(workspace) == [of_another_target]
     assert path.read_text() == "new"
 
 
+WRITE_SLOWLY = """
+import sys
+from satclip_lib.files import write_atomically
+with write_atomically(sys.argv[1]) as scratch:
+    scratch.write_text("theirs")
+    print(flush=True)
+    input()
+"""
+
+
 def test_leftovers_of_the_living_are_kept(workspace):
-    """What a running process is writing to the same target is left alone until it has ended."""
+    """What a running process is writing to the same target is left alone, whatever its number."""
     path = workspace / "target"
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-        scratch = _scratch_of(path, other.pid)
-        scratch.write_text("half")
+    command = [sys.executable, "-c", WRITE_SLOWLY, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        (scratch,) = _hidden(workspace)
+        assert str(other.pid) not in scratch.name
         _write(path, "ours")
-        assert scratch.read_text() == "half"
+        assert (scratch / "target").read_text() == "theirs"
         other.communicate(b"\n")
-    _write(path, "ours again")
-    assert not scratch.exists()
+    assert path.read_text() == "theirs" and _hidden(workspace) == []
 
 
-def test_a_process_of_another_user_is_alive(workspace, monkeypatch):
-    """A process we may not signal is running, and its scratch is kept."""
+def test_where_there_are_no_locks_nothing_is_swept(workspace, monkeypatch):
+    """A file system without locks says nothing about other runs; files are written all the same."""
+    leftover = _make_leftover(workspace / "target")
 
-    def refuse(pid, number):
-        raise PermissionError
+    def refuse(descriptor, how):
+        raise OSError("no locks available")
 
-    scratch = _scratch_of(workspace / "target", 1)
-    scratch.write_text("half")
-    monkeypatch.setattr(os, "kill", refuse)
+    monkeypatch.setattr(files.fcntl, "flock", refuse)
     _write(workspace / "target", "ours")
-    assert scratch.exists()
+    assert (workspace / "target").read_text() == "ours" and _hidden(workspace) == [leftover]
+
+
+def test_threads_write_one_target_at_once(workspace):
+    """Each has a scratch folder of its own; one result stays, whole, and nothing beside it."""
+    texts = [str(i) * 100_000 for i in range(8)]
+    with ThreadPoolExecutor(8) as threads:
+        for kind in (False, True):
+            path = workspace / f"target-{kind}"
+            list(threads.map(lambda text, p=path, k=kind: _write(p, text, folder=k), texts * 4))
+            assert (path / "content" if kind else path).read_text() in texts
+    assert _hidden(workspace) == []
+
+
+def test_planted_names_are_not_followed(workspace, monkeypatch):
+    """A link where the scratch folder would be is an error, and what it leads to stays."""
+    (workspace / "precious").mkdir()
+    monkeypatch.setattr(files.secrets, "token_hex", lambda n: "0" * 16)
+    (workspace / ".partial-0000000000000000-target").symlink_to(workspace / "precious")
+    with pytest.raises(FileExistsError):
+        _write(workspace / "target", "new")
+    assert list((workspace / "precious").iterdir()) == []
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_what_a_link_leads_to_is_written(workspace, folder):
+    """The link stays, and what it leads to is replaced."""
+    (workspace / "disk").mkdir()
+    (workspace / "link").symlink_to(workspace / "disk" / "target")
+    for text in ("old", "new"):
+        _write(workspace / "link", text, folder=folder)
+    assert (workspace / "link").is_symlink()
+    found = workspace / "disk" / "target"
+    assert (found / "content" if folder else found).read_text() == "new"
+
+
+def test_swept_before_it_was_locked(workspace, monkeypatch):
+    """A run whose new folder another one takes for a leftover makes itself another folder."""
+    lock, seen = files._lock, []
+
+    def sweep_first(folder):
+        seen.append(folder)
+        if len(seen) == 1:
+            folder.rmdir()
+        if len(seen) == 2:
+            held = lock(folder)
+            try:
+                return lock(folder)
+            finally:
+                os.close(held)
+        return lock(folder)
+
+    monkeypatch.setattr(files, "_lock", sweep_first)
+    _write(workspace / "target", "new")
+    assert (workspace / "target").read_text() == "new" and len(seen) == 3
 
 
 def test_a_folder_is_listed_once(workspace, monkeypatch):
@@ -195,17 +247,16 @@ def test_a_longer_name_being_written_is_left_alone(workspace, longer):
 
 def test_foreign_files_are_left_alone(workspace):
     """A file whose name only looks like a leftover is neither removed nor an error."""
-    foreign = _scratch_of(workspace / "target", "notes")
+    foreign = workspace / ".partial-notes-target"
     foreign.write_text("mine")
     _write(workspace / "target", "new")
     assert foreign.read_text() == "mine"
 
 
-def test_names_may_hold_any_character(workspace, dead_pid):
+def test_names_may_hold_any_character(workspace):
     """Brackets and stars in a name are not patterns: the leftovers of that name are swept."""
     path = workspace / "run [1]*.csv"
-    leftover = _scratch_of(path, dead_pid)
-    leftover.write_text("half")
+    leftover = _make_leftover(path)
     _write(path, "new")
     assert path.read_text() == "new" and not leftover.exists()
 

@@ -4,6 +4,7 @@ import geopandas
 import numpy as np
 import pandas as pd
 import pytest
+from shapely.geometry import MultiPolygon, box
 
 from satclip_lib.data.land import sample_land_lonlat
 from satclip_lib.evaluation.baselines import Encoder
@@ -90,3 +91,98 @@ def test_mistakes_are_named(frame, tmp_path):
         load_table(tmp_path / "table.xlsx", target="heat")
     with pytest.raises(ValueError, match="no row has all"):
         load_table(frame.assign(heat=np.nan), target="heat")
+
+
+def test_files_are_read_as_the_command_line_reads_them(frame, tmp_path):
+    """Names of other people, semicolons, compression and geometries in any CRS: one rule."""
+    lonlat = frame[["lon", "lat"]].to_numpy()
+    named = frame.rename(columns={"lon": "decimalLongitude", "lat": "decimalLatitude"})
+    named.to_csv(tmp_path / "a.csv.gz", index=False)
+    named.to_csv(tmp_path / "b.csv", index=False, sep=";")
+    places = geopandas.GeoDataFrame(
+        frame[["heat"]].assign(lon=0, lat=0), geometry=geopandas.points_from_xy(*lonlat.T, crs=4326)
+    )
+    places.to_crs("EPSG:6933").to_parquet(tmp_path / "c.parquet")
+    places.to_crs("EPSG:6933").to_file(tmp_path / "d.gpkg")
+    for name in ("a.csv.gz", "b.csv", "c.parquet", "d.gpkg"):
+        data = load_table(tmp_path / name, target="heat")
+        np.testing.assert_allclose(data.lonlat, lonlat, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(data.target, frame.heat, rtol=0, atol=1e-12)
+    with pytest.raises(ValueError, match="swapped: longitude comes first"):
+        load_table(named, target="heat", lon="decimalLatitude", lat="decimalLongitude")
+
+
+@pytest.mark.parametrize(
+    ("labels", "class_names"),
+    [
+        (["NA", "DE", "FR"], ("DE", "FR", "NA")),
+        (["01001", "1", "02"], ("01001", "02", "1")),
+        (["True", "False", "True"], ("False", "True")),
+        (["nan", "NA", "null"], ("NA",)),
+        (["a", "", "b"], ("a", "b")),
+        (["1", "NA", "2.5"], None),
+        (["1e3", "", "-7"], None),
+    ],
+)
+def test_labels_of_text_files_are_taken_at_their_word(tmp_path, labels, class_names):
+    """NA is Namibia among classes and nothing among numbers; 01001 is a code."""
+    rows = [f"{i},{i % 80},{labels[i % 3]}" for i in range(90)]
+    path = tmp_path / "labels.csv"
+    path.write_text("\n".join(["lon,lat,y", *rows]) + "\n")
+    data = load_table(path, target="y")
+    assert data.class_names == class_names
+    if class_names is None:
+        words = [x for x in labels if x not in ("", "NA")]
+        assert sorted(set(data.target)) == sorted(map(float, words))
+    expected = np.array([[i, i % 80] for i in range(90)], dtype=float)
+    kept = [labels[i % 3] in (class_names or words) for i in range(90)]
+    np.testing.assert_array_equal(data.lonlat, expected[kept])
+
+
+@pytest.mark.parametrize("dtype", ["bool", "boolean", "bool[pyarrow]"])
+def test_true_and_false_are_classes(frame, dtype):
+    """However pandas keeps them, with values missing or not."""
+    frame["flag"] = (frame.lat > 0).astype(dtype)
+    if dtype != "bool":
+        frame.loc[3, "flag"] = None
+    data = load_table(frame, target="flag")
+    assert data.task.kind == "classification" and data.class_names == ("False", "True")
+    assert len(data.target) == 300 - (dtype != "bool")
+
+
+@pytest.mark.parametrize("longitude", [-999, 9999, 500_000])
+def test_marks_for_missing_values_are_refused_by_row(frame, longitude):
+    """Numbers that mark missing values are not wrapped into longitudes."""
+    frame.loc[7, "lon"] = longitude
+    with pytest.raises(ValueError, match=r"beyond 540 degrees \(row 7 first\)"):
+        load_table(frame, target="heat")
+    frame.loc[7, "heat"] = np.nan  # a row that is not used
+    assert len(load_table(frame, target="heat").target) == 299
+
+
+def test_places_and_targets_are_put_together_by_position(frame):
+    """An index that is doubled or shuffled, and a target that is a coordinate, do no harm."""
+    doubled = frame.set_axis(np.zeros(len(frame), int))
+    np.testing.assert_array_equal(load_table(doubled, target="heat").target, frame.heat)
+    data = load_table(frame.iloc[::-1], target="lat")
+    np.testing.assert_array_equal(data.target, data.lonlat[:, 1])
+
+
+def test_infinite_targets_and_unknown_crs_are_named(frame):
+    """Infinity is refused by its row, and geometries without a CRS as embed() refuses them."""
+    frame.loc[5, "heat"] = -np.inf
+    with pytest.raises(ValueError, match="'heat' is infinite in 1 rows, row 5 first"):
+        load_table(frame, target="heat")
+    places = geopandas.GeoDataFrame(frame, geometry=geopandas.points_from_xy(frame.lon, frame.lat))
+    with pytest.raises(ValueError, match="no CRS"):
+        load_table(places, target="half")
+
+
+def test_areas_are_at_their_centres_on_the_sphere():
+    """Fiji is at 180 degrees, cut in two or not, and in its own projection."""
+    fiji = MultiPolygon([box(177, -18, 180, -16), box(-180, -18, -177, -16)])
+    table = geopandas.GeoDataFrame({"y": [1.0]}, geometry=[fiji], crs=4326)
+    uncut = table.set_geometry([box(177, -18, 183, -16)], crs=4326)
+    for places in (table, uncut, uncut.to_crs("EPSG:3832")):
+        lon, lat = load_table(places, target="y").lonlat[0]
+        assert abs(lon) == pytest.approx(180, abs=0.01) and lat == pytest.approx(-17, abs=0.01)

@@ -97,8 +97,10 @@ def test_positions_decide_where_names_are_silent(table):
     found = LocationEmbedder(encoder, columns=("east", "north")).fit_transform(named)
     np.testing.assert_array_equal(found, expected)
     with pytest.raises(ValueError, match=r"two columns, longitude and latitude, got 3"):
+        LocationEmbedder(encoder).fit(named.to_numpy())
+    with pytest.raises(ValueError, match=r"has \['height_m', 'north', 'east'\]: pass columns="):
         LocationEmbedder(encoder).fit(named)
-    with pytest.raises(ValueError, match=r"columns names \['x'\], but those of X are \['height_m'"):
+    with pytest.raises(ValueError, match=r"no column \['x'\], only \['height_m'"):
         LocationEmbedder(encoder, columns=("x", "north")).fit(named)
 
 
@@ -147,3 +149,26 @@ def test_models_are_searched_over(table, tmp_path):
     search.fit(table[["lon", "lat"]], y)
     assert search.best_params_["locationembedder__model"] == folders[1]
     assert search.best_score_ > 0.999
+
+
+@pytest.mark.parametrize("names", [("decimalLongitude", "decimalLatitude"), ("nav_lon", "nav_lat")])
+def test_names_are_understood_as_embed_understands_them(table, names):
+    """Latitude first or last, text and other columns beside: the same places."""
+    encoder = _make_encoder()
+    expected = embed(table, encoder).to_numpy()
+    named = table.rename(columns=dict(zip(("lon", "lat"), names, strict=True)))
+    named["name"], named["when"] = "NA", pd.Timestamp("2020-01-01")
+    for order in (list(named), list(reversed(list(named)))):
+        found = LocationEmbedder(encoder).fit(named[order]).transform(named[order])
+        np.testing.assert_array_equal(found, expected)
+    with pytest.raises(ValueError, match="swapped: longitude comes first"):
+        LocationEmbedder(encoder, columns=names[::-1]).fit(named)
+
+
+def test_names_that_say_nothing_are_refused(table):
+    """Two columns of a table whose names nobody knows may be either way round."""
+    unknown = table[["lon", "lat"]].set_axis(["x", "y"], axis=1)
+    with pytest.raises(ValueError, match=r"has \['x', 'y'\]: pass columns="):
+        LocationEmbedder(_make_encoder()).fit(unknown)
+    with pytest.raises(ValueError, match="could not convert string to float"):
+        LocationEmbedder(_make_encoder()).fit(table[["lon", "lat"]].assign(lat="north"))

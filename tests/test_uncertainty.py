@@ -96,3 +96,38 @@ def test_training_locations_are_kept_to_a_metre(tmp_path):
     config.write_text("{}")
     found = load_training_lonlat(tmp_path)
     assert compute_distance_to_nearest_km(LONLAT + 1 / 3, found).max() < 0.0015
+
+
+@pytest.mark.parametrize("num_points", [1, 5, 1030])
+def test_spread_does_not_depend_on_the_other_rows(num_points):
+    """Equal places get equal spreads, alone, among others, in any order and over batches."""
+    encoder = _make_encoder()
+    alone = compute_dropout_spread(LONLAT[1:2], encoder)[0]
+    equal = compute_dropout_spread(np.repeat(LONLAT[1:2], num_points, axis=0), encoder)
+    np.testing.assert_allclose(equal, alone, rtol=0, atol=1e-6)
+    rng = np.random.default_rng(0)
+    lonlat = np.stack([rng.uniform(-180, 180, num_points), rng.uniform(-90, 90, num_points)], 1)
+    whole = compute_dropout_spread(lonlat, encoder)
+    order = rng.permutation(num_points)
+    np.testing.assert_allclose(
+        compute_dropout_spread(lonlat[order], encoder), whole[order], rtol=0, atol=1e-6
+    )
+    one_by_one = [compute_dropout_spread(place[None], encoder)[0] for place in lonlat[-3:]]
+    np.testing.assert_allclose(whole[-3:], one_by_one, rtol=0, atol=1e-6)
+
+
+def test_spread_is_that_of_sixteen_whole_networks():
+    """The same masks, one after another through the network as it is written, give the same."""
+    encoder, num_passes, share = _make_encoder(dropout=0.3), 7, 0.3
+    generator = torch.Generator().manual_seed(3)
+    total = torch.zeros(3, 8)
+    for _ in range(num_passes):
+        x = encoder.compute_harmonics(torch.from_numpy(LONLAT))
+        for layer, omega in zip(encoder.network.layers, encoder.network.omegas, strict=True):
+            kept = torch.rand(16, generator=generator) >= share
+            x = torch.sin(omega * layer(x) * kept / (1 - share))
+        x = encoder.network.last_layer(x)
+        total += x / x.norm(dim=1, keepdim=True)
+    expected = 1 - (total / num_passes).norm(dim=1)
+    found = compute_dropout_spread(LONLAT, encoder, num_passes=num_passes, seed=3)
+    np.testing.assert_allclose(found, expected.detach(), rtol=0, atol=1e-6)

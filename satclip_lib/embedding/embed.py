@@ -13,7 +13,8 @@ from torch import nn
 from satclip_lib.checkpoints.store import load_location_encoder, load_training_lonlat
 from satclip_lib.embedding.containers import read_locations
 from satclip_lib.embedding.uncertainty import compute_uncertainty
-from satclip_lib.fast.folded_encoder import FoldedEncoder, fold
+from satclip_lib.fast.folded_encoder import FoldedEncoder
+from satclip_lib.fast.siren import ROWS_AT_ONCE
 from satclip_lib.location_encoder import LocationEncoder
 from satclip_lib.model import SatCLIP
 from satclip_lib.progress import progress_bar
@@ -48,8 +49,12 @@ def embed(
     xarray with x, y and CRS    the same
     ==========================  ==============================================================
 
+    Which names, units and CRS are understood is listed in ``docs/locations.md``; what is not clear
+    is refused.
+
     Args:
-        data: see above; longitude first, degrees. Coordinates in another CRS are transformed.
+        data: see above; longitude first, degrees. Coordinates in another CRS are transformed, and
+            other angles where CF units say what they are.
         model: a :class:`LocationEncoder`, a :class:`SatCLIP`, any module
             ``(batch, 2) -> (batch, embed_dim)`` in eval mode, or what :func:`load_satclip` takes.
             It runs on the device it is on. Any other module gets its degrees as float64.
@@ -80,7 +85,7 @@ def embed(
         locations.lonlat, missing=missing, wrap_longitude=wrap_longitude
     )
     if locations.axes is not None and is_known.all() and isinstance(encoder, LocationEncoder):
-        embeddings = _embed_grid(*locations.axes, fold(encoder))
+        embeddings = _embed_grid(*locations.axes, FoldedEncoder(encoder))
     else:
         embeddings = _embed_points(lonlat, encoder, batch_size)
     found = {NAME: embeddings}
@@ -115,8 +120,8 @@ def _embed_points(
     lonlat: Float64[np.ndarray, "num_points 2"], encoder: nn.Module, batch_size: int | None
 ) -> Float[np.ndarray, "num_points embed_dim"]:
     embed_batch: Callable[[torch.Tensor], torch.Tensor]
-    if isinstance(encoder, LocationEncoder):
-        folded = fold(encoder)
+    if isinstance(encoder, LocationEncoder) and len(lonlat) >= ROWS_AT_ONCE:
+        folded = FoldedEncoder(encoder)  # costs as much as a few hundred places
         embed_batch, batch_size = folded.embed, batch_size or folded.batch_size
     else:
         device = _find_device(encoder)
@@ -159,7 +164,7 @@ def to_numpy(embeddings: torch.Tensor) -> np.ndarray:
 
 
 def _show_progress(batches: tuple[torch.Tensor, ...]) -> Any:
-    return progress_bar(batches, desc="embedding", delay=1)
+    return batches if len(batches) == 1 else progress_bar(batches, desc="embedding", delay=1)
 
 
 def _fill_gaps(values: np.ndarray, is_known: np.ndarray) -> np.ndarray:

@@ -1,6 +1,5 @@
 """The embedding of every cell of a grid, block by block, when its values are asked for."""
 
-import re
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -12,9 +11,9 @@ import xarray as xr
 from jaxtyping import Float, Float64, Shaped
 from torch import nn
 
-from satclip_lib.embedding.containers import find_lonlat_names
+from satclip_lib.embedding.containers import read_axes
 from satclip_lib.embedding.embed import NAME, resolve_encoder, to_numpy
-from satclip_lib.fast.folded_encoder import FoldedEncoder, fold
+from satclip_lib.fast.folded_encoder import FoldedEncoder
 from satclip_lib.files import fingerprint
 from satclip_lib.location_encoder import LocationEncoder
 from satclip_lib.sphere import check_locations
@@ -26,9 +25,6 @@ CHUNK_CELLS = (16, 32)  # what one read fetches: half a megabyte of 256 float32
 NUM_SAMPLED = 4096  # cells from which the range and the error of rounded numbers are measured
 LAT_ATTRS = {"standard_name": "latitude", "long_name": "latitude", "units": "degrees_north"}
 LON_ATTRS = {"standard_name": "longitude", "long_name": "longitude", "units": "degrees_east"}
-DEGREES_PER_UNIT = dict.fromkeys(("", "deg", "degree", "degrees", "\u00b0"), 1.0)
-DEGREES_PER_UNIT |= dict.fromkeys(("rad", "radian", "radians"), 180 / np.pi)
-CF_UNITS = r"degrees?_?(east|west|north|south|[ewns])"  # of longitude and latitude
 
 
 def embed_grid(
@@ -79,7 +75,7 @@ def embed_grid(
         lat, lon = make_axes(resolution_deg, registration=registration)
     else:
         lat, lon = _find_axes(template)
-    folded = fold(encoder)
+    folded = FoldedEncoder(encoder)
     lat_deg, lon_deg = (axis.values.astype(np.float64) for axis in (lat, lon))
     rounding = _measure_rounding(folded, lon_deg, lat_deg, dtype)
     sha256 = fingerprint(encoder.config, encoder, lon_deg, lat_deg, dtype)
@@ -133,43 +129,11 @@ def make_axes(
 
 
 def _find_axes(template: xr.DataArray | xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
-    names = find_lonlat_names(template.coords)
-    axes = [template[name] for name in names] if names else []
-    if [axis.ndim for axis in axes] != [1, 1] or axes[0].dims == axes[1].dims:
-        raise ValueError(
-            "template must have one-dimensional coordinates lon and lat of their own, but has "
-            f"{dict(template.coords.sizes)}: use embed() for other shapes"
-        )
-    lon, lat = (axis.reset_coords(drop=True).compute() for axis in axes)
-    lon, lat = _to_degrees(lon, "longitude", "ew"), _to_degrees(lat, "latitude", "ns")
+    lon, lat = read_axes(template)
     crossings = np.zeros((len(lon) + len(lat), 2))
     crossings[: len(lon), 0], crossings[len(lon) :, 1] = lon, lat
     check_locations(crossings, wrap_longitude=True)  # a template from 0 to 360 is on purpose
     return lat.assign_attrs(LAT_ATTRS), lon.assign_attrs(LON_ATTRS)
-
-
-def _to_degrees(axis: xr.DataArray, quantity: str, directions: str) -> xr.DataArray:
-    """A coordinate in degrees east or north, converted as its CF attributes say."""
-    said = str(axis.attrs.get("units", ""))
-    unit = said.strip().casefold()
-    compass = re.fullmatch(CF_UNITS, unit)
-    if compass and compass[1][0] in directions:
-        factor = 1.0 if compass[1][0] == directions[0] else -1.0
-    elif unit in DEGREES_PER_UNIT:
-        factor = DEGREES_PER_UNIT[unit]
-    else:
-        raise ValueError(
-            f"the template's {axis.name} has units {said!r}, which are none of {quantity}: "
-            "convert it to degrees"
-        )
-    if axis.attrs.get("standard_name", quantity) != quantity:
-        raise ValueError(
-            f"the template's {axis.name} is a {axis.attrs['standard_name']}, not a {quantity}: "
-            "transform its coordinates, or rename it"
-        )
-    if factor == 1:
-        return axis
-    return xr.DataArray(axis.values * factor, dims=axis.dims, name=axis.name)
 
 
 def _choose_block(num_rows: int, num_columns: int, cell_bytes: int) -> tuple[int, int]:

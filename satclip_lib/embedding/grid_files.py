@@ -16,7 +16,7 @@ from jaxtyping import Shaped
 from tqdm.dask import TqdmCallback
 from zarr.codecs import BloscCodec
 
-from satclip_lib.embedding.containers import find_lonlat_names
+from satclip_lib.embedding.coordinates import find_variables
 from satclip_lib.embedding.grid import CHUNK_CELLS
 from satclip_lib.embedding.grid_rasters import MADE_BY, lay_out, was_made_here, write_raster
 from satclip_lib.files import fingerprint, write_atomically
@@ -117,7 +117,7 @@ def save_raster(grid: xr.DataArray, path: Path | str) -> Path:
 
 def _write_header(grid: xr.DataArray, path: Path) -> None:
     """A Zarr store without values: a file per block, in which chunks can be read alone."""
-    names = find_lonlat_names(grid.coords) or ()
+    names = find_variables(grid.coords) or ()
     cells = {grid[n].dims: size for n, size in zip(names, CHUNK_CELLS[::-1], strict=False)}
     block = {dim: sizes[0] for dim, sizes in zip(grid.dims, grid.chunks, strict=True)}
     chunk = {dim: min(cells.get((dim,), size), size) for dim, size in block.items()}

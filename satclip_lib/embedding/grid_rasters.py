@@ -14,7 +14,7 @@ from rasterio import Affine
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from satclip_lib.embedding.containers import find_lonlat_names
+from satclip_lib.embedding.coordinates import find_variables
 from satclip_lib.progress import progress_bar
 
 MADE_BY = "satclip_lib"  # how files say that they may be replaced
@@ -45,7 +45,7 @@ def lay_out(grid: xr.DataArray) -> tuple[xr.DataArray, tuple[Lines, Lines]]:
     Raises:
         ValueError: If the grid cannot be a GeoTIFF, see :func:`save_raster`.
     """
-    names = find_lonlat_names(grid.coords)
+    names = find_variables(grid.coords)
     axes = [grid[name] for name in names] if names else []
     if [axis.ndim for axis in axes] != [1, 1] or axes[0].dims == axes[1].dims or grid.ndim > 3:
         raise ValueError(

@@ -5,10 +5,15 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
+from sklearn.utils.validation import (
+    _check_feature_names_in,
+    check_array,
+    check_is_fitted,
+    validate_data,
+)
 from torch import nn
 
-from satclip_lib.embedding.containers import find_lonlat_names
+from satclip_lib.embedding.coordinates import find_lonlat
 from satclip_lib.embedding.embed import embed, resolve_encoder
 
 
@@ -21,8 +26,9 @@ class LocationEmbedder(TransformerMixin, BaseEstimator):
     Args:
         model: what :func:`satclip_lib.load_satclip` takes, or a location encoder in eval mode.
         columns: which two columns are longitude and latitude: positions, or names where ``X`` is a
-            ``DataFrame``; the others are left out. None takes the columns called lon and lat, and
-            where there are no such names wants ``X`` to have just these two, longitude first.
+            ``DataFrame``; the others are left out. None takes the columns called lon and lat, by
+            the rule of :func:`embed`; where columns have no names ``X`` must have just these two,
+            longitude first.
         missing: "raise" refuses NaN, "propagate" embeds it as NaN.
         wrap_longitude: accept longitudes beyond 180 degrees.
         batch_size: locations per forward pass; None takes as many as suit the device.
@@ -65,7 +71,7 @@ class LocationEmbedder(TransformerMixin, BaseEstimator):
         """
         if self.model is None:
             raise ValueError("model is None: pass a checkpoint, a published name or an encoder")
-        lonlat = self._select(self._validate(X, reset=True))
+        lonlat = self._read(X, reset=True)
         self.encoder_ = resolve_encoder(self.model)
         self._n_features_out = self._embed(lonlat[:1]).shape[1]
         return self
@@ -78,7 +84,7 @@ class LocationEmbedder(TransformerMixin, BaseEstimator):
             ValueError: if ``X`` is not like that of ``fit``, or holds no longitude and latitude.
         """
         check_is_fitted(self)
-        return self._embed(self._select(self._validate(X, reset=False)))
+        return self._embed(self._read(X, reset=False))
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the columns of ``transform``: embedding_0, embedding_1, ..."""
@@ -86,33 +92,32 @@ class LocationEmbedder(TransformerMixin, BaseEstimator):
         _check_feature_names_in(self, input_features)
         return np.array([f"embedding_{i}" for i in range(self._n_features_out)], dtype=object)
 
-    def _validate(self, X: Any, *, reset: bool) -> np.ndarray:
+    def _read(self, X: Any, *, reset: bool) -> np.ndarray:
+        """Two columns of numbers out of ``X``, whatever else is in it."""
         finite = "allow-nan" if self.missing == "propagate" else True
-        return validate_data(
-            self,
-            X,
-            reset=reset,
-            dtype=np.float64,
-            ensure_all_finite=finite,
-            ensure_min_features=2 if reset else 1,  # later it is the number that must be the same
-        )
+        options = {"dtype": np.float64, "ensure_all_finite": finite}
+        is_table = hasattr(X, "iloc")  # other columns may hold text
+        least = 2 if reset else 1  # later it is the number that must be the same
+        options |= {"skip_check_array": True} if is_table else {"ensure_min_features": least}
+        X = validate_data(self, X, reset=reset, **options)
+        positions = self._find_columns(X.shape[1])
+        if not is_table:
+            return X[:, positions]
+        return check_array(X.iloc[:, positions], dtype=np.float64, ensure_all_finite=finite)
 
-    def _select(self, X: np.ndarray) -> np.ndarray:
-        """The columns of longitude and latitude, by their names where these say so."""
-        names = list(getattr(self, "feature_names_in_", []))
-        columns = self.columns
-        if columns is None and names:
-            columns = find_lonlat_names(names)
-        if columns is None:
-            if X.shape[1] != 2:
-                raise ValueError(
-                    f"X must have two columns, longitude and latitude, got {X.shape[1]}: say which "
-                    "with columns=(longitude, latitude)"
-                )
-            return X
-        if unknown := [name for name in columns if isinstance(name, str) and name not in names]:
-            raise ValueError(f"columns names {unknown}, but those of X are {names}")
-        return X[:, [names.index(c) if isinstance(c, str) else c for c in columns]]
+    def _find_columns(self, num_columns: int) -> list[int]:
+        """Positions of longitude and latitude, by their names where there are names."""
+        names = getattr(self, "feature_names_in_", None)
+        if self.columns is not None and not any(isinstance(c, str) for c in self.columns):
+            return list(self.columns)
+        if names is not None or self.columns is not None:
+            return list(find_lonlat([] if names is None else list(names), columns=self.columns))
+        if num_columns != 2:
+            raise ValueError(
+                f"X must have two columns, longitude and latitude, got {num_columns}: say which "
+                "with columns=(longitude, latitude)"
+            )
+        return [0, 1]
 
     def _embed(self, lonlat: np.ndarray) -> np.ndarray:
         return embed(

@@ -1,25 +1,28 @@
 """A table of your own as a task."""
 
+import contextlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-import geopandas
 import numpy as np
 import pandas as pd
 
+from satclip_lib.embedding.containers import read_locations
+from satclip_lib.embedding.tables import read_chunks, to_float
 from satclip_lib.evaluation.loaders import LabelledPoints
 from satclip_lib.evaluation.tasks import Task, TaskData, make_data
 from satclip_lib.sphere import check_locations
 
-EQUAL_AREA = "EPSG:6933"  # in which centroids are taken
+WRITTEN_BY_PROGRAMS = {"nan", "<na>", "null"}  # for a missing class; NA is Namibia
 
 
 def load_table(
     table: pd.DataFrame | Path | str,
     *,
     target: str,
-    lon: str = "lon",
-    lat: str = "lat",
+    lon: str | None = None,
+    lat: str | None = None,
     kind: Literal["regression", "classification"] | None = None,
     name: str | None = None,
     units: str = "",
@@ -27,70 +30,87 @@ def load_table(
 ) -> TaskData:
     """Make a task of a table of your own, for ``run_benchmark``.
 
+    Places are found by the rule of :func:`~satclip_lib.embedding.embed.embed`. Of geometries that
+    are not points their centres of mass on the sphere are the locations.
+
     Args:
-        table: a data frame, or a ``.csv``, ``.parquet`` or ``.geojson`` file. Of a file or frame
-            with geometries their centroids are the locations, in whatever projection they are.
+        table: a data frame, or a file that ``satclip embed`` reads.
         target: column with what is to be predicted. Rows without it, or without a place, are
             left out.
-        lon: column with the longitude, degrees.
-        lat: column with the latitude, degrees.
+        lon: column with the longitude, degrees; None finds it by its name.
+        lat: column with the latitude, degrees; None finds it by its name.
         kind: None takes numbers as "regression" and everything else as "classification"; pass
-            the latter for classes that are numbered.
+            the latter for classes that are numbered. Numbers of a text file that begin with a
+            zero, as 01001, are names of classes.
         name: of the task; None takes ``target``.
         units: of the target.
         block_deg: side of the blocks that the protocol "blocks" holds out, degrees.
 
     Raises:
-        ValueError: if a column is missing, a latitude is beyond 90 degrees, the kind of file is
-            not known, or no row or class is left.
+        ValueError: if a column is missing, a number is no longitude or latitude or is infinite, the
+            kind of file is not known, or no row or class is left.
     """
-    frame = _read_table(table) if not isinstance(table, pd.DataFrame) else table
-    if isinstance(frame, geopandas.GeoDataFrame):
-        places = frame.geometry
-        if not (places.geom_type == "Point").all():
-            places = places.to_crs(EQUAL_AREA).centroid
-        if frame.crs is not None:
-            places = places.to_crs(4326)
-        frame = pd.DataFrame(frame).assign(**{lon: places.x, lat: places.y})
-    if missing := {target, lon, lat} - set(frame):
-        raise ValueError(
-            f"no column {', '.join(sorted(missing))}; the table has {', '.join(map(str, frame))}: "
-            "pass target=, lon= and lat="
-        )
-    frame = frame[[lon, lat, target]]
-    complete = frame.dropna()
-    lonlat = complete[[lon, lat]].to_numpy(np.float64)
-    try:
-        lonlat, _ = check_locations(lonlat, wrap_longitude=True)
-    except ValueError as error:
-        raise ValueError(f"columns {lon!r} and {lat!r}: {error}") from error
-    values = complete[target]
-    if kind is None:
-        is_number = pd.api.types.is_numeric_dtype(values) and values.dtype != bool
-        kind = "regression" if is_number else "classification"
+    columns = None if lon is None and lat is None else (lon or "lon", lat or "lat")
+    if isinstance(table, pd.DataFrame):
+        if target not in table:
+            raise _no_column(target, table.columns)
+        lonlat = read_locations(table, columns=columns, centres=True).lonlat
+        values = table[target]
+    else:
+        lonlat, values = _read_file(table, target, columns)
+    has_target = values.notna().to_numpy()
+    lonlat, is_known = check_locations(
+        np.where(has_target[:, None], lonlat, np.nan),
+        missing="propagate",
+        wrap_longitude=True,
+    )
+    if not is_known.any():
+        raise ValueError(f"no row has all of longitude, latitude and {target!r}")
+    is_number = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+    if is_number and (infinite := np.isinf(values[is_known].to_numpy(np.float64))).any():
+        row = np.flatnonzero(is_known)[infinite][0]
+        raise ValueError(f"{target!r} is infinite in {infinite.sum()} rows, row {row} first")
     task = Task(
         name=name or target,
-        kind=kind,
+        kind=kind or ("regression" if is_number else "classification"),
         target_name=target,
         units=units,
         citation="",
         licence="",
         block_deg=block_deg,
     )
-    source = f"{len(complete)} of {len(frame)} rows of a table of your own"
-    if len(complete) == 0:
-        raise ValueError(f"no row has all of {lon!r}, {lat!r} and {target!r}")
-    return make_data(task, LabelledPoints(lonlat, values.to_numpy(), source))
+    source = f"{len(lonlat)} of {len(is_known)} rows of a table of your own"
+    return make_data(task, LabelledPoints(lonlat, values[is_known].to_numpy(), source))
 
 
-def _read_table(path: Path | str) -> pd.DataFrame:
-    readers = {
-        ".csv": pd.read_csv,
-        ".parquet": pd.read_parquet,
-        ".geojson": geopandas.read_file,
-        ".gpkg": geopandas.read_file,
-    }
-    suffix = Path(path).suffix.lower()
-    if suffix not in readers:
-        raise ValueError(f"{path} should end in one of {', '.join(readers)}, or be a data frame")
-    return readers[suffix](path)
+def _read_file(
+    path: Path | str, target: str, columns: tuple[str, str] | None
+) -> tuple[np.ndarray, pd.Series]:
+    """Locations and labels of all rows; text that holds numbers becomes numbers."""
+    lonlat, values, is_text = [], [], False
+    for chunk in read_chunks(path, columns=columns, centres=True):
+        if target not in chunk.columns.column_names:
+            raise _no_column(target, chunk.columns.column_names)
+        lonlat.append(chunk.lonlat)
+        values.append(chunk.columns.column(target).to_pandas())
+        is_text = chunk.records is not None
+    labels = pd.concat(values, ignore_index=True)
+    return np.concatenate(lonlat), _parse_labels(labels) if is_text else labels
+
+
+def _parse_labels(texts: pd.Series) -> pd.Series:
+    """Numbers, if that is what all of them are, else classes by the text as it is."""
+    if texts.dtype == np.float64:  # a coordinate
+        return texts
+    is_code = texts.str.fullmatch(r"\s*[+-]?0\d.*").fillna(False).any()
+    with contextlib.suppress(ValueError):
+        numbers = pd.Series([to_float(text) for text in texts.fillna("")])
+        if not is_code and numbers.notna().any():
+            return numbers
+    return texts.mask(texts.str.lower().isin(WRITTEN_BY_PROGRAMS))
+
+
+def _no_column(target: str, names: Iterable) -> ValueError:
+    return ValueError(
+        f"no column {target}; the table has {', '.join(map(str, names))}: pass target="
+    )

@@ -1,8 +1,6 @@
 """A location encoder rearranged for embedding many places: same numbers, less work."""
 
 from functools import cached_property
-from itertools import chain
-from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -94,18 +92,3 @@ class FoldedEncoder:
                 for columns in (order_of_column == order for order in range(num_orders))
             ]
         )
-
-
-_folded: WeakKeyDictionary[LocationEncoder, tuple[tuple, FoldedEncoder]] = WeakKeyDictionary()
-
-
-def fold(encoder: LocationEncoder) -> FoldedEncoder:
-    """The folded form of an encoder, made anew only when its weights have changed."""
-    tensors = list(chain(encoder.parameters(), encoder.buffers()))
-    if any(tensor.is_inference() for tensor in tensors):  # they do not count their changes
-        return FoldedEncoder(encoder)
-    state = tuple((id(x), x._version, x.data_ptr(), x.dtype, x.device) for x in tensors)
-    kept = _folded.get(encoder)
-    if kept is None or kept[0] != state:
-        kept = _folded[encoder] = state, FoldedEncoder(encoder)
-    return kept[1]

@@ -1,0 +1,354 @@
+"""Files of places, some rows at a time; columns that are no coordinates pass through unread.
+
+A text file keeps its records as they are written, a Parquet file its Arrow columns and its
+metadata. Only new columns are put behind them.
+"""
+
+import bz2
+import contextlib
+import csv
+import gzip
+import io
+import itertools
+import json
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+from jaxtyping import Float64
+
+from satclip_lib.embedding.containers import read_locations, split_columns, to_numbers
+from satclip_lib.embedding.coordinates import find_lonlat
+
+ROWS_PER_CHUNK = 65_536  # 64 MB of embeddings
+TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
+GIS_SUFFIXES = (".geojson", ".geojsonl", ".json", ".gpkg", ".shp", ".fgb")
+COMPRESSIONS: dict[str, Callable] = {".gz": gzip.open, ".bz2": bz2.open}
+DELIMITERS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
+# How a missing number is written; other words are errors in a column of coordinates.
+MISSING = {"", "na", "n/a", "#n/a", "<na>", "nan", "-nan", "null", "none", "nil"}
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some rows of a file.
+
+    Attributes:
+        lonlat: Locations, ``(num_rows, 2)``, degrees, not checked yet.
+        columns: All columns, in their order; those of a text file are text, with None for nothing.
+        records: Rows of a text file as they are written there, else None. The first is the header.
+        delimiter: What stands between the fields of ``records``.
+    """
+
+    lonlat: Float64[np.ndarray, "num_rows 2"]
+    columns: pa.Table
+    records: list[str] | None = None
+    delimiter: str = ","
+
+
+def read_chunks(
+    path: Path | str, *, columns: tuple[str, str] | None = None, centres: bool = False
+) -> Iterator[Chunk]:
+    """Read a file of places.
+
+    Args:
+        path: Text (``.csv``, ``.tsv``, ``.txt``, also compressed), ``.parquet``, or what
+            geopandas reads (``.geojson``, ``.gpkg``, ``.shp``, ``.fgb``). Where there are
+            geometries, they are the places.
+        columns: Names of longitude and latitude, if they are called something else than lon and
+            lat; they are taken instead of geometries.
+        centres: Whether geometries other than points count as their centres of mass.
+
+    Yields:
+        Rows in their order; one empty chunk if there are none.
+
+    Raises:
+        ValueError: If the kind of file is not known, or it has no longitude and latitude, or a row
+            has more or fewer fields than the header. The message names the line.
+    """
+    path = Path(path)
+    kind = _find_suffix(path)
+    if kind in TEXT_SUFFIXES:
+        try:
+            yield from _read_text(path, columns)
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path.name} is not in UTF-8 or UTF-16: {error}") from error
+        except (csv.Error, EOFError, zlib.error) as error:
+            raise ValueError(f"{path.name} is damaged: {error}") from error
+    elif kind == ".parquet":
+        yield from _read_parquet(path, columns, centres=centres)
+    elif kind in GIS_SUFFIXES:
+        yield from _read_parquet(_read_gis(path), columns, centres=centres)
+    else:
+        known = ", ".join((*TEXT_SUFFIXES, ".parquet", *GIS_SUFFIXES))
+        raise ValueError(f"a table of places should end in one of {known}, got {path.name}")
+
+
+def write_chunks(chunks: Iterator[tuple[Chunk, dict[str, np.ndarray]]], path: Path) -> None:
+    """Write the rows of a file with new columns behind those that are there.
+
+    Args:
+        chunks: What was read, and the new columns by name, ``(num_rows,)`` or ``(num_rows, n)``;
+            the name of the latter becomes ``name_0 .. name_<n-1>``.
+        path: ``.csv`` or ``.tsv``, also compressed, or ``.parquet``, which keeps its metadata.
+
+    Raises:
+        ValueError: If the kind of file is not known, or a new column has the name of another.
+    """
+    kind = _find_suffix(path)
+    if kind != ".parquet" and kind not in TEXT_SUFFIXES:
+        raise ValueError(f"embeddings go to a .parquet, .csv or .tsv file, got {path.name}")
+    with contextlib.ExitStack() as stack:
+        write = None
+        for chunk, found in chunks:
+            arrays = split_columns(found)
+            if taken := sorted(set(arrays) & set(chunk.columns.column_names)):
+                raise ValueError(f"the table has columns {taken} already: rename or drop them")
+            new = pa.table({name: pa.array(x, from_pandas=True) for name, x in arrays.items()})
+            if write is None:
+                make = _write_parquet if kind == ".parquet" else _write_text
+                write = stack.enter_context(make(path, chunk, new))
+            write(chunk, new)
+
+
+def _find_suffix(path: Path) -> str:
+    """Kind of a file by the end of its name, without that of its compression."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if len(suffixes) > 1 and suffixes[-1] in COMPRESSIONS and suffixes[-2] in TEXT_SUFFIXES:
+        return suffixes[-2]
+    return suffixes[-1] if suffixes else ""
+
+
+def _read_text(path: Path, columns: tuple[str, str] | None) -> Iterator[Chunk]:
+    with _open_text(path) as file, _long_fields():
+        lines: list[str] = []  # of the current record
+        first = file.readline().removeprefix("\ufeff")
+        delimiter = _find_delimiter(first, default=DELIMITERS[_find_suffix(path)])
+
+        def keep_lines() -> Iterator[str]:
+            for line in itertools.chain([first], file):
+                lines.append(line)
+                yield line
+
+        reader = csv.reader(keep_lines(), delimiter=delimiter)
+
+        def read_records() -> Iterator[tuple[int, list[str], str]]:
+            number = 1  # of the line in which a record begins
+            for fields in reader:
+                if fields:  # else the line is blank
+                    yield number, fields, "".join(lines).rstrip("\r\n")
+                lines.clear()
+                number = reader.line_num + 1
+
+        records = read_records()
+        _, header, record = next(records, (1, [], ""))
+        positions = find_lonlat(header, columns=columns)
+        rows = list(itertools.islice(records, ROWS_PER_CHUNK))
+        yield _make_text_chunk(rows, header, record, positions, delimiter)
+        while rows := list(itertools.islice(records, ROWS_PER_CHUNK)):
+            yield _make_text_chunk(rows, header, record, positions, delimiter)
+
+
+def _make_text_chunk(
+    rows: list[tuple[int, list[str], str]],
+    header: list[str],
+    record: str,
+    positions: tuple[int, int],
+    delimiter: str,
+) -> Chunk:
+    for number, fields, _ in rows:
+        if len(fields) != len(header):
+            raise ValueError(
+                f"line {number} has {len(fields)} fields, but the header has {len(header)}: put "
+                "a name above each column, and quotes around text that holds the delimiter "
+                f"{delimiter!r}"
+            )
+    texts = list(zip(*(fields for _, fields, _ in rows), strict=True)) or [()] * len(header)
+    numbers = [line for line, _, _ in rows]
+    lonlat = [_parse(texts[i], numbers, name=header[i]) for i in positions]
+    arrays = [pa.array([text or None for text in column], pa.string()) for column in texts]
+    for i, values in zip(positions, lonlat, strict=True):
+        arrays[i] = pa.array(values, from_pandas=True)
+    return Chunk(
+        np.stack(lonlat, axis=1),
+        pa.Table.from_arrays(arrays, names=header),
+        [record, *(record for _, _, record in rows)],
+        delimiter,
+    )
+
+
+def _parse(
+    texts: tuple[str, ...], numbers: list[int], *, name: str
+) -> Float64[np.ndarray, " num_rows"]:
+    values = np.empty(len(texts))
+    for index, text in enumerate(texts):
+        try:
+            values[index] = to_float(text)
+        except ValueError:
+            raise ValueError(
+                f"line {numbers[index]}: column {name!r} must hold numbers, degrees with a decimal "
+                f"point, got {text!r}"
+            ) from None
+    return values
+
+
+def to_float(text: str) -> float:
+    """A number as it is written in a file, NaN where it is missing.
+
+    Raises:
+        ValueError: If it is no number.
+    """
+    if text.strip().lower() in MISSING:
+        return np.nan
+    if "_" in text:  # which Python would read over
+        raise ValueError(f"{text!r} is no number")
+    return float(text)
+
+
+def _find_delimiter(header: str, *, default: str) -> str:
+    """The usual one, unless only another one is there."""
+    return default if default in header else max(",\t;", key=header.count)
+
+
+@contextmanager
+def _open_text(path: Path, mode: str = "rt") -> Iterator[TextIO]:
+    open_file = COMPRESSIONS.get(path.suffix.lower(), open)
+    encoding = "utf-8"
+    if mode == "rt":
+        with open_file(path, "rb") as file:
+            encoding = "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
+    with open_file(path, mode, encoding=encoding, newline="") as file:
+        yield file
+
+
+@contextmanager
+def _long_fields() -> Iterator[None]:
+    """Polygons as text are longer than the fields that Python allows by itself."""
+    before = csv.field_size_limit(sys.maxsize)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def _read_gis(path: Path) -> io.BytesIO:
+    """What geopandas reads, as a GeoParquet file in memory."""
+    import geopandas
+    import pandas as pd
+
+    layers = geopandas.list_layers(path)["name"].tolist()
+    if len(layers) > 1:
+        raise ValueError(f"{path.name} has several layers, {layers}: save one of them alone")
+    options = {"DATE_AS_STRING": "YES"} if "json" in path.suffix.lower() else {}
+    frame = geopandas.read_file(
+        path, use_arrow=True, arrow_to_pandas_kwargs={"types_mapper": pd.ArrowDtype}, **options
+    )
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    return buffer
+
+
+def _read_parquet(
+    source: Path | io.BytesIO, columns: tuple[str, str] | None, *, centres: bool
+) -> Iterator[Chunk]:
+    with pq.ParquetFile(source) as file:
+        schema = file.schema_arrow
+        tables = (pa.Table.from_batches([batch]) for batch in file.iter_batches(ROWS_PER_CHUNK))
+        for table in tables if file.metadata.num_rows else [schema.empty_table()]:
+            whole = table.replace_schema_metadata(schema.metadata)
+            yield Chunk(_locate(whole, columns, centres=centres), whole)
+
+
+def _locate(
+    table: pa.Table, columns: tuple[str, str] | None, *, centres: bool
+) -> Float64[np.ndarray, "num_rows 2"]:
+    """Longitude and latitude of a table of Parquet, degrees: its geometries, if it has any."""
+    about = json.loads((table.schema.metadata or {}).get(b"geo", "{}"))
+    if about and columns is None:
+        import geopandas
+
+        buffer = io.BytesIO()
+        pq.write_table(table.select([about["primary_column"]]), buffer)
+        return read_locations(geopandas.read_parquet(buffer), centres=centres).lonlat
+    names = table.column_names
+    positions = find_lonlat(names, columns=columns)
+    return np.stack([to_numbers(table.column(i).to_pandas(), names[i]) for i in positions], axis=1)
+
+
+@contextmanager
+def _write_parquet(path: Path, chunk: Chunk, new: pa.Table) -> Iterator[Callable]:
+    old = chunk.columns.schema
+    schema = pa.schema([*old, *new.schema], metadata=old.metadata)
+    with pq.ParquetWriter(path, schema) as writer:
+        yield lambda chunk, new: writer.write_table(
+            pa.table([*chunk.columns.columns, *new.columns], schema=schema)
+        )
+
+
+@contextmanager
+def _write_text(path: Path, chunk: Chunk, new: pa.Table) -> Iterator[Callable]:
+    delimiter = DELIMITERS[_find_suffix(path)]
+    if _find_suffix(path) == ".csv" and chunk.delimiter == ";":
+        delimiter = ";"
+    with _open_text(path, "wt") as file:
+
+        def write_lines(records: list[str], lines: list[str]) -> None:
+            for record, line in zip(records, lines, strict=True):
+                file.write(f"{record}{delimiter}{line}\n")
+
+        def write(chunk: Chunk, new: pa.Table) -> None:
+            sink = pa.BufferOutputStream()
+            options = pyarrow.csv.WriteOptions(include_header=False, delimiter=delimiter)
+            pyarrow.csv.write_csv(new, sink, options)
+            lines = sink.getvalue().to_pybytes().decode().splitlines()
+            write_lines(_to_records(chunk, delimiter)[1:], lines)
+
+        write_lines(_to_records(chunk, delimiter)[:1], [delimiter.join(new.column_names)])
+        yield write
+
+
+def _to_records(chunk: Chunk, delimiter: str) -> list[str]:
+    """Header and rows as text, as they are written if that is in a text file like this one."""
+    if chunk.records is not None and chunk.delimiter == delimiter:
+        return chunk.records
+    if chunk.records is not None:
+        rows = csv.reader(chunk.records, delimiter=chunk.delimiter)
+    else:
+        about = json.loads((chunk.columns.schema.metadata or {}).get(b"geo", "{}"))
+        geometries = about.get("columns", {})
+        names = chunk.columns.column_names
+        texts = [
+            _to_texts(column, is_geometry=name in geometries)
+            for name, column in zip(names, chunk.columns.columns, strict=True)
+        ]
+        rows = itertools.chain([names], zip(*texts, strict=True))
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, delimiter=delimiter)  # quotes text with line ends, as it should
+    records = []
+    for row in rows:
+        writer.writerow(row)
+        records.append(buffer.getvalue().removesuffix("\r\n"))
+        buffer.seek(0)
+        buffer.truncate()
+    return records
+
+
+def _to_texts(column: pa.ChunkedArray, *, is_geometry: bool) -> list[str]:
+    """Numbers with all their digits, geometries as WKT, nothing for what is missing."""
+    if is_geometry and pa.types.is_binary(column.type):
+        import shapely
+
+        values = shapely.to_wkt(shapely.from_wkb(column.to_pylist()), rounding_precision=-1)
+    elif pa.types.is_float32(column.type) or pa.types.is_timestamp(column.type):
+        values = column.cast(pa.string()).to_pylist()
+    else:
+        values = column.to_pylist()
+    return ["" if value is None else str(value) for value in values]

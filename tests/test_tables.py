@@ -1,0 +1,386 @@
+"""Files of places are read right or refused, and other columns come back as they were."""
+
+import bz2
+import csv
+import gzip
+import json
+import string
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import shapely
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from shapely.geometry import MultiPolygon, Point, box
+
+from satclip_lib import cli
+from satclip_lib.checkpoints.store import save_pretrained
+from satclip_lib.embedding import tables
+from satclip_lib.embedding.embed import embed
+from satclip_lib.embedding.sklearn import LocationEmbedder
+from satclip_lib.embedding.tables import read_chunks
+from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
+
+torch.manual_seed(0)
+ENCODER = LocationEncoder(
+    LocationEncoderConfig(num_degrees=3, hidden_dim=4, embed_dim=2, dropout=0.0)
+).eval()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a checkpoint in it."""
+    folder = tmp_path_factory.mktemp("tables")
+    save_pretrained(ENCODER, folder / "model")
+    return folder
+
+
+def _embed(folder, source, target="out.csv", *options):
+    """Run the command line; its exit code and the path of the result."""
+    call = ["embed", str(source), "-o", str(folder / target), "--model", str(folder / "model")]
+    return cli.main([*call, *options]), folder / target
+
+
+def _read_csv(path, delimiter=","):
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt", newline="", encoding="utf-8") as file:
+        return list(csv.reader(file, delimiter=delimiter))
+
+
+def _read_lonlat(path, **options):
+    return np.concatenate([chunk.lonlat for chunk in read_chunks(path, **options)])
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("lon,lat,name\n1,2,a\n3,4,b,\n", 3),
+        ("lon,lat,name\n1,2,a,\n3,4,b,\n", 2),
+        ("lon,lat\nrow1,1,2\nrow2,3,4\n", 2),
+        ('lon,lat,name\n1,2,"a\nb"\n\n3,4\n', 5),
+        ("lon,lat,name\n1,2,a, b\n", 2),
+        ("lon;lat;name\n1;2\n", 2),
+    ],
+)
+def test_shifted_columns_are_refused_by_line(folder, capsys, text, line):
+    """Rows longer or shorter than the header do not become other columns or other rows."""
+    source = folder / "shifted.csv"
+    source.write_text(text)
+    code, target = _embed(folder, source, "shifted-out.csv")
+    assert code == 1 and not target.exists()
+    assert f"line {line} has" in capsys.readouterr().err
+
+
+def test_a_trailing_comma_of_header_and_rows_is_a_column(folder):
+    """Where the header ends in one as well, nothing is shifted."""
+    source = folder / "comma.csv"
+    source.write_text("lon,lat,\n1,2,\n3,4,\n")
+    np.testing.assert_array_equal(_read_lonlat(source), [[1, 2], [3, 4]])
+
+
+OTHERS = {
+    "iso": ["NA", "DE", "", "null"],
+    "fips": ["01001", "1e5", "1.50", "+7"],
+    "id": ["617700169958293504", "9007199254740993", "", "3"],
+    "flag": ["True", "true", "1", "yes"],
+    "when": ["2020-01-01", "01/02/03", "", "12:00"],
+    "text": ["a,b", 'say "x"', "two\nlines", " blank "],
+}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".csv.gz", ".csv.bz2"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_text_passes_through_unread(folder, monkeypatch, suffix, encoding):
+    """Codes, identifiers, dates and NA are the same text afterwards, chunk after chunk."""
+    monkeypatch.setattr(tables, "ROWS_PER_CHUNK", 3)
+    frame = pd.DataFrame({"lon": ["1.10", "-2", "3e0", "4"], "lat": list("5678"), **OTHERS})
+    frame["mehr, ü"] = "ß"
+    delimiter = "\t" if suffix == ".tsv" else ","
+    text = frame.to_csv(index=False, sep=delimiter, quoting=csv.QUOTE_NONNUMERIC)
+    source = folder / f"text{suffix}"
+    pack = {".gz": gzip.compress, ".bz2": bz2.compress}.get(source.suffix, bytes)
+    source.write_bytes(pack(text.encode(encoding)))
+    code, target = _embed(folder, source, f"text-out.{(delimiter == ',' and 'csv') or 'tsv'}")
+    assert code == 0
+    found = target.read_text(encoding="utf-8").splitlines()
+    for before, after in zip(text.splitlines(), found, strict=True):
+        assert after.startswith(before)
+    code, target = _embed(folder, source, "text-out.parquet")
+    stored = pq.read_table(target).to_pandas().fillna("")
+    for name in [*OTHERS, "mehr, ü"]:
+        assert stored[name].tolist() == frame[name].tolist()
+    np.testing.assert_array_equal(stored[["lon", "lat"]], [[1.1, 5], [-2, 6], [3, 7], [4, 8]])
+    expected = embed(stored[["lon", "lat"]].to_numpy(), ENCODER)
+    np.testing.assert_allclose(stored[["embedding_0", "embedding_1"]], expected, atol=1e-6)
+
+
+def test_types_may_change_after_the_first_rows(folder, monkeypatch):
+    """Whole numbers, then fractions; nothing, then text: no row decides for another."""
+    monkeypatch.setattr(tables, "ROWS_PER_CHUNK", 2)
+    frame = pd.DataFrame(
+        {"lon": [1, 2, 3, 4.5], "lat": 0.0, "a": [1, 2, 3, 12.5], "b": [None, None, "x", None]}
+    )
+    frame.to_csv(folder / "types.csv", index=False)
+    frame.to_parquet(folder / "types.parquet", row_group_size=2)
+    for suffix in ("csv", "parquet"):
+        for target in ("types-out.csv", "types-out.parquet"):
+            code, path = _embed(folder, folder / f"types.{suffix}", target)
+            assert code == 0
+            read = pd.read_csv if target.endswith("csv") else pd.read_parquet
+            found = read(path)
+            assert found["a"].astype(float).tolist() == [1, 2, 3, 12.5]
+            assert found["b"].fillna("").tolist() == ["", "", "x", ""]
+
+
+def test_parquet_keeps_its_columns_and_metadata(folder):
+    """Arrow types, dictionaries, lists, the index and metadata of others are as they were."""
+    columns = {
+        "id": pa.array([617700169958293504, None, 3], pa.int64()),
+        "lon": pa.array([1, 2, 3], pa.int32()),
+        "tiny": pa.array([1, 2, 3], pa.uint8()),
+        "land": pa.array(["NA", "DE", None]).dictionary_encode(),
+        "when": pa.array([0, 1, None], pa.timestamp("us", "UTC")),
+        "list": pa.array([[1], [], None], pa.list_(pa.int8())),
+        "lat": pa.array(["4.5", None, "6"]),
+        "f32": pa.array([0.1, 1 / 3, None], pa.float32()),
+    }
+    table = pa.table(columns).replace_schema_metadata({"mine": "kept"})
+    pq.write_table(table, folder / "types.parquet")
+    options = ("--missing", "propagate")
+    code, target = _embed(folder, folder / "types.parquet", "types-out.parquet", *options)
+    assert code == 0
+    found = pq.read_table(target)
+    assert found.select(table.column_names).equals(table)
+    assert found.schema.metadata[b"mine"] == b"kept"
+    assert np.isnan(found["embedding_0"].to_numpy()).tolist() == [False, True, False]
+    code, target = _embed(folder, folder / "types.parquet", "types-out.csv", *options)
+    rows = _read_csv(target)
+    assert [row[0] for row in rows] == ["id", "617700169958293504", "", "3"]
+    assert [row[3] for row in rows] == ["land", "NA", "DE", ""]
+    assert [row[5] for row in rows] == ["list", "[1]", "[]", ""]
+    assert [row[7] for row in rows] == ["f32", "0.1", "0.33333334", ""]
+    assert rows[2][8:] == ["", ""]
+
+
+@pytest.mark.parametrize("crs", [4326, 3857, 32633])
+@pytest.mark.parametrize("kind", ["parquet", "geojson", "gpkg", "fgb", "shp"])
+def test_geometries_are_the_places(folder, kind, crs):
+    """Columns lon and lat of zeros beside a geometry do not count; CRS and name of it stay."""
+    places = gpd.GeoSeries.from_xy([14.0, 15.5, 15.6], [50.0, 49.2, 48.0], crs=4326)
+    frame = gpd.GeoDataFrame(
+        {"lon": 0.0, "lat": 0.0, "iso": ["NA", "DE", "FR"], "n": [617700169958293505, 2, 3]},
+        geometry=places.to_crs(4326 if kind == "geojson" else crs),
+    ).rename_geometry("geom")
+    source = folder / f"places-{crs}.{kind}"
+    frame.to_parquet(source) if kind == "parquet" else frame.to_file(source)
+    expected = np.stack([places.x, places.y], axis=1)
+    order = [2, 0, 1] if kind == "fgb" else [0, 1, 2]
+    found = _read_lonlat(source)
+    if kind == "fgb":  # has an order of its own
+        order = [int(np.abs(expected - place).sum(axis=1).argmin()) for place in found]
+    np.testing.assert_allclose(found, expected[order], rtol=0, atol=1e-6)
+    code, target = _embed(folder, source, "places-out.parquet")
+    assert code == 0
+    stored = gpd.read_parquet(target)
+    assert stored.crs == frame.crs and stored["iso"].tolist() == frame["iso"].iloc[order].tolist()
+    assert stored["n"].tolist() == frame["n"].iloc[order].tolist()
+    assert stored.geometry.name == ("geom" if kind == "parquet" else "geometry")
+    np.testing.assert_array_equal(stored.geometry.x, frame.geometry.x.iloc[order])
+    np.testing.assert_allclose(stored["embedding_0"], embed(found, ENCODER)[:, 0], atol=1e-6)
+    code, target = _embed(folder, source, "places-out.csv")
+    rows = _read_csv(target)
+    texts = [row[rows[0].index(stored.geometry.name)] for row in rows[1:]]
+    assert shapely.equals(shapely.from_wkt(texts), stored.geometry.to_numpy()).all()
+
+
+def test_named_columns_are_taken_instead_of_geometries(folder):
+    """``--columns`` is meant as it is said."""
+    frame = gpd.GeoDataFrame({"x": [1.0], "y": [2.0]}, geometry=[Point(50, 60)], crs=4326)
+    frame.to_parquet(folder / "both.parquet")
+    np.testing.assert_array_equal(_read_lonlat(folder / "both.parquet"), [[50, 60]])
+    found = _read_lonlat(folder / "both.parquet", columns=("x", "y"))
+    np.testing.assert_array_equal(found, [[1, 2]])
+
+
+def test_identifiers_and_dates_of_gis_files_stay(folder):
+    """Long numbers beside nothing, codes and dates are not turned into other things."""
+    features = [
+        {
+            "type": "Feature",
+            "geometry": {"type": "Point", "coordinates": [1, 2]},
+            "properties": {"id": number, "fips": "01001", "day": "2020-01-02"},
+        }
+        for number in (617700169958293504, None)
+    ]
+    source = folder / "ids.geojson"
+    source.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    _, target = _embed(folder, source, "ids-out.csv")
+    rows = _read_csv(target)
+    assert rows[1][:3] == ["617700169958293504", "01001", "2020-01-02"]
+    assert rows[2][:3] == ["", "01001", "2020-01-02"]
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "geojson", "gpkg"])
+def test_areas_have_centres_where_they_are_wanted(folder, suffix):
+    """load_table takes them, across 180 degrees too; the embedding of an area is not guessed."""
+    fiji = MultiPolygon([box(177, -18, 180, -16), box(-180, -18, -177, -16)])
+    frame = gpd.GeoDataFrame(geometry=[fiji], crs=4326)
+    source = folder / f"fiji.{suffix}"
+    frame.to_parquet(source) if suffix == "parquet" else frame.to_file(source)
+    np.testing.assert_allclose(np.abs(_read_lonlat(source, centres=True)), [[180, 17]], atol=0.01)
+    with pytest.raises(ValueError, match="geometries must be points, got MultiPolygon"):
+        _read_lonlat(source)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", "", "it has []"),
+        ("a.csv", "a,b\n1,2\n", "has ['a', 'b']: pass columns="),
+        ("a.csv", "lon,lat,lon\n1,2,3\n", "one column called lon"),
+        ("a.csv", "lon,lat\n1,2\n3,48°51'N\n", "line 3: column 'lat' must hold numbers"),
+        ("a.csv", "lon;lat\n2,35;48,86\n", "line 2: column 'lon' must hold numbers"),
+        ("a.csv", "lon,lat\n1_000,2\n", "line 2: column 'lon'"),
+        ("a.csv", b"lon,lat,\xe9\n1,2,3\n", "a.csv is not in UTF-8 or UTF-16"),
+        ("a.csv.gz", b"lon,lat\n", "gzip"),
+        ("a.csv.gz", gzip.compress(b"lon,lat\n1,2\n", mtime=0)[:-9], "a.csv.gz is damaged"),
+        ("a.csv", "lon,lat\n-999,5\n", "(row 0 first)"),
+        ("a.csv", "lon,lat\n1,2\ninf,5\n", "1 of 2 locations are infinite (row 1 first)"),
+        ("a.csv", "lon,lat,embedding_0\n1,2,3\n", "has columns ['embedding_0'] already"),
+        ("a.xlsx", b"", "should end in one of .csv"),
+    ],
+)
+def test_what_is_unclear_is_refused_in_one_line(folder, capsys, name, content, message):
+    """Each says what came, and where."""
+    source = folder / name
+    source.write_bytes(content if isinstance(content, bytes) else content.encode())
+    code, target = _embed(folder, source, "unclear.csv")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert code == 1 and not target.exists()
+    assert message in line
+
+
+@pytest.mark.parametrize("number", ["-999", "9999", "500000", "-1e20", "541"])
+def test_marks_for_missing_values_are_not_wrapped(folder, capsys, number):
+    """What cannot be a longitude is refused by its row, whatever is said about wrapping."""
+    source = folder / "marks.csv"
+    source.write_text(f"lon,lat\n370,5\n{number},5\n")
+    assert _embed(folder, source, "marks-out.csv", "--wrap-longitude")[0] == 1
+    assert "(row 1 first)" in capsys.readouterr().err
+
+
+def test_rows_are_counted_through_the_file(folder, monkeypatch, capsys):
+    """An error in a later chunk says after how many rows."""
+    monkeypatch.setattr(tables, "ROWS_PER_CHUNK", 2)
+    source = folder / "late.csv"
+    source.write_text("lon,lat\n" + "1,2\n" * 5 + "1,95\n")
+    assert _embed(folder, source, "late-out.csv")[0] == 1
+    assert "in the rows from 4 on, 1 of 2 latitudes" in capsys.readouterr().err
+
+
+def test_files_of_several_layers_are_refused(folder):
+    """Which layer is meant is a question."""
+    frame = gpd.GeoDataFrame(geometry=[Point(1, 2)], crs=4326)
+    for layer in ("a", "b"):
+        frame.to_file(folder / "layers.gpkg", layer=layer)
+    with pytest.raises(ValueError, match=r"several layers, \['a', 'b'\]"):
+        _read_lonlat(folder / "layers.gpkg")
+
+
+def test_semicolons_and_long_fields_stay(folder):
+    """A semicolon where there is no comma is the delimiter; polygons as text may be long."""
+    long = "x" * 200_000
+    source = folder / "semicolons.csv"
+    source.write_text(f"lon;lat;text\n1.5;2;{long}\n")
+    before = csv.field_size_limit()
+    code, target = _embed(folder, source, "semicolons-out.csv")
+    assert code == 0 and csv.field_size_limit() == before
+    assert target.read_text().splitlines()[1].startswith(f"1.5;2;{long};")
+
+
+NAMES = [("lon", "lat"), ("Longitude", "Latitude"), ("decimalLongitude", "decimalLatitude")]
+TEXT = st.text(string.ascii_letters + string.digits + " _-.;,'\"äß中\n\t", max_size=7)
+KINDS = {
+    "Int64": st.integers(-(2**63) + 1, 2**63 - 1),
+    "Float64": st.floats(allow_nan=False, allow_infinity=False),
+    "boolean": st.booleans(),
+    "object": TEXT | st.sampled_from(["NA", "01001", "nan", "", "1e5", "2020-01-02"]),
+}
+TEXT_FORMATS, OTHER_FORMATS = ["csv", "tsv", "csv.gz"], ["parquet", "geoparquet", "gpkg", "geojson"]
+
+
+@st.composite
+def _draw_tables(draw):
+    """Places, other columns with odd names and types, missing values, and an index."""
+    num_rows = draw(st.integers(1, 4))
+
+    def draw_column(values):
+        return draw(st.lists(values, min_size=num_rows, max_size=num_rows))
+
+    lon, lat = (draw_column(st.floats(-limit, limit, width=32)) for limit in (180, 85))
+    columns = list(zip(draw(st.sampled_from(NAMES)), (lon, lat), strict=True))
+    taken = {"lon", "lat", "lng", "long", "longitude", "latitude", "geometry", "geom", "fid", "id"}
+    for dtype in draw(st.lists(st.sampled_from(list(KINDS)), max_size=3)):
+        name = draw(TEXT.filter(lambda n: n.strip() == n != "" and n.lower() not in taken))
+        taken.add(name.lower())
+        columns.append((name, pd.array(draw_column(st.none() | KINDS[dtype]), dtype)))
+    frame = pd.DataFrame(dict(draw(st.permutations(columns))))
+    indices = [range(num_rows), np.arange(num_rows)[::-1], [0] * num_rows, list("abcd")[:num_rows]]
+    return frame.set_index(pd.Index(draw(st.sampled_from(indices))))
+
+
+@pytest.mark.parametrize("formats", [TEXT_FORMATS, OTHER_FORMATS], ids=["text", "other"])
+@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+@given(_draw_tables(), st.integers(0, 3), st.sampled_from([4326, 3857, 6933]))
+def test_any_table_keeps_its_places_columns_and_order(folder, formats, frame, number, crs):
+    """By the command line and in Python: same places, other columns bit for bit, same rows."""
+    kind = formats[number % len(formats)]
+    lon, lat = (next(c for c in frame if c in names) for names in zip(*NAMES, strict=True))
+    lonlat = frame[[lon, lat]].to_numpy()
+    source = folder / f"any.{kind}"
+    places = gpd.GeoDataFrame(
+        frame.drop(columns=[lon, lat]), geometry=gpd.points_from_xy(*lonlat.T), crs=4326
+    ).to_crs(crs if kind in ("geoparquet", "gpkg") else 4326)
+    if kind == "parquet":
+        frame.to_parquet(source)
+    elif kind == "geoparquet":
+        source = folder / "any-places.parquet"
+        places.to_parquet(source)
+    elif kind in ("gpkg", "geojson"):
+        source.unlink(missing_ok=True)
+        places.to_file(source, index=False, driver={"gpkg": "GPKG"}.get(kind, "GeoJSON"))
+    else:
+        frame.to_csv(source, index=False, sep="\t" if kind == "tsv" else ",", encoding="utf-8")
+    expected = embed(lonlat, ENCODER)
+    code, target = _embed(folder, source, f"any-out.{kind}" if "sv" in kind else "any-out.parquet")
+    assert code == 0
+    if "sv" in kind:
+        delimiter = "\t" if kind == "tsv" else ","
+        before, after = (_read_csv(path, delimiter) for path in (source, target))
+        assert [row[:-2] for row in after] == before
+        found = np.array([row[-2:] for row in after[1:]], dtype=float)
+    else:
+        stored = pq.read_table(target)
+        found = np.stack([stored[f"embedding_{i}"].to_numpy() for i in range(2)], axis=1)
+        stored = stored.drop_columns(["embedding_0", "embedding_1"])
+        if "parquet" in kind:
+            assert stored.equals(pq.read_table(source), check_metadata=True)
+        else:
+            options = {"DATE_AS_STRING": "YES"} if kind == "geojson" else {}
+            arrow = {"types_mapper": pd.ArrowDtype}
+            read = gpd.read_file(source, use_arrow=True, arrow_to_pandas_kwargs=arrow, **options)
+            assert gpd.read_parquet(target).geometry.geom_equals(read.geometry).all()
+            for name in read.columns.drop("geometry"):
+                assert stored[name].to_pylist() == pa.array(read[name]).to_pylist()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+    for table in (frame, places) if formats is OTHER_FORMATS else (frame,):
+        result = embed(table, ENCODER)
+        assert result.index.equals(table.index)
+        np.testing.assert_allclose(result[["embedding_0", "embedding_1"]], expected, atol=1e-4)
+    found = LocationEmbedder(ENCODER).fit_transform(frame)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
