@@ -20,19 +20,21 @@ from scipy.ndimage import gaussian_filter
 from satclip_lib.data.images import load_true_color
 from satclip_lib.data.patch_store import get_lonlat, make_blue_marble_patches
 from satclip_lib.evaluation.ablations import ALL_TASKS
-from satclip_lib.plotting.ablations import plot_rankings, plot_variants
-from satclip_lib.plotting.clusters import plot_class_similarity, plot_cluster_scores
-from satclip_lib.plotting.embeddings import (
+from satclip_lib.plotting.clusters import (
+    plot_class_similarity,
+    plot_cluster_scores,
     plot_plane_and_map_by_layer,
     plot_planes,
     plot_umap_and_map,
 )
+from satclip_lib.plotting.curves import plot_training_curves
+from satclip_lib.plotting.forest import plot_rankings, plot_variants
 from satclip_lib.plotting.globes import make_lonlat_grid, plot_globes
 from satclip_lib.plotting.layers import Layer, make_class_layer
+from satclip_lib.plotting.patches import plot_sample_map
 from satclip_lib.plotting.schematic import plot_method_overview
 from satclip_lib.plotting.similarity import plot_similarity_maps
 from satclip_lib.plotting.style import BIOME_COLORS, PAGE_WIDTH_IN, shorten_biome
-from satclip_lib.plotting.training import plot_sample_map, plot_training_curves
 
 FIXTURES = Path(__file__).parent / "fixtures" / "layout"
 WIDTH_PX = 64

@@ -1,33 +1,27 @@
 """Colours, tables and planes show what they are given."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.text import Text
-from sklearn.preprocessing import normalize
 
 from satclip_lib.data.images import load_images
 from satclip_lib.data.patch_store import make_blue_marble_patches
-from satclip_lib.plotting.downstream import (
-    LARGEST_DIFFERENCE,
-    plot_continent_maps,
-    plot_curves,
-    plot_forest,
-    plot_prediction_map,
-)
-from satclip_lib.plotting.embeddings import (
-    compute_umap,
-    find_neighbors,
+from satclip_lib.plotting.clusters import (
+    plot_class_similarity,
+    plot_cluster_scores,
     plot_plane_and_map_by_layer,
     plot_planes,
     plot_umap_and_map,
 )
+from satclip_lib.plotting.curves import plot_curves, plot_localization_errors, plot_training_curves
+from satclip_lib.plotting.forest import LARGEST_DIFFERENCE, plot_forest
 from satclip_lib.plotting.layers import Layer, make_class_layer
+from satclip_lib.plotting.patches import plot_sample_map
+from satclip_lib.plotting.predictions import plot_continent_maps, plot_prediction_map
 from satclip_lib.plotting.style import BIOME_COLORS, CLIMATE_COLORS, CONTINENT_COLORS, shorten_biome
 from satclip_lib.plotting.tables import plot_table
-from satclip_lib.plotting.training import plot_sample_map, plot_training_curves
 
 # Linear RGB as seen with protanopia and deuteranopia: Machado et al. (2009), severity 1,
 # doi:10.1109/TVCG.2009.113
@@ -44,13 +38,6 @@ SIGHT = {
         [-0.011820, 0.042940, 0.968881],
     ],
 }
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    """Leave no figure open."""
-    yield
-    plt.close("all")
 
 
 def _to_cielab(colors: list[str], sight: str) -> np.ndarray:
@@ -138,6 +125,19 @@ def test_more_encoders_than_colours_are_refused():
         plot_curves(summary, encoders=names, xlabel="%")
 
 
+def test_errors_are_a_share_within_each_distance():
+    """A curve per way, in its own colour and dashes, that ends at all images."""
+    errors_km = {"good": np.array([10.0, 100.0]), "bad": np.array([5000.0, 300.0])}
+    fig = plot_localization_errors(errors_km, radii_km=RADII_KM)
+    (ax,) = fig.axes
+    curves = ax.get_lines()[:2]
+    assert [line.get_label() for line in curves] == ["good", "bad"]
+    assert len({(to_hex(line.get_color()), line.get_linestyle()) for line in curves}) == 2
+    np.testing.assert_array_equal(curves[1].get_xdata(), [300, 5000])
+    np.testing.assert_array_equal(curves[1].get_ydata(), [0.5, 1.0])
+    assert ax.get_xlabel().endswith("km")
+
+
 def test_curves_keep_gaps_and_the_order_of_what_grows():
     """Each encoder is a line over all ticks; a protocol that a task lacks is a gap."""
     summary = _make_summary().replace({"protocol": {"random": "Asia+5%", "blocks": "Asia+10%"}})
@@ -168,23 +168,6 @@ def test_continent_maps_share_their_colours():
     np.testing.assert_allclose(errors[1].get_array(), -2.0)
     bars = next(ax for ax in fig.axes if ax.get_title(loc="left").startswith("R²"))
     assert sorted(bar.get_width() for bar in bars.patches) == [-1.0, 0.5]
-
-
-def test_umap_depends_on_the_seed_alone():
-    """One seed twice gives the same plane to the last bit."""
-    x = np.random.default_rng(0).normal(size=(80, 5))
-    planes = [compute_umap(x, num_neighbors=5, seed=seed) for seed in (0, 0, 1)]
-    assert np.array_equal(planes[0], planes[1]) and not np.array_equal(planes[0], planes[2])
-
-
-def test_neighbours_are_exact():
-    """Indices and cosine distances are those of the full matrix, the point itself first."""
-    x = normalize(np.random.default_rng(0).normal(size=(1200, 5))).astype(np.float32)
-    x[7] = x[3]  # a twin
-    index, distance = find_neighbors(x, num_neighbors=6)
-    full = 1 - x.astype(float) @ x.T
-    assert (index[:, 0] == np.arange(len(x))).all() and index[7, 1] == 3
-    np.testing.assert_allclose(distance, np.sort(full, axis=1)[:, :6].clip(0), atol=2e-6)
 
 
 def test_planes_and_layers_have_their_colours_and_keys():
@@ -277,3 +260,27 @@ def test_sample_map_shows_every_patch_and_examples_of_its_class():
     first = strips[0].images[0].get_array()[:, :8]  # (8, 8, 3)
     of_class = load_images(dataset, slice(0, 30)).permute(0, 2, 3, 1).numpy()
     assert min(np.abs(patch - first).max() for patch in of_class) < 1e-6
+
+
+def test_dendrogram_and_matrix_have_one_order():
+    """Rows and columns of the matrix stand beside their leaf, and alike classes stand together."""
+    names = ["a", "b", "c", "d"]
+    values = np.array([[1, -0.9, 0.8, -0.7], [0, 1, -0.8, 0.7], [0, 0, 1, -0.9], [0, 0, 0, 1]])
+    similarity = pd.DataFrame(np.triu(values) + np.triu(values, 1).T, index=names, columns=names)
+    fig = plot_class_similarity(similarity, colors=dict.fromkeys(names, "#000000"))
+    matrix = next(ax for ax in fig.axes if ax.images)
+    order = [text.get_text() for text in matrix.get_yticklabels()]
+    assert {frozenset(order[:2]), frozenset(order[2:])} == {frozenset("ac"), frozenset("bd")}
+    np.testing.assert_allclose(matrix.images[0].get_array(), similarity.loc[order, order])
+
+
+def test_scores_are_drawn_where_they_are():
+    """Each encoder has a filled mark for its embedding and a hollow one for its plane."""
+    scores = pd.DataFrame(
+        [("p", "embedding", 0.5), ("q", "embedding", 0.7), ("p", "UMAP plane", 0.4)],
+        columns=["encoder", "space", "k-NN accuracy"],
+    ).assign(silhouette=0.1)
+    fig = plot_cluster_scores(scores)
+    marks = [(line.get_xdata()[0], line.get_ydata()[0]) for line in fig.axes[0].lines]
+    assert marks == [(0.5, 0), (0.7, 1), (0.4, 0)]
+    assert fig.axes[0].lines[2].get_markerfacecolor() == "white"

@@ -27,11 +27,11 @@ class Layer:
     """One way to colour points: by class where ``names`` are given, else by value.
 
     Attributes:
-        title: what is shown.
-        values: one per point, NaN where nothing is known: index into ``names``, or a quantity.
-        units: of a quantity.
-        names: of the classes, as in the legend.
-        colors: hexadecimal RGB: one per class, or from the lowest to the highest value.
+        title: Name of what is shown.
+        values: Index into ``names``, or quantity, of each point; NaN where nothing is known.
+        units: Unit of a quantity.
+        names: Names of the classes, as in the legend.
+        colors: Hexadecimal RGB of each class, or from the lowest to the highest value.
     """
 
     title: str
@@ -50,9 +50,9 @@ class Layer:
         return float(low), float(high)
 
     @property
-    def label(self) -> str:
-        """Title with units."""
-        return f"{self.title} ({self.units})" if self.units else self.title
+    def color_of_class(self) -> dict[str, str]:
+        """Colour of each class, in the order of the legend."""
+        return dict(zip(self.names, self.colors, strict=False))
 
     def to_rgb(self) -> Float64[np.ndarray, "num_points 3"]:
         """The colour of each point."""
@@ -70,9 +70,9 @@ def make_class_layer(
     """Colour points by class.
 
     Args:
-        title: what is shown.
-        classes: one per point; empty where it is not known.
-        colors: colour of each class; classes that are not in it count as unknown, and the legend
+        title: Name of what is shown.
+        classes: One class per point; empty where it is not known.
+        colors: Colour of each class. Classes that are not in it count as unknown, and the legend
             has those that occur, in this order. None takes turns through fourteen colours, most
             frequent class first.
     """
@@ -115,8 +115,8 @@ def make_task_layer(data: TaskData, lonlat: Float64[np.ndarray, "num_points 2"])
     from there. Labels of stations and the like are taken from the nearest within ``NEAR_KM``.
 
     Args:
-        data: from :func:`satclip_lib.evaluation.tasks.load_task`.
-        lonlat: ``(num_points, 2)`` degrees.
+        data: Labels from :func:`satclip_lib.evaluation.tasks.load_task`.
+        lonlat: Longitude, latitude in degrees.
     """
     labelled = cKDTree(lonlat_to_unit_vectors(data.lonlat))
     chord, nearest = labelled.query(lonlat_to_unit_vectors(lonlat))

@@ -1,12 +1,13 @@
-"""The look of all figures: one style sheet and one fixed colour per class."""
+"""The look of all figures: one style sheet, one fixed colour per class, colours of series."""
 
+from collections.abc import Sequence
 from importlib.resources import files
 
 import matplotlib.pyplot as plt
 
 PAGE_WIDTH_IN = 6.9  # 17.5 cm
 
-# Near to what each biome looks like. Any two differ by at least 14 units of CIELAB for normal
+# Near to the biome's own colour. Any two differ by at least 14 units of CIELAB for normal
 # sight, protanopia and deuteranopia alike; all differ from white and from the maps' grey.
 BIOME_COLORS = {
     "Tropical & Subtropical Moist Broadleaf Forests": "#106b2c",
@@ -44,10 +45,24 @@ CONTINENT_COLORS = {
     "Antarctica": "#73d6f5",
 }
 
+# Of the series in one figure: encoders or tasks.
+COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = "osD^vPX"
+
 
 def styled():
     """The style sheet, as a decorator of plotting functions or in a ``with`` statement."""
     return plt.style.context(str(files("satclip_lib.plotting").joinpath("style.mplstyle")))
+
+
+def check_styles(what: str, names: Sequence[str], *, limit: int = len(COLORS)) -> None:
+    """See that each of ``names`` can have a colour and marker of its own.
+
+    Raises:
+        ValueError: If there are more of them than ``limit``.
+    """
+    if len(names) > limit:
+        raise ValueError(f"{len(names)} {what}, but colours for {limit}: pass fewer {what}")
 
 
 def shorten_biome(name: str) -> str:
