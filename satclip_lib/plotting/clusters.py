@@ -8,8 +8,6 @@ import pandas as pd
 import seaborn as sns
 from jaxtyping import Float, Float32
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import dendrogram, linkage
 from scipy.spatial.distance import squareform
@@ -210,7 +208,6 @@ def _draw_key(ax: Axes, layer: Layer) -> None:
             bbox_to_anchor=(0, 0.5), borderpad=0, handletextpad=0.1, labelspacing=0.25, fontsize=6,
         )  # fmt: skip
         return
-    mappable = ScalarMappable(Normalize(*layer.limits), ListedColormap(layer.colors))
     place = ax.inset_axes((0.05, 0.1, 0.06, 0.8))
-    bar = ax.figure.colorbar(mappable, cax=place, label=layer.units, extend="both")
+    bar = ax.figure.colorbar(layer.scale, cax=place, label=layer.units, extend="both")
     bar.outline.set_linewidth(0.4)

@@ -92,5 +92,6 @@ def _look_up(rgb: np.ndarray, lonlat: np.ndarray) -> np.ndarray:
     grid = np.pad(grid, ((0, 0), (1, 1), (0, 0)), mode="wrap")
     row = (90 - lonlat[:, 1]) / 180 * num_rows - 0.5
     column = (lonlat[:, 0] + 180) / 360 * (2 * num_rows) - 0.5 + 1  # after the wrapped one
-    colors = [map_coordinates(part, [column, row], order=1, mode="nearest") for part in grid.T]
+    style = {"order": 1, "mode": "nearest"}
+    colors = [map_coordinates(grid[..., k], [row, column], **style) for k in range(3)]
     return np.stack(colors, axis=1)

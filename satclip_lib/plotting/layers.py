@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float64
 from matplotlib import colormaps
-from matplotlib.colors import to_hex, to_rgb
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, Normalize, to_hex
 from scipy.spatial import cKDTree
 
 from satclip_lib.data.labels import lookup_climate_zones, lookup_ecoregions
@@ -54,14 +55,15 @@ class Layer:
         """Colour of each class, in the order of the legend."""
         return dict(zip(self.names, self.colors, strict=False))
 
+    @property
+    def scale(self) -> ScalarMappable:
+        """Colours of ``values``, for matplotlib; what is not known is grey."""
+        cmap = ListedColormap(self.colors).with_extremes(bad=NO_VALUE_COLOR)
+        return ScalarMappable(Normalize(*self.limits), cmap)
+
     def to_rgb(self) -> Float64[np.ndarray, "num_points 3"]:
         """The colour of each point."""
-        low, high = self.limits
-        share = np.nan_to_num((self.values - low) / max(high - low, 1e-12))
-        index = np.clip(share * len(self.colors), 0, len(self.colors) - 1).astype(int)
-        rgb = np.array([to_rgb(color) for color in self.colors])[index]
-        rgb[~np.isfinite(self.values)] = to_rgb(NO_VALUE_COLOR)
-        return rgb
+        return self.scale.to_rgba(self.values)[:, :3]
 
 
 def make_class_layer(

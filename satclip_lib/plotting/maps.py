@@ -11,7 +11,6 @@ from jaxtyping import Float, Num
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.colorbar import Colorbar
-from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 from matplotlib.lines import Line2D
@@ -101,13 +100,10 @@ def plot_points(
     lonlat: Float[np.ndarray, "num_points 2"],
     values: Num[np.ndarray, " num_points"],
     *,
-    cmap: str | Colormap = "viridis",
-    norm: Normalize | None = None,
-    vmin: float | None = None,
-    vmax: float | None = None,
     size: float = 1.2,
     label: str | None = None,
     seed: int = 0,
+    **colouring,
 ) -> PathCollection:
     """Draw points coloured by a number, in random order so that no group hides another.
 
@@ -115,13 +111,12 @@ def plot_points(
         ax: Map from ``add_map``.
         lonlat: Longitude, latitude in degrees.
         values: One number per point, any unit; points whose value is not finite are left out.
-        cmap: Sequential colour map for a magnitude, diverging for an error.
-        norm: How numbers become colours, say ``CenteredNorm()``; instead of vmin and vmax.
-        vmin: Value of the first colour; None is the smallest value.
-        vmax: Value of the last colour; None is the largest value.
         size: Diameter of a point in typographic points (1/72 inch).
         label: Quantity and unit; where given, a colour bar carries it below the map.
         seed: Random seed of the drawing order.
+        colouring: How numbers become colours, as in ``ax.scatter``: ``cmap`` (sequential for a
+            magnitude, diverging for an error), and ``norm``, say ``CenteredNorm()``, or ``vmin``
+            and ``vmax`` in the unit of values; without them the range is that of the values.
 
     Returns:
         The points, rasterised in PDF and SVG; hand them to ``fig.colorbar`` for another bar.
@@ -132,9 +127,7 @@ def plot_points(
     _check_points(lonlat, values=values)
     order = np.random.default_rng(seed).permutation(len(lonlat))
     order = order[np.isfinite(values[order])]
-    points = draw_points(
-        ax, lonlat[order], size=size, c=values[order], cmap=cmap, norm=norm, vmin=vmin, vmax=vmax
-    )
+    points = draw_points(ax, lonlat[order], size=size, c=values[order], **colouring)
     if label is not None:
         bar = add_color_bar(points, ax, label)
         bar.ax.tick_params(width=COAST_WIDTH_PT, length=2)
