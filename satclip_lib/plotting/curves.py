@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from satclip_lib.evaluation.splits import parse_protocol
-from satclip_lib.plotting.style import COLORS, MARKERS, PAGE_WIDTH_IN, check_styles, styled
+from satclip_lib.plotting.style import PAGE_WIDTH_IN, make_styles, styled
 
 TRAIN_COLOR, VAL_COLOR, TOP1_COLOR = "#0072B2", "#D55E00", "#56B4E9"
 LINES = ("-", "--", "-.", ":")
@@ -60,7 +60,7 @@ def plot_curves(
     Raises:
         ValueError: If there are more encoders than colours.
     """
-    check_styles("encoders", encoders)
+    styles = make_styles("encoders", encoders)
     _, shots, labels = zip(*map(parse_protocol, summary.protocol), strict=True)
     table = summary.assign(x=labels if shots[0] is None else shots)
     ticks = sorted(table.x.unique())
@@ -71,10 +71,10 @@ def plot_curves(
     fig, axes = plt.subplots(num_rows, num_columns, figsize=size, sharex=True, squeeze=False)
     for ax, task in zip(axes.flat, tasks, strict=False):
         of_task = table[table.task == task]
-        for encoder, color, marker in zip(encoders, COLORS, MARKERS, strict=False):
+        for encoder, style in styles.items():
             rows = of_task[of_task.encoder == encoder].set_index("x").reindex(ticks)
-            ax.plot(x, rows.score, color=color, marker=marker, ms=3, lw=1, label=encoder)
-            ax.fill_between(x, rows.low, rows.high, color=color, alpha=0.12, lw=0)
+            ax.plot(x, rows.score, ms=3, lw=1, label=encoder, **style)
+            ax.fill_between(x, rows.low, rows.high, color=style["color"], alpha=0.12, lw=0)
         metric = of_task.metric.iloc[0].replace("R2", "R²")
         ax.set(title=task.replace("_", " "), ylabel=metric)
         if of_task[of_task.encoder.isin(encoders)].score.min() < LOWEST_SCORE:

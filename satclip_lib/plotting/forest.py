@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from satclip_lib.evaluation.ablations import ALL_TASKS, compare_rankings
-from satclip_lib.plotting.style import COLORS, MARKERS, PAGE_WIDTH_IN, check_styles, styled
+from satclip_lib.plotting.style import COLORS, PAGE_WIDTH_IN, make_styles, styled
 
 LARGEST_DIFFERENCE = 0.6  # on the axis of plot_forest; what is beyond is an arrow at its edge
 INSIDE = 0.9  # share of differences inside the axis of plot_variants
@@ -30,7 +30,7 @@ def plot_forest(summary: pd.DataFrame, *, reference: str, encoders: Sequence[str
     Raises:
         ValueError: If there are more encoders than colours.
     """
-    check_styles("encoders", encoders, limit=len(COLORS) - 1)  # the first is the reference's
+    styles = make_styles("encoders", encoders, skip=1)  # the first is the reference's
     metric = summary.drop_duplicates("task").set_index("task")["metric"].str.replace("R2", "R²")
     fig, panels = _make_panels(
         dict.fromkeys(summary.protocol.unique(), LARGEST_DIFFERENCE),
@@ -39,16 +39,13 @@ def plot_forest(summary: pd.DataFrame, *, reference: str, encoders: Sequence[str
         xlabel=f"{reference} minus the other",
     )
     offsets = np.linspace(-0.3, 0.3, len(encoders)) if len(encoders) > 1 else [0.0]
-    styles = list(zip(encoders, offsets, COLORS[1:], MARKERS[1:], strict=False))
     for protocol, ax in panels.items():
-        of_protocol = summary[summary.protocol == protocol]
-        for encoder, offset, color, marker in styles:
-            rows = (
-                of_protocol[of_protocol.encoder == encoder].set_index("task").reindex(metric.index)
-            )
+        for (encoder, style), offset in zip(styles.items(), offsets, strict=True):
+            rows = summary[(summary.protocol == protocol) & (summary.encoder == encoder)]
+            rows = rows.set_index("task").reindex(metric.index)
             interval = -rows.difference_high, -rows.difference_low
-            style = {"color": color, "marker": marker, "label": encoder}
-            _draw_marks(ax, -rows.difference, interval, offset=offset, size=9.0, **style)
+            style = style | {"label": encoder, "offset": offset}
+            _draw_marks(ax, -rows.difference, interval, size=9.0, **style)
     fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=6)
     return fig
 
@@ -73,7 +70,7 @@ def plot_variants(
     """
     names = [name for name in encoders or summary.encoder.unique() if name != reference]
     tasks = [task for task in summary.task.unique() if task != ALL_TASKS]
-    check_styles("tasks", tasks)
+    styles = make_styles("tasks", tasks)
     shown = summary[summary.encoder.isin(names)]
     largest = shown.difference.abs().groupby(shown.protocol, sort=False).quantile(INSIDE)
     fig, panels = _make_panels(
@@ -84,10 +81,9 @@ def plot_variants(
     )
     for protocol, ax in panels.items():
         of_protocol = shown[shown.protocol == protocol]
-        for task, color, marker in zip(tasks, COLORS, MARKERS, strict=False):
+        for task, style in styles.items():
             rows = of_protocol[of_protocol.task == task].set_index("encoder").reindex(names)
-            style = {"color": color, "marker": marker, "label": task.replace("_", " ")}
-            _draw_marks(ax, rows.difference, size=8.0, **style)
+            _draw_marks(ax, rows.difference, size=8.0, label=task.replace("_", " "), **style)
         mean = of_protocol[of_protocol.task == ALL_TASKS].set_index("encoder").reindex(names)
         interval = mean.difference_low, mean.difference_high
         style = {"color": "black", "marker": "D", "label": ALL_TASKS}

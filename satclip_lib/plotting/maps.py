@@ -18,6 +18,11 @@ from matplotlib.typing import ColorType
 
 from satclip_lib.data.natural_earth import natural_earth_folder
 
+PROJECTIONS = {
+    "equal_earth": ccrs.EqualEarth,
+    "robinson": ccrs.Robinson,
+    "orthographic": ccrs.Orthographic,
+}
 LAND_COLOR, COAST_COLOR, BORDER_COLOR = "0.92", "0.35", "0.6"
 COAST_WIDTH_PT, BORDER_WIDTH_PT = 0.35, 0.3
 DETAIL_BELOW_DEG = 60  # maps narrower than this take the 1:50m shores
@@ -54,7 +59,7 @@ def add_map(
         fig: Figure to draw in.
         position: (rows, columns, index from 1) as for ``fig.add_subplot``, or a grid cell.
         title: Text above the map.
-        projection: ``"equal_earth"`` (equal area, so densities and shares look right),
+        projection: ``"equal_earth"`` (equal area, so densities and shares can be compared),
             ``"robinson"`` (compromise) or ``"orthographic"`` (half a globe).
         central_lonlat: Longitude, latitude in degrees of the middle of the map; only
             ``"orthographic"`` takes a latitude other than 0.
@@ -127,7 +132,8 @@ def plot_points(
     _check_points(lonlat, values=values)
     order = np.random.default_rng(seed).permutation(len(lonlat))
     order = order[np.isfinite(values[order])]
-    points = draw_points(ax, lonlat[order], size=size, c=values[order], **colouring)
+    style = {"cmap": "viridis"} | colouring
+    points = draw_points(ax, lonlat[order], size=size, c=values[order], **style)
     if label is not None:
         bar = add_color_bar(points, ax, label)
         bar.ax.tick_params(width=COAST_WIDTH_PT, length=2)
@@ -238,18 +244,17 @@ def make_class_handles(colors: Mapping[Hashable, ColorType], *, size: float = 4.
 
 
 def _make_projection(name: str, central_lonlat: tuple[float, float]) -> ccrs.Projection:
+    if name not in PROJECTIONS:
+        raise ValueError(f"projection must be one of {[*PROJECTIONS]}, got {name!r}")
     lon, lat = central_lonlat
     if name == "orthographic":
-        return ccrs.Orthographic(central_longitude=lon, central_latitude=lat)
-    flat = {"equal_earth": ccrs.EqualEarth, "robinson": ccrs.Robinson}
-    if name not in flat:
-        raise ValueError(f"projection must be one of {[*flat, 'orthographic']}, got {name!r}")
+        return ccrs.Orthographic(lon, lat)
     if lat != 0:
         raise ValueError(
             f"{name} is centred on the equator, got central_lonlat {central_lonlat}: "
             'choose latitude 0 or projection="orthographic"'
         )
-    return flat[name](central_longitude=lon)
+    return PROJECTIONS[name](lon)
 
 
 def _add_layer(ax: GeoAxes, category: str, name: str, scale: str, **style) -> None:

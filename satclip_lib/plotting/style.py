@@ -60,14 +60,22 @@ def styled():
     return plt.style.context(str(files("satclip_lib.plotting").joinpath("style.mplstyle")))
 
 
-def check_styles(what: str, names: Sequence[str], *, limit: int = len(COLORS)) -> None:
-    """See that each of ``names`` can have a colour and marker of its own.
+def make_styles(what: str, names: Sequence[str], *, skip: int = 0) -> dict[str, dict[str, str]]:
+    """A colour and a marker of its own for each series, as keyword arguments of matplotlib.
+
+    Args:
+        what: Plural of what the series are, for the message.
+        names: Names of the series.
+        skip: Number of colours that are left for others.
 
     Raises:
-        ValueError: If there are more of them than ``limit``.
+        ValueError: If there are more series than colours.
     """
-    if len(names) > limit:
-        raise ValueError(f"{len(names)} {what}, but colours for {limit}: pass fewer {what}")
+    styles = list(zip(COLORS, MARKERS, strict=True))[skip:]
+    if len(names) > len(styles):
+        raise ValueError(f"{len(names)} {what}, but colours for {len(styles)}: pass fewer {what}")
+    pairs = zip(names, styles, strict=False)
+    return {name: {"color": color, "marker": marker} for name, (color, marker) in pairs}
 
 
 def shorten_biome(name: str) -> str:
