@@ -207,17 +207,9 @@ def test_pointing_shows_the_place(page):
     assert position == f"-{96 * column}px -{96 * row}px".replace("-0px", "0px")
 
 
-def test_same_atlas_in_a_notebook(open_page, atlas, tmp_path):
-    """The HTML that a notebook shows is the atlas in a frame, and it runs there."""
-    (tmp_path / "notebook.html").write_text(AtlasView(atlas)._repr_html_())
-    frame = open_page(tmp_path / "notebook.html").frame_locator("iframe")
-    frame.locator("#atlas[data-ready]").wait_for()
-    assert frame.locator("#legend button").count() == 2
-
-
 @pytest.mark.parametrize("in_notebook", [False, True])
 def test_text_is_never_markup(open_page, tmp_path, in_notebook):
-    """Tags and quotes in any text that a user can give are shown as they are, and run nothing."""
+    """Tags and quotes in any text of the user's are shown as they are, alone and in a notebook."""
 
     def attack(name):
         return (

@@ -104,10 +104,10 @@ def _name_vectors(symbol: str, num_pairs: int) -> list[str]:
     return [f"${symbol}_{i + 1}$" for i in range(num_pairs)]
 
 
-def _place(x: float, y: float, width: float, height: float) -> tuple[float, ...]:
+def _place(x, y, width, height) -> tuple[float, ...]:
     """As shares of the figure."""
     return x / WIDTH, (y - BOTTOM) / HEIGHT, width / WIDTH, height / HEIGHT
 
 
-def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
+def _arrow(ax: Axes, start, end) -> None:
     ax.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=8, color="0.3", lw=1))
