@@ -11,13 +11,15 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from satclip_lib import location_encoder, spherical_harmonics
-from satclip_lib.embedding import embed
 from satclip_lib.evaluation import end_to_end, mlp, probes, ridge
 from satclip_lib.evaluation.probes import ProbeOptions, fit_predict
 from satclip_lib.evaluation.splits import Split
 from satclip_lib.evaluation.tasks import TaskData
-from satclip_lib.fast import folded_encoder, siren
 from satclip_lib.files import fingerprint, write_atomically
+
+# Modules and packages that predictions depend on beside their inputs.
+CODE = (probes, ridge, mlp, end_to_end, location_encoder, spherical_harmonics)
+PACKAGES = ("scikit-learn", "scipy", "optuna", "torch", "numpy")
 
 
 def predict(
@@ -26,21 +28,25 @@ def predict(
     *,
     splits: Sequence[Split],
     probe: str = "linear",
+    groups: Sequence[slice] | None = None,
     options: ProbeOptions | None = None,
 ) -> Shaped[np.ndarray, " num_test"]:
     """Predictions at the test points of all splits, each by a probe that never saw the point.
 
     Args:
-        data: a task.
-        x: embeddings of its points; locations in degrees for a probe that wants them.
-        splits: of its points.
-        probe: name known to :func:`satclip_lib.evaluation.probes.fit_predict`.
-        options: of expensive probes.
+        data: Task to be predicted.
+        x: Embeddings of its points; locations in degrees for a probe that wants them.
+        splits: Splits of its points.
+        probe: Name known to :func:`satclip_lib.evaluation.probes.fit_predict`.
+        groups: Columns of each group of features, as an encoder names them.
+        options: Knobs of expensive probes.
 
     Returns:
         In the order of the splits: those of ``splits[0].test`` first.
     """
-    (predicted,) = predict_together([data], x, splits=splits, probe=probe, options=options)
+    (predicted,) = predict_together(
+        [data], x, splits=splits, probe=probe, groups=groups, options=options
+    )
     return predicted
 
 
@@ -50,6 +56,7 @@ def predict_together(
     *,
     splits: Sequence[Split],
     probe: str = "linear",
+    groups: Sequence[slice] | None = None,
     options: ProbeOptions | None = None,
     cache: Path | None = None,
 ) -> list[Shaped[np.ndarray, " num_test"]]:
@@ -59,8 +66,11 @@ def predict_together(
     embeddings, targets, splits, probe and its code stay the same.
     """
     kind = group[0].task.kind
+    groups = groups if probe == "linear" else None
     paths = [
-        None if cache is None else _find_path(cache, x, data.target, splits, probe, kind, options)
+        None
+        if cache is None
+        else _find_path(cache, x, data.target, splits, probe, kind, groups, options)
         for data in group
     ]
     found = {
@@ -70,7 +80,7 @@ def predict_together(
     }
     if missing := [index for index in range(len(group)) if index not in found]:
         targets = [group[index].target for index in missing]
-        fitted = fit_predict(probe, x, targets, splits, kind=kind, options=options)
+        fitted = fit_predict(probe, x, targets, splits, kind=kind, groups=groups, options=options)
         for index, predicted in zip(missing, fitted, strict=True):
             found[index] = predicted
             if (path := paths[index]) is not None:
@@ -86,6 +96,7 @@ def _find_path(
     splits: Sequence[Split],
     probe: str,
     kind: str,
+    groups: Sequence[slice] | None,
     options: ProbeOptions | None,
 ) -> Path:
     """Where predictions are kept: a name made of everything they depend on."""
@@ -96,17 +107,11 @@ def _find_path(
         "end to end": (knobs.seed, sorted(knobs.end_to_end.items())),
     }.get(probe, ())
     arrays = itertools.chain.from_iterable((s.train, s.test, s.fold_ids) for s in splits)
-    key = fingerprint(x, target, list(arrays), probe, kind, used, _code_version())
+    columns = [group.indices(x.shape[1]) for group in groups or ()]
+    key = fingerprint(x, target, list(arrays), probe, kind, columns, used, _code_version())
     return Path(cache) / key[:2] / f"{key}.npy"
 
 
 @functools.cache
 def _code_version() -> str:
-    modules = (
-        probes, ridge, mlp, end_to_end, embed, folded_encoder, siren, location_encoder,
-        spherical_harmonics,
-    )  # fmt: skip
-    sources = [inspect.getsource(module) for module in modules]
-    return "".join(
-        [*sources, version("scikit-learn"), version("optuna"), version("torch"), version("numpy")]
-    )
+    return "".join([*map(inspect.getsource, CODE), *map(version, PACKAGES)])

@@ -142,7 +142,7 @@ def plot_curves(
         ValueError: if there are more encoders than colours.
     """
     check_styles("encoders", encoders)
-    _, shots, labels = zip(*map(parse_protocol, summary.protocol), strict=True)
+    _, shots, labels, _ = zip(*map(parse_protocol, summary.protocol), strict=True)
     table = summary.assign(x=labels if shots[0] is None else shots)
     ticks = sorted(table.x.unique())
     tasks = list(table.task.unique())
