@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import itertools
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -67,49 +66,41 @@ def predict_together(
     """
     kind = group[0].task.kind
     groups = groups if probe == "linear" else None
-    paths = [
-        None
-        if cache is None
-        else _find_path(cache, x, data.target, splits, probe, kind, groups, options)
-        for data in group
-    ]
-    found = {
-        index: np.load(path)
-        for index, path in enumerate(paths)
-        if path is not None and path.is_file()
-    }
-    if missing := [index for index in range(len(group)) if index not in found]:
-        targets = [group[index].target for index in missing]
-        fitted = fit_predict(probe, x, targets, splits, kind=kind, groups=groups, options=options)
-        for index, predicted in zip(missing, fitted, strict=True):
-            found[index] = predicted
-            if (path := paths[index]) is not None:
-                with write_atomically(path) as scratch:
-                    np.save(scratch, predicted)
-    return [found[index] for index in range(len(group))]
+
+    def fit(some: Sequence[TaskData]) -> list[np.ndarray]:
+        targets = [data.target for data in some]
+        return fit_predict(probe, x, targets, splits, kind=kind, groups=groups, options=options)
+
+    if cache is None:
+        return fit(group)
+    common = _name_inputs(x, splits, probe, kind, groups, options or ProbeOptions())
+    names = [fingerprint(common, data.target) for data in group]
+    paths = [Path(cache) / name[:2] / f"{name}.npy" for name in names]
+    missing = [index for index, path in enumerate(paths) if not path.is_file()]
+    if missing:
+        for index, predicted in zip(missing, fit([group[i] for i in missing]), strict=True):
+            with write_atomically(paths[index]) as scratch:
+                np.save(scratch, predicted)
+    return [np.load(path) for path in paths]
 
 
-def _find_path(
-    cache: Path,
+def _name_inputs(
     x: np.ndarray,
-    target: np.ndarray,
     splits: Sequence[Split],
     probe: str,
     kind: str,
     groups: Sequence[slice] | None,
-    options: ProbeOptions | None,
-) -> Path:
-    """Where predictions are kept: a name made of everything they depend on."""
-    knobs = options or ProbeOptions()
+    options: ProbeOptions,
+) -> str:
+    """A name made of everything that predictions depend on, but the target."""
     used = {
-        "mlp": (knobs.seed, knobs.num_trials),
-        "boosting": (knobs.seed,),
-        "end to end": (knobs.seed, sorted(knobs.end_to_end.items())),
+        "mlp": (options.seed, options.num_trials),
+        "boosting": (options.seed,),
+        "end to end": (options.seed, sorted(options.end_to_end.items())),
     }.get(probe, ())
-    arrays = itertools.chain.from_iterable((s.train, s.test, s.fold_ids) for s in splits)
+    rows = [(split.train, split.test, split.fold_ids) for split in splits]
     columns = [group.indices(x.shape[1]) for group in groups or ()]
-    key = fingerprint(x, target, list(arrays), probe, kind, columns, used, _code_version())
-    return Path(cache) / key[:2] / f"{key}.npy"
+    return fingerprint(x, rows, probe, kind, columns, used, _code_version())
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from satclip_lib.evaluation.benchmark import OWN_PROBE, POOLED, BenchmarkResult
 from satclip_lib.files import write_atomically
 
 CONFIDENCE = 0.95
-MEAN_OF_TASKS = "mean of tasks"
+ALL_TASKS = "mean of tasks"
 ZERO_SHOT_TASKS = (
     "air_temperature", "precipitation", "elevation", "population_density", "climate_zone", "biome",
 )  # fmt: skip
@@ -38,7 +38,7 @@ def summarise(
         the order of the benchmark.
 
     Raises:
-        ValueError: if the result has no scores, or not the reference or the probe.
+        ValueError: If the result has no scores, or not the reference or the probe.
     """
     scores = result.scores
     if scores.empty:
@@ -109,7 +109,7 @@ def average_tasks(
         )
     draws = np.maximum(result.draws[scores.index], np.float32(lowest))
     scores = scores.assign(
-        task=MEAN_OF_TASKS, metric="mean", score=scores.score.clip(lower=lowest)
+        task=ALL_TASKS, metric="mean", score=scores.score.clip(lower=lowest)
     ).reset_index(drop=True)
     return replace(result, scores=scores, draws=draws)
 
@@ -143,10 +143,10 @@ def describe(
     """A paragraph made of the numbers: where the reference wins, where it loses and to whom.
 
     Args:
-        summary: of :func:`summarise`, for this reference.
-        reference: the encoder it is about.
-        twin: the same network untrained; the difference to it is what pretraining adds.
-        not_ranked: encoders that see more than coordinates, and are left out of the ranking.
+        summary: Table of :func:`summarise`, for this reference.
+        reference: Encoder that the paragraph is about.
+        twin: Name of the same network untrained; the difference to it is what pretraining adds.
+        not_ranked: Encoders that see more than coordinates, and are left out of the ranking.
     """
     sentences = []
     for protocol in summary.protocol.unique():
