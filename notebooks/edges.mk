@@ -114,18 +114,19 @@ $(BUILD)/04_downstream_tasks.ipynb: $(call missing,$(04_downstream_tasks)) \
   satclip_lib/evaluation/encoders.py satclip_lib/evaluation/end_to_end.py \
   satclip_lib/evaluation/inaturalist.py satclip_lib/evaluation/loaders.py \
   satclip_lib/evaluation/mlp.py satclip_lib/evaluation/own_table.py \
-  satclip_lib/evaluation/positional.py satclip_lib/evaluation/prediction.py \
-  satclip_lib/evaluation/probes.py satclip_lib/evaluation/ridge.py \
-  satclip_lib/evaluation/scoring.py satclip_lib/evaluation/splits.py \
-  satclip_lib/evaluation/summary.py satclip_lib/evaluation/tasks.py satclip_lib/fast/__init__.py \
-  satclip_lib/fast/folded_encoder.py satclip_lib/fast/siren.py satclip_lib/files.py \
-  satclip_lib/image_encoder/__init__.py satclip_lib/image_encoder/backbones.py \
-  satclip_lib/image_encoder/base.py satclip_lib/image_encoder/random_features.py \
-  satclip_lib/location_encoder.py satclip_lib/model.py satclip_lib/plotting/__init__.py \
-  satclip_lib/plotting/curves.py satclip_lib/plotting/figures.py satclip_lib/plotting/forest.py \
-  satclip_lib/plotting/maps.py satclip_lib/plotting/predictions.py \
-  satclip_lib/plotting/style.mplstyle satclip_lib/plotting/style.py satclip_lib/plotting/tables.py \
-  satclip_lib/progress.py satclip_lib/sphere.py satclip_lib/spherical_harmonics.py
+  satclip_lib/evaluation/peers.py satclip_lib/evaluation/positional.py \
+  satclip_lib/evaluation/prediction.py satclip_lib/evaluation/probes.py \
+  satclip_lib/evaluation/ridge.py satclip_lib/evaluation/scoring.py \
+  satclip_lib/evaluation/splits.py satclip_lib/evaluation/summary.py \
+  satclip_lib/evaluation/tasks.py satclip_lib/fast/__init__.py satclip_lib/fast/folded_encoder.py \
+  satclip_lib/fast/siren.py satclip_lib/files.py satclip_lib/image_encoder/__init__.py \
+  satclip_lib/image_encoder/backbones.py satclip_lib/image_encoder/base.py \
+  satclip_lib/image_encoder/random_features.py satclip_lib/location_encoder.py \
+  satclip_lib/model.py satclip_lib/plotting/__init__.py satclip_lib/plotting/curves.py \
+  satclip_lib/plotting/figures.py satclip_lib/plotting/forest.py satclip_lib/plotting/maps.py \
+  satclip_lib/plotting/predictions.py satclip_lib/plotting/style.mplstyle \
+  satclip_lib/plotting/style.py satclip_lib/plotting/tables.py satclip_lib/progress.py \
+  satclip_lib/sphere.py satclip_lib/spherical_harmonics.py
 
 05_geographic_generalization := $(FIGURES)/continent_table.png $(FIGURES)/continent_forest.png \
   $(FIGURES)/continent_maps.png $(FIGURES)/few_shot_curves.png
@@ -144,7 +145,7 @@ $(BUILD)/05_geographic_generalization.ipynb: $(call missing,$(05_geographic_gene
   satclip_lib/evaluation/ablations.py satclip_lib/evaluation/baselines.py \
   satclip_lib/evaluation/benchmark.py satclip_lib/evaluation/encoders.py \
   satclip_lib/evaluation/end_to_end.py satclip_lib/evaluation/inaturalist.py \
-  satclip_lib/evaluation/loaders.py satclip_lib/evaluation/mlp.py \
+  satclip_lib/evaluation/loaders.py satclip_lib/evaluation/mlp.py satclip_lib/evaluation/peers.py \
   satclip_lib/evaluation/positional.py satclip_lib/evaluation/prediction.py \
   satclip_lib/evaluation/probes.py satclip_lib/evaluation/ridge.py \
   satclip_lib/evaluation/scoring.py satclip_lib/evaluation/splits.py \

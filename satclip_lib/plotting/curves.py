@@ -61,7 +61,7 @@ def plot_curves(
         ValueError: If there are more encoders than colours.
     """
     styles = make_styles("encoders", encoders)
-    _, shots, labels = zip(*map(parse_protocol, summary.protocol), strict=True)
+    _, shots, labels, _ = zip(*map(parse_protocol, summary.protocol), strict=True)
     table = summary.assign(x=labels if shots[0] is None else shots)
     ticks = sorted(table.x.unique())
     x = np.arange(len(ticks))
