@@ -46,7 +46,7 @@ def plot_localizations(
     for index, picture in enumerate(pictures):
         row, column = divmod(index, NUM_COLUMNS)
         beside = fig.add_subplot(grid[row, 2 * column])
-        beside.imshow(picture, interpolation="nearest")
+        beside.imshow(picture)
         beside.set_axis_off()
         beside.set_anchor("C")  # in the middle of its map's height
         ax = add_map(fig, grid[row, 2 * column + 1])
@@ -119,7 +119,7 @@ def plot_retrieved(
     for row, place in enumerate(places):
         for column in range(num_results):
             ax = axes[row, column]
-            ax.imshow(pictures[row, column], interpolation="nearest")
+            ax.imshow(pictures[row, column])
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
             ax.set_title(captions[row][column], fontsize=6, pad=2)

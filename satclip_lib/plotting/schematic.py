@@ -44,7 +44,7 @@ def plot_method_overview(
     for i, picture in enumerate(pictures):
         row, column = divmod(i, columns)
         ax = _add_axes(fig, 2 + column * side, 36.5 - row * side, side - 0.6, side - 0.6)
-        ax.imshow(picture, interpolation="nearest")
+        ax.imshow(picture)
         ax.set(xticks=[], yticks=[])
         ax.spines[["top", "right"]].set_visible(True)
         ax.text(
