@@ -35,7 +35,7 @@ seconds = time.perf_counter() - start
 np.save(sys.argv[1], plane)
 print(seconds)
 """
-OURS = "from satclip_lib.plotting.embeddings import compute_umap\nplane = compute_umap(x)"
+OURS = "from satclip_lib.evaluation.projection import compute_umap\nplane = compute_umap(x)"
 PLAIN = """from umap import UMAP
 plane = UMAP(n_neighbors=30, metric="cosine", random_state=0, n_jobs=1).fit_transform(x)"""
 SELECT = """() => new Promise(resolve => {

@@ -131,17 +131,19 @@ def compute_block_ids(
 ) -> Int64[np.ndarray, " num_points"]:
     """Number of the spatial block, ``block_deg`` by ``block_deg`` degrees, of each location.
 
-    Blocks are counted from 180 W, 90 S, row by row; 180 E is 180 W.
+    Blocks are counted from 180 W, 90 S, row by row; 180 E is 180 W. Where ``block_deg`` divides
+    360 but not 180, as 40 does, the northernmost row is lower than the others.
 
     Raises:
-        ValueError: If ``block_deg`` does not divide 180.
+        ValueError: If ``block_deg`` does not divide 360, or is more than 180.
     """
-    num_rows = round(180 / block_deg) if block_deg > 0 else 0
-    if not np.isclose(num_rows * block_deg, 180):
-        raise ValueError(f"block_deg must divide 180 degrees, got {block_deg}")
+    num_columns = round(360 / block_deg) if block_deg > 0 else 0
+    if num_columns < 2 or not np.isclose(num_columns * block_deg, 360):
+        raise ValueError(f"block_deg must divide 360 degrees, got {block_deg}")
+    num_rows = (num_columns + 1) // 2
     column = np.floor((lonlat[:, 0] + 180) % 360 / block_deg).astype(np.int64)
     row = np.floor((lonlat[:, 1] + 90) / block_deg).astype(np.int64)
-    return np.clip(row, 0, num_rows - 1) * 2 * num_rows + column  # the pole joins the row below
+    return np.clip(row, 0, num_rows - 1) * num_columns + column  # the pole joins the row below
 
 
 def hold_out_blocks(

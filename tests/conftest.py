@@ -1,6 +1,7 @@
 """Fixtures shared by all tests. No test touches the network or the user's own files."""
 
 import os
+import sys
 from pathlib import Path
 
 import jaxtyping
@@ -47,3 +48,11 @@ def workspace(tmp_path, monkeypatch) -> Path:
     """Every test has a project folder of its own."""
     monkeypatch.setenv("SATCLIP_HOME", str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    """No figure outlives its test."""
+    yield
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close("all")

@@ -1,6 +1,5 @@
 """Variants are compared seed by seed, and their figures show what the tables say."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,20 +16,13 @@ from satclip_lib.evaluation.ablations import (
 )
 from satclip_lib.evaluation.baselines import Encoder
 from satclip_lib.evaluation.benchmark import run_benchmark
-from satclip_lib.plotting.ablations import plot_rankings, plot_variants
+from satclip_lib.plotting.forest import plot_rankings, plot_variants
 from satclip_lib.sphere import lonlat_to_unit_vectors
 
 ENCODERS = [
     Encoder("base", lonlat_to_unit_vectors),
     Encoder("raw", lambda lonlat: lonlat),
 ]
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    """Leave no figure open."""
-    yield
-    plt.close("all")
 
 
 def _make_runs() -> pd.DataFrame:

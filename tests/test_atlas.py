@@ -62,22 +62,33 @@ def browser():
 
 
 @pytest.fixture
-def page(browser, atlas):
-    """The atlas, opened; whatever goes wrong in the browser or asks the network fails the test."""
-    page = browser.new_page(viewport={"width": 1440, "height": 800})
-    wrong = []
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else 0)
-    page.on("request", lambda request: wrong.append(request.url) if _is_remote(request.url) else 0)
-    page.goto(atlas.as_uri())
+def open_page(browser):
+    """Opens a file; whatever goes wrong in the browser or asks the network fails the test."""
+    wrong, pages = [], []
+
+    def open_file(path: Path):
+        page = browser.new_page(viewport={"width": 1440, "height": 800})
+        pages.append(page)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else 0)
+        page.on("request", lambda request: wrong.append(request.url))
+        page.on("dialog", lambda dialog: wrong.append(dialog.message) or dialog.dismiss())
+        page.goto(path.as_uri())
+        return page
+
+    yield open_file
+    for page in pages:
+        page.close()
+    harmless = ("file:", "data:", "blob:", "about:")
+    assert not [what for what in wrong if not what.startswith(harmless)]
+
+
+@pytest.fixture
+def page(open_page, atlas):
+    """The atlas, opened and ready."""
+    page = open_page(atlas)
     page.wait_for_selector("#atlas[data-ready]")
-    yield page
-    page.close()
-    assert not wrong
-
-
-def _is_remote(url: str) -> bool:
-    return not url.startswith(("file:", "data:", "blob:", "about:"))
+    return page
 
 
 def _selected(page) -> list[int]:
@@ -196,18 +207,49 @@ def test_pointing_shows_the_place(page):
     assert position == f"-{96 * column}px -{96 * row}px".replace("-0px", "0px")
 
 
-def test_same_atlas_in_a_notebook(browser, atlas, tmp_path):
-    """The HTML that a notebook shows is the atlas in a frame, and it runs there."""
-    (tmp_path / "notebook.html").write_text(AtlasView(atlas)._repr_html_())
-    page = browser.new_page()
-    errors = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto((tmp_path / "notebook.html").as_uri())
-    frame = page.frame_locator("iframe")
-    frame.locator("#atlas[data-ready]").wait_for()
-    assert frame.locator("#legend button").count() == 2
-    page.close()
-    assert not errors
+@pytest.mark.parametrize("in_notebook", [False, True])
+def test_text_is_never_markup(open_page, tmp_path, in_notebook):
+    """Tags and quotes in any text of the user's are shown as they are, alone and in a notebook."""
+
+    def attack(name):
+        return (
+            f"{name} <script>alert('{name}')</script><img src=x onerror=\"alert('{name}')\">"
+            f"\"><svg/onload=alert(1)></option></title></style>{{{{ 7 * 7 }}}}&lt;b&gt;'$x^"
+        )
+
+    path = save_atlas(
+        tmp_path / "atlas.html",
+        plane=np.array([[0, 0], [1, 1]], np.float32),
+        lonlat=np.array([[10.0, 20.0], [50.0, 20.0]]),
+        patches=np.zeros((2, 3, 8, 8), np.uint8),
+        layers=[
+            make_class_layer(attack("layer"), ["", attack("class")]),
+            Layer(attack("value"), np.array([1.0, 2.0]), units=attack("unit")),
+        ],
+        title=attack("title"),
+        subtitle=attack("subtitle"),
+    )
+    if in_notebook:
+        (tmp_path / "notebook.html").write_text(AtlasView(path)._repr_html_())
+        page = open_page(tmp_path / "notebook.html").frame_locator("iframe")
+    else:
+        page = open_page(path)
+        assert page.title() == attack("title")
+    page.locator("#atlas[data-ready]").wait_for()
+    assert page.locator("h1").text_content() == attack("title")
+    assert page.locator("header .hint").text_content() == attack("subtitle")
+    names = page.locator("#layer option").all_text_contents()
+    assert names == [attack("layer"), attack("value")]
+    assert page.locator("#legend button em").text_content() == attack("class")
+    page.locator("#place").fill("50, 20")
+    page.locator("#place").press("Enter")
+    assert page.locator("#found").text_content().endswith(attack("class"))
+    page.locator("#layer").select_option(index=1)
+    assert page.locator("#legend .ends").text_content().endswith(attack("unit"))
+    page.locator("body").evaluate("_ => document.dispatchEvent("
+        "new CustomEvent('atlas-hover', {detail: [0]}))")  # fmt: skip
+    assert attack("value") in page.locator("#card span").inner_text()
+    assert page.locator("img, svg[onload], #atlas script").count() == 0
 
 
 def test_sprite_keeps_patches_apart():

@@ -1,30 +1,33 @@
 """The benchmark: same points for all, no leaks, and a reason for whatever is not scored."""
 
+import ast
+import dataclasses
 import inspect
 import logging
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import r2_score
 
+from satclip_lib import files, progress
 from satclip_lib.data.land import sample_land_lonlat
 from satclip_lib.data.natural_earth import lookup_regions
-from satclip_lib.evaluation import benchmark, prediction
+from satclip_lib.evaluation import benchmark, prediction, probes, splits
 from satclip_lib.evaluation.baselines import Encoder, make_encoder, make_untrained
-from satclip_lib.evaluation.benchmark import OWN_PROBE, run_benchmark, score_tasks
-from satclip_lib.evaluation.end_to_end import EndToEnd
+from satclip_lib.evaluation.benchmark import OWN_PROBE, POOLED, run_benchmark, score_tasks
 from satclip_lib.evaluation.prediction import predict
 from satclip_lib.evaluation.scoring import NUM_DRAWS
 from satclip_lib.evaluation.splits import CONTINENTS, make_splits
 from satclip_lib.evaluation.tasks import Task, TaskData, TaskUnavailableError
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 from satclip_lib.sphere import compute_block_ids, lonlat_to_unit_vectors
-from satclip_lib.spherical_harmonics import SphericalHarmonics
 
 UNIT_VECTORS = Encoder("unit vector", lonlat_to_unit_vectors)
 COLUMNS = {
     "task", "seed", "source", "probe", "protocol", "part", "encoder", "metric", "score", "z_mse",
-    "macro_f1", "num_test",
+    "macro_f1", "num_test", "label_km",
 }  # fmt: skip
 
 
@@ -168,16 +171,43 @@ def test_a_misspelt_protocol_is_an_error_before_anything_is_fitted():
 
 
 def test_each_continent_has_its_score(lonlat):
-    """The rows of "continents" are those of the six continents, one by one."""
-    data = _make_data(lonlat_to_unit_vectors(lonlat)[:, 2], lonlat)
+    """The rows of "continents" are those of the six continents, then all points together."""
+    target = lonlat_to_unit_vectors(lonlat)[:, 2] + np.random.default_rng(0).normal(size=1500)
+    data = _make_data(target, lonlat)
     rows, _ = score_tasks(
         [data], [UNIT_VECTORS], protocols=["continents", *CONTINENTS], probes=["knn"], seed=0
     )
-    together, alone = rows[:6], rows[6:]
+    together, pooled, alone = rows[:6], rows[6], rows[7:]
     assert [row["part"] for row in together] == list(CONTINENTS)
     for one, other in zip(together, alone, strict=True):
         assert one["part"] == other["part"] and one["num_test"] == other["num_test"]
         assert one["score"] == pytest.approx(other["score"])
+        assert one["label_km"] == pytest.approx(other["label_km"]) and one["label_km"] > 300
+    splits = make_splits("continents", lonlat)
+    tested = np.concatenate([split.test for split in splits])
+    predicted = predict(data, lonlat_to_unit_vectors(lonlat), splits=splits, probe="knn")
+    assert pooled["part"] == POOLED and pooled["num_test"] == len(tested)
+    assert pooled["score"] == pytest.approx(r2_score(target[tested], predicted))
+
+
+def test_the_groups_of_an_encoder_reach_its_probe(lonlat):
+    """An encoder that names its groups is penalised group by group, with task features beside."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(1500, 150))
+    data = _make_data(lonlat_to_unit_vectors(lonlat)[:, 2] + rng.normal(size=1500), lonlat)
+    data = dataclasses.replace(data, features=rng.normal(size=(1500, 2)))
+
+    def encode(points):
+        return np.concatenate([lonlat_to_unit_vectors(points), noise], axis=1)
+
+    encoders = [
+        Encoder("plain", encode),
+        Encoder("grouped", encode, groups=(slice(0, 3), slice(3, 153))),
+    ]
+    result = run_benchmark(encoders, [data], protocols=["random"], probes=["linear", "knn"])
+    score = result.scores.pivot(index="probe", columns="encoder", values="score")
+    assert score.grouped["linear"] > score.plain["linear"] + 0.02
+    assert score.grouped["knn"] == score.plain["knn"]
 
 
 def test_tasks_at_the_same_points_score_as_if_alone(lonlat):
@@ -226,10 +256,35 @@ def test_what_has_been_predicted_is_not_fitted_again(lonlat, tmp_path, monkeypat
     assert not list(tmp_path.rglob(".partial-*"))
 
 
-@pytest.mark.parametrize("part", [EndToEnd, LocationEncoder, SphericalHarmonics])
-def test_kept_predictions_are_of_the_code_that_made_them(part):
-    """Code that "end to end" is made of, down to its harmonics, is in the name of the file."""
-    assert inspect.getsource(part) in prediction._code_version()
+def test_kept_predictions_are_of_the_code_that_made_them(monkeypatch):
+    """An edit of any module, and a new version of any package, changes the name of the file."""
+    read, version = inspect.getsource, prediction.version
+    compute = prediction._code_version.__wrapped__
+    before = compute()
+    for changed in (*prediction.CODE, *prediction.PACKAGES):
+        monkeypatch.setattr(inspect, "getsource", lambda m, c=changed: read(m) + "#" * (m is c))
+        monkeypatch.setattr(prediction, "version", lambda p, c=changed: version(p) + "+" * (p == c))
+        assert compute() != before, changed
+
+
+def test_no_module_that_predictions_depend_on_is_forgotten():
+    """All modules that probes import, with theirs, but splits, which are hashed themselves."""
+
+    def find_imports(module, seen):
+        names = {a.name for n in ast.walk(ast.parse(inspect.getsource(module)))
+                 if isinstance(n, ast.Import) for a in n.names}  # fmt: skip
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            if isinstance(node, ast.ImportFrom):
+                names |= {node.module, *(f"{node.module}.{a.name}" for a in node.names)}
+        found = {sys.modules[n] for n in names if n.startswith("satclip_lib.") and n in sys.modules}
+        for other in found - seen:
+            seen.add(other)
+            find_imports(other, seen)
+        return seen
+
+    hashed = find_imports(splits, {splits, files, progress})
+    needed = find_imports(probes, {probes})
+    assert needed - hashed <= set(prediction.CODE) <= needed
 
 
 def test_processes_give_the_same_numbers():
@@ -258,8 +313,9 @@ def test_an_encoder_may_bring_its_own_probe(lonlat):
     nearest = Encoder("nearest", lambda points: points, own_probe="great circle")
     data = _make_data(lonlat[:, 1].copy(), lonlat)
     result = run_benchmark([UNIT_VECTORS, nearest], [data], protocols=["random"])
-    probes = result.scores.groupby("encoder").probe.apply(list)
-    assert probes["nearest"] == [OWN_PROBE] and probes["unit vector"] == ["linear", "knn"]
+    of_encoder = result.scores.groupby("encoder").probe.apply(list)
+    assert of_encoder["nearest"] == [OWN_PROBE]
+    assert of_encoder["unit vector"] == ["linear", "knn"]
 
 
 @pytest.mark.parametrize("protocol", ["random", "blocks", "continents"])

@@ -1,8 +1,6 @@
 """Cluster scores know the extremes: perfect clusters, none, and a neighbour too few."""
 
-import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import pytest
 
 from satclip_lib.evaluation.clusters import (
@@ -10,11 +8,6 @@ from satclip_lib.evaluation.clusters import (
     share_of_kept_neighbors,
     vote_across_continents,
     vote_of_neighbors,
-)
-from satclip_lib.plotting.clusters import (
-    compute_class_similarity,
-    plot_class_similarity,
-    plot_cluster_scores,
 )
 
 NUM_POINTS = 300
@@ -83,37 +76,3 @@ def test_kept_neighbours_do_not_depend_on_turn_or_scale(clusters):
     assert share_of_kept_neighbors(points, turned) == 1.0
     shuffled = np.random.default_rng(0).permutation(points)
     assert share_of_kept_neighbors(points, shuffled) < 0.15
-
-
-def test_class_similarity_is_that_of_centred_means():
-    """Opposite classes have cosine -1, whatever all embeddings have in common."""
-    embeddings = np.array([[5.0, 1, 0], [5, 1, 0], [5, -1, 0], [5, -1, 0]])
-    similarity = compute_class_similarity(embeddings, np.array(["x", "x", "y", "y"]))
-    np.testing.assert_allclose(similarity, [[1, -1], [-1, 1]], atol=1e-9)
-    assert list(similarity.index) == list(similarity.columns) == ["x", "y"]
-
-
-def test_dendrogram_and_matrix_have_one_order():
-    """Rows and columns of the matrix stand beside their leaf, and alike classes stand together."""
-    names = ["a", "b", "c", "d"]
-    values = np.array([[1, -0.9, 0.8, -0.7], [0, 1, -0.8, 0.7], [0, 0, 1, -0.9], [0, 0, 0, 1]])
-    similarity = pd.DataFrame(np.triu(values) + np.triu(values, 1).T, index=names, columns=names)
-    fig = plot_class_similarity(similarity, colors=dict.fromkeys(names, "#000000"))
-    matrix = next(ax for ax in fig.axes if ax.images)
-    order = [text.get_text() for text in matrix.get_yticklabels()]
-    assert {frozenset(order[:2]), frozenset(order[2:])} == {frozenset("ac"), frozenset("bd")}
-    np.testing.assert_allclose(matrix.images[0].get_array(), similarity.loc[order, order])
-    plt.close(fig)
-
-
-def test_scores_are_drawn_where_they_are():
-    """Each encoder has a filled mark for its embedding and a hollow one for its plane."""
-    scores = pd.DataFrame(
-        [("p", "embedding", 0.5), ("q", "embedding", 0.7), ("p", "UMAP plane", 0.4)],
-        columns=["encoder", "space", "k-NN accuracy"],
-    ).assign(silhouette=0.1)
-    fig = plot_cluster_scores(scores)
-    marks = [(line.get_xdata()[0], line.get_ydata()[0]) for line in fig.axes[0].lines]
-    assert marks == [(0.5, 0), (0.7, 1), (0.4, 0)]
-    assert fig.axes[0].lines[2].get_markerfacecolor() == "white"
-    plt.close(fig)

@@ -1,8 +1,6 @@
 """The registry of encoders: what is present works, what is absent says why."""
 
 import os
-import sys
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -10,6 +8,7 @@ import torch
 
 from satclip_lib.checkpoints.store import save_pretrained
 from satclip_lib.data.land import sample_land_lonlat
+from satclip_lib.evaluation import peers
 from satclip_lib.evaluation.encoders import ENCODERS, list_encoders, make_encoders
 from satclip_lib.image_encoder import RandomConvolutionalFeatures
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
@@ -38,14 +37,17 @@ def test_what_is_present_embeds_and_what_is_absent_says_why(checkpoints):
     for name, reason in table["absent because"].items():
         assert (name in present) == (reason == "")
     assert {"raw lon/lat", "harmonics L=10", "untrained L=10", "SatCLIP L=10"} <= set(present)
-    assert len(present) >= 14
+    assert len(present) >= 15
     for encoder in present.values():
         features = encoder.encode(lonlat)
         assert features.ndim == 2 and len(features) == 30 and np.isfinite(features).all()
     reasons = table["absent because"]
     assert "run notebook 02" in reasons["SatCLIP L=40"]
     assert "load_location_encoder('satclip-vit16-l40') downloads it" in reasons["satclip-vit16-l40"]
-    assert "Encoder('SINR', function)" in reasons["SINR"]
+    for name in ("GeoCLIP", *peers.TORCHSPATIAL):
+        assert reasons[name] in ("", "run `make peers`")
+    of_others = table[(table.family == "pretrained") & ~table.source.str.startswith("this")]
+    assert len(of_others) == 13 and of_others.licence.str.len().min() > 0
 
 
 def test_trained_and_untrained_differ_only_in_their_weights(checkpoints):
@@ -80,22 +82,6 @@ def test_image_features_are_those_of_the_place(checkpoints):
     assert features.shape == (3000, 262)
     np.testing.assert_allclose(features[7:9], encoder.encode(lonlat[7:9]), atol=1e-4)
     assert np.abs(features[0] - features[1]).max() > 0.1
-
-
-def test_geoclip_is_asked_latitude_first(checkpoints, monkeypatch):
-    """Where the package is there, its encoder is used with the columns it expects."""
-
-    class Echo(torch.nn.Module):
-        def forward(self, latlon):
-            return latlon * torch.tensor([1.0, 10.0])
-
-    package = ModuleType("geoclip")
-    package.__spec__ = object()
-    package.LocationEncoder = Echo
-    monkeypatch.setitem(sys.modules, "geoclip", package)
-    (encoder,) = make_encoders(checkpoints, names=["GeoCLIP"])
-    found = encoder.encode(np.array([[2.0, 48.0]]))
-    np.testing.assert_allclose(found, [[48.0, 20.0]])
 
 
 def test_unknown_names_are_answered_with_the_known(checkpoints):

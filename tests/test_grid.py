@@ -126,10 +126,13 @@ def test_units_of_templates_are_converted(encoder, lon_units, lat_units, lon, la
 @pytest.mark.parametrize(
     ("attrs", "message"),
     [
-        ({"units": "m"}, "lon has units 'm', which are none of longitude: convert it"),
+        ({"units": "m"}, "longitude has units 'm': convert it"),
         ({"units": "km"}, "'km'"),
-        ({"units": "degrees_north"}, "'degrees_north', which are none of longitude"),
-        ({"units": "degrees", "standard_name": "grid_longitude"}, "is a grid_longitude"),
+        ({"units": "degrees_north"}, "units 'degrees_north'"),
+        (
+            {"units": "degrees", "standard_name": "grid_longitude"},
+            "grid_longitude, which is no longitude",
+        ),
     ],
 )
 def test_templates_in_other_units_are_refused(encoder, attrs, message):

@@ -42,7 +42,7 @@ def test_values_go_from_the_first_to_the_last_colour():
     layer = Layer(
         "x", np.append(np.arange(1001.0), np.nan), units="m", colors=("#000000", "#ffffff")
     )
-    assert layer.limits == (10.0, 990.0) and layer.label == "x (m)"
+    assert layer.limits == (10.0, 990.0)
     rgb = layer.to_rgb()
     np.testing.assert_allclose(rgb[[0, 1000, 1001]], [[0] * 3, [1] * 3, to_rgb(NO_VALUE_COLOR)])
     empty = Layer("empty", np.full(3, np.nan)).to_rgb()

@@ -1,33 +1,31 @@
 """Colours, tables and planes show what they are given."""
 
-import matplotlib.pyplot as plt
+from xml.etree import ElementTree
+
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.text import Text
-from sklearn.preprocessing import normalize
 
 from satclip_lib.data.images import load_images
 from satclip_lib.data.patch_store import make_blue_marble_patches
-from satclip_lib.plotting.downstream import (
-    LARGEST_DIFFERENCE,
-    plot_continent_maps,
-    plot_curves,
-    plot_forest,
-    plot_prediction_map,
-)
-from satclip_lib.plotting.embeddings import (
-    compute_umap,
-    find_neighbors,
+from satclip_lib.embedding.localization import RADII_KM
+from satclip_lib.plotting.clusters import (
+    plot_class_similarity,
+    plot_cluster_scores,
     plot_plane_and_map_by_layer,
     plot_planes,
     plot_umap_and_map,
 )
+from satclip_lib.plotting.curves import plot_curves, plot_localization_errors, plot_training_curves
+from satclip_lib.plotting.forest import LARGEST_DIFFERENCE, plot_forest
 from satclip_lib.plotting.layers import Layer, make_class_layer
+from satclip_lib.plotting.patches import plot_sample_map
+from satclip_lib.plotting.predictions import plot_continent_maps, plot_prediction_map
 from satclip_lib.plotting.style import BIOME_COLORS, CLIMATE_COLORS, CONTINENT_COLORS, shorten_biome
 from satclip_lib.plotting.tables import plot_table
-from satclip_lib.plotting.training import plot_sample_map, plot_training_curves
 
 # Linear RGB as seen with protanopia and deuteranopia: Machado et al. (2009), severity 1,
 # doi:10.1109/TVCG.2009.113
@@ -44,13 +42,6 @@ SIGHT = {
         [-0.011820, 0.042940, 0.968881],
     ],
 }
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    """Leave no figure open."""
-    yield
-    plt.close("all")
 
 
 def _to_cielab(colors: list[str], sight: str) -> np.ndarray:
@@ -138,6 +129,19 @@ def test_more_encoders_than_colours_are_refused():
         plot_curves(summary, encoders=names, xlabel="%")
 
 
+def test_errors_are_a_share_within_each_distance():
+    """A curve per way, in its own colour and dashes, that ends at all images."""
+    errors_km = {"good": np.array([10.0, 100.0]), "bad": np.array([5000.0, 300.0])}
+    fig = plot_localization_errors(errors_km, radii_km=RADII_KM)
+    (ax,) = fig.axes
+    curves = ax.get_lines()[:2]
+    assert [line.get_label() for line in curves] == ["good", "bad"]
+    assert len({(to_hex(line.get_color()), line.get_linestyle()) for line in curves}) == 2
+    np.testing.assert_array_equal(curves[1].get_xdata(), [300, 5000])
+    np.testing.assert_array_equal(curves[1].get_ydata(), [0.5, 1.0])
+    assert ax.get_xlabel().endswith("km")
+
+
 def test_curves_keep_gaps_and_the_order_of_what_grows():
     """Each encoder is a line over all ticks; a protocol that a task lacks is a gap."""
     summary = _make_summary().replace({"protocol": {"random": "Asia+5%", "blocks": "Asia+10%"}})
@@ -150,41 +154,52 @@ def test_curves_keep_gaps_and_the_order_of_what_grows():
     assert temperature.get_ylim()[0] > -1  # the hopeless score does not flatten the rest
 
 
-def test_continent_maps_share_their_colours():
-    """True and predicted values have one scale, both errors another that is centred on zero."""
+@pytest.fixture
+def measured():
+    """Fifty places and a value at each."""
     rng = np.random.default_rng(0)
     lonlat = np.stack([rng.uniform(-180, 180, 50), rng.uniform(-60, 80, 50)], axis=1)
-    target = rng.normal(size=50)
-    scores = pd.DataFrame(
-        [("Asia", "a", 0.5), ("Asia", "b", -3.0)], columns=["part", "encoder", "score"]
-    )
+    return lonlat, rng.normal(size=50)
+
+
+def _check_scales(fig, values: list[int], errors: dict[int, float]) -> None:
+    """Values have one scale, errors another that is centred on zero; errors are in their place."""
+    fig.draw_without_rendering()
+    maps = [ax for ax in fig.axes if hasattr(ax, "projection")]
+    drawn = [next(c for c in ax.collections if np.size(c.get_array()) == 50) for ax in maps]
+    assert len({drawn[i].get_clim() for i in values}) == 1
+    assert len({drawn[i].get_clim() for i in errors}) == 1
+    for i, error in errors.items():
+        assert maps[i].get_title(loc="left") == "predicted minus measured"
+        assert drawn[i].norm.vmin == -drawn[i].norm.vmax
+        np.testing.assert_allclose(drawn[i].get_array(), error)
+
+
+def test_prediction_map_shows_the_error_around_zero(measured):
+    """The error's colours are centred on zero, and both value maps share one scale."""
+    lonlat, target = measured
+    fig = plot_prediction_map(lonlat, target, target + 1.0, label="x", title="t")
+    _check_scales(fig, values=[0, 1], errors={2: 1.0})
+    assert [ax.get_title(loc="left") for ax in fig.axes[:3:2]] == ["measured", "t"]
+
+
+def test_continent_maps_share_their_colours(measured):
+    """Two encoders' values and errors have common scales; hopeless bars end at -1."""
+    lonlat, target = measured
+    rows = [("Asia", "a", 0.5), ("Asia", "b", -3.0)]
+    scores = pd.DataFrame(rows, columns=["part", "encoder", "score"])
     predicted = {"a": target + 1.0, "b": target - 2.0}
     fig = plot_continent_maps(lonlat, target, predicted, scores=scores, label="x (m)")
-    fig.draw_without_rendering()
-    drawn = [c for ax in fig.axes for c in ax.collections if np.size(c.get_array()) == 50]
-    values, errors = [drawn[0], drawn[1], drawn[3]], [drawn[2], drawn[4]]
-    assert len({c.get_clim() for c in values}) == len({c.get_clim() for c in errors}) == 1
-    assert errors[0].norm.vmin == -errors[0].norm.vmax
-    np.testing.assert_allclose(errors[1].get_array(), -2.0)
+    _check_scales(fig, values=[0, 1, 3], errors={2: 1.0, 4: -2.0})
     bars = next(ax for ax in fig.axes if ax.get_title(loc="left").startswith("R²"))
     assert sorted(bar.get_width() for bar in bars.patches) == [-1.0, 0.5]
 
 
-def test_umap_depends_on_the_seed_alone():
-    """One seed twice gives the same plane to the last bit."""
-    x = np.random.default_rng(0).normal(size=(80, 5))
-    planes = [compute_umap(x, num_neighbors=5, seed=seed) for seed in (0, 0, 1)]
-    assert np.array_equal(planes[0], planes[1]) and not np.array_equal(planes[0], planes[2])
-
-
-def test_neighbours_are_exact():
-    """Indices and cosine distances are those of the full matrix, the point itself first."""
-    x = normalize(np.random.default_rng(0).normal(size=(1200, 5))).astype(np.float32)
-    x[7] = x[3]  # a twin
-    index, distance = find_neighbors(x, num_neighbors=6)
-    full = 1 - x.astype(float) @ x.T
-    assert (index[:, 0] == np.arange(len(x))).all() and index[7, 1] == 3
-    np.testing.assert_allclose(distance, np.sort(full, axis=1)[:, :6].clip(0), atol=2e-6)
+def _read_colors(ax) -> dict[tuple[float, float], str]:
+    """Colour of the point at each place."""
+    (points,) = ax.collections
+    places = map(tuple, points.get_offsets().data)
+    return dict(zip(places, map(to_hex, points.get_facecolors()), strict=True))
 
 
 def test_planes_and_layers_have_their_colours_and_keys():
@@ -195,9 +210,7 @@ def test_planes_and_layers_have_their_colours_and_keys():
     height = Layer("Height", np.array([0.0, 1.0, 2.0]), units="m")
     fig = plot_plane_and_map_by_layer(plane, lonlat, [kind, height])
     by_title = {ax.get_title(loc="left"): ax for ax in fig.axes}
-    (points,) = by_title["Kind"].collections
-    drawn = dict(zip(map(tuple, points.get_offsets().data), points.get_facecolors(), strict=True))
-    assert to_hex(drawn[(2.0, 3.0)]) == "#0000ff"
+    assert _read_colors(by_title["Kind"])[2.0, 3.0] == "#0000ff"
     assert [t.get_text() for t in fig.axes[2].get_legend().get_texts()] == ["a", "b"]
     assert "m" in [text.get_text() for text in fig.findobj(Text)]  # of the colour bar
 
@@ -222,32 +235,13 @@ def test_umap_and_map_share_colours():
     fig = plot_umap_and_map(
         {"one": plane}, lonlat, ["x", "y", "x"], colors=colors, subtitle="", seed=1
     )
-    (points,) = fig.axes[0].collections
-    drawn = dict(zip(map(tuple, points.get_offsets().data), points.get_facecolors(), strict=True))
-    assert to_hex(drawn[(1.0, 1.0)]) == "#0000ff" and to_hex(drawn[(2.0, 0.0)]) == "#ff0000"
+    drawn = _read_colors(fig.axes[0])
+    assert drawn[1.0, 1.0] == "#0000ff" and drawn[2.0, 0.0] == "#ff0000"
     assert [text.get_text() for text in fig.legends[0].texts] == ["x", "y"]
 
 
-def test_prediction_map_shows_the_error_around_zero():
-    """The error's colours are centred on zero, and both value maps share one scale."""
-    rng = np.random.default_rng(0)
-    lonlat = np.stack([rng.uniform(-180, 180, 50), rng.uniform(-60, 80, 50)], axis=1)
-    target = rng.normal(size=50)
-    fig = plot_prediction_map(lonlat, target, target + 1.0, label="x", title="t")
-    fig.draw_without_rendering()
-    titles = ("measured", "t", "predicted minus measured")
-    measured, predicted, error = (_find_points(fig, title) for title in titles)
-    assert measured.get_clim() == predicted.get_clim()
-    assert error.norm.vmin == -error.norm.vmax and np.allclose(error.get_array(), 1.0)
-
-
-def _find_points(fig, title: str):
-    ax = next(ax for ax in fig.axes if ax.get_title(loc="left") == title)
-    return next(c for c in ax.collections if np.size(c.get_array()) == 50)
-
-
-def test_training_figures_draw_their_data():
-    """The kept epoch is the one with the lowest held-out loss; the map shows every patch."""
+def test_the_kept_epoch_is_marked():
+    """It is the one with the lowest held-out loss."""
     curve = pd.DataFrame(
         {
             "epoch": [0, 1, 2],
@@ -277,3 +271,40 @@ def test_sample_map_shows_every_patch_and_examples_of_its_class():
     first = strips[0].images[0].get_array()[:, :8]  # (8, 8, 3)
     of_class = load_images(dataset, slice(0, 30)).permute(0, 2, 3, 1).numpy()
     assert min(np.abs(patch - first).max() for patch in of_class) < 1e-6
+
+
+def test_dendrogram_and_matrix_have_one_order():
+    """Rows and columns of the matrix stand beside their leaf, and alike classes stand together."""
+    names = ["a", "b", "c", "d"]
+    values = np.array([[1, -0.9, 0.8, -0.7], [0, 1, -0.8, 0.7], [0, 0, 1, -0.9], [0, 0, 0, 1]])
+    similarity = pd.DataFrame(np.triu(values) + np.triu(values, 1).T, index=names, columns=names)
+    fig = plot_class_similarity(similarity, colors=dict.fromkeys(names, "#000000"))
+    matrix = next(ax for ax in fig.axes if ax.images)
+    order = [text.get_text() for text in matrix.get_yticklabels()]
+    assert {frozenset(order[:2]), frozenset(order[2:])} == {frozenset("ac"), frozenset("bd")}
+    np.testing.assert_allclose(matrix.images[0].get_array(), similarity.loc[order, order])
+
+
+def test_scores_are_drawn_where_they_are():
+    """Each encoder has a filled mark for its embedding and a hollow one for its plane."""
+    scores = pd.DataFrame(
+        [("p", "embedding", 0.5), ("q", "embedding", 0.7), ("p", "UMAP plane", 0.4)],
+        columns=["encoder", "space", "k-NN accuracy"],
+    ).assign(silhouette=0.1)
+    fig = plot_cluster_scores(scores)
+    marks = [(line.get_xdata()[0], line.get_ydata()[0]) for line in fig.axes[0].lines]
+    assert marks == [(0.5, 0), (0.7, 1), (0.4, 0)]
+    assert fig.axes[0].lines[2].get_markerfacecolor() == "white"
+
+
+def test_names_are_neither_formulas_nor_markup(tmp_path):
+    """Dollar signs and tags in names are shown as they are, in the picture's SVG too."""
+    name = "US$ 5 to $\\frac <script>alert(1)</script>"
+    layer = make_class_layer(name, [name, name], colors={name: "#ff0000"})
+    plane, lonlat = np.eye(2, dtype=np.float32), np.eye(2)
+    fig = plot_plane_and_map_by_layer(plane, lonlat, [layer])
+    with mpl.rc_context({"svg.fonttype": "none"}):
+        fig.savefig(tmp_path / "a.svg")
+    page = ElementTree.parse(tmp_path / "a.svg")
+    assert [text.text for text in page.iterfind(".//{*}text")].count(name) == 2
+    assert not list(page.iterfind(".//{*}script"))

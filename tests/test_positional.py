@@ -5,22 +5,21 @@ import pytest
 
 from satclip_lib.data.land import sample_land_lonlat
 from satclip_lib.evaluation import positional
-from satclip_lib.evaluation.positional import MAX_RADIUS, MIN_RADIUS, NUM_SCALES
+from satclip_lib.evaluation.positional import RADII, WAVES, compute_waves
 
+NUM_WAVES = {
+    "Space2Vec grid": 4, "Space2Vec theory": 6, "sphereC": 3, "sphereM": 5, "sphereC+": 6,
+    "sphereM+": 8,
+}  # fmt: skip
 SIZES = {
     positional.encode_raw: 2,
     positional.encode_wrap: 4,
     positional.encode_unit_vector: 3,
-    positional.encode_space2vec_grid: 4 * NUM_SCALES,
-    positional.encode_space2vec_theory: 6 * NUM_SCALES,
-    positional.encode_sphere_c: 3 * NUM_SCALES,
-    positional.encode_sphere_m: 5 * NUM_SCALES,
-    positional.encode_sphere_c_plus: 7 * NUM_SCALES,
-    positional.encode_sphere_m_plus: 9 * NUM_SCALES,
+    **{WAVES[kind]: count * len(RADII) for kind, count in NUM_WAVES.items()},
 }
 
 
-@pytest.mark.parametrize("encode", SIZES, ids=lambda encode: encode.__name__)
+@pytest.mark.parametrize("encode", SIZES)
 def test_size_and_range(encode):
     """Each has its number of features, waves between -1 and 1, for no points too."""
     lonlat = sample_land_lonlat(200, seed=0)
@@ -31,28 +30,31 @@ def test_size_and_range(encode):
 
 
 def test_waves_by_hand():
-    """One place, one scale at a time, as the papers' formulas say."""
-    lonlat = np.array([[30.0, 50.0]])
-    lon, lat = np.radians([30.0, 50.0])
-    radii = [MAX_RADIUS * (MIN_RADIUS / MAX_RADIUS) ** (s / (NUM_SCALES - 1)) for s in range(16)]
-    sphere_c = positional.encode_sphere_c(lonlat)[0].reshape(3, NUM_SCALES)
-    sphere_m = positional.encode_sphere_m(lonlat)[0].reshape(5, NUM_SCALES)
-    theory = positional.encode_space2vec_theory(lonlat)[0].reshape(6, NUM_SCALES)
-    for scale, radius in enumerate(radii):
+    """One place, one scale at a time, as the papers' formulas say; no wave comes twice."""
+    lon, lat = angles = np.radians([30.0, 50.0])
+    found = {kind: compute_waves(kind, angles[None])[0] for kind in WAVES}
+    for scale in range(16):
+        radius = 0.02 ** (scale / 15)
         x, y = lon / radius, lat / radius
-        expected = [np.sin(y), np.cos(y) * np.cos(x), np.cos(y) * np.sin(x)]
-        np.testing.assert_allclose(sphere_c[:, scale], expected, atol=1e-12)
-        expected = [
-            np.sin(y),
-            np.cos(y) * np.cos(lon),
-            np.cos(lat) * np.cos(x),
-            np.cos(y) * np.sin(lon),
-            np.cos(lat) * np.sin(x),
-        ]
-        np.testing.assert_allclose(sphere_m[:, scale], expected, atol=1e-12)
-        along = -0.5 * lon + np.sqrt(3) / 2 * lat
-        np.testing.assert_allclose(theory[2, scale], np.sin(along / radius), atol=1e-12)
-        np.testing.assert_allclose(theory[3, scale], np.cos(along / radius), atol=1e-12)
+        along = (-0.5 * lon + np.sqrt(3) / 2 * lat) / radius
+        expected = {
+            "sphereC": [np.sin(y), np.cos(y) * np.cos(x), np.cos(y) * np.sin(x)],
+            "sphereM": [
+                np.sin(y),
+                np.cos(y) * np.cos(lon),
+                np.cos(lat) * np.cos(x),
+                np.cos(y) * np.sin(lon),
+                np.cos(lat) * np.sin(x),
+            ],
+            "Space2Vec grid": [np.sin(x), np.cos(x), np.sin(y), np.cos(y)],
+        }
+        for kind, waves in expected.items():
+            np.testing.assert_allclose(found[kind][:, scale], waves, atol=1e-12)
+        theory = found["Space2Vec theory"][2:4, scale]
+        np.testing.assert_allclose(theory, [np.sin(along), np.cos(along)], atol=1e-12)
+    for kind in ("sphereC", "sphereM"):
+        both = np.concatenate([found[kind], found["Space2Vec grid"]])
+        assert {*map(tuple, both)} == {*map(tuple, found[f"{kind}+"])}
 
 
 def test_wrap_and_unit_vectors_have_no_seam():
@@ -66,5 +68,5 @@ def test_wrap_and_unit_vectors_have_no_seam():
     )
     lonlat = sample_land_lonlat(50, seed=0)
     vectors = positional.encode_unit_vector(lonlat)
-    sphere_c = positional.encode_sphere_c(lonlat)[:, ::NUM_SCALES]
+    sphere_c = WAVES["sphereC"](lonlat)[:, :: len(RADII)]
     np.testing.assert_allclose(sphere_c, vectors[:, [2, 0, 1]], atol=1e-12)

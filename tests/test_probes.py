@@ -13,6 +13,7 @@ from satclip_lib.data.land import sample_land_lonlat
 from satclip_lib.evaluation.probes import (
     LOCATION_PROBES,
     LOGISTIC_CS,
+    NUM_INTERPOLATED,
     NUM_NEIGHBORS,
     PROBES,
     ProbeOptions,
@@ -67,7 +68,7 @@ def test_linear_classes_are_those_of_scikit_learn():
     x, y = _make_data("classification")
     one_hot = 2.0 * (y[:, None] == np.arange(4)) - 1
     ((fit,),) = fit_ridge(x, [one_hot], [SPLIT])
-    model = make_pipeline(StandardScaler(), RidgeClassifier(alpha=fit.alpha))
+    model = make_pipeline(StandardScaler(), RidgeClassifier(alpha=fit.penalty.alpha))
     expected = model.fit(x[:200], y[:200]).predict(x[200:])
     np.testing.assert_array_equal(_predict("linear", "classification", x, y), expected)
 
@@ -108,6 +109,26 @@ def test_great_circle_neighbours_are_the_nearest_on_the_globe():
     split = Split("date line", np.arange(11), np.array([11]), np.arange(11) % 2)
     target = np.array([1.0] + [0.0] * 9 + [1.0, 0.0])
     assert _predict("great circle", "regression", train, target, split=split)[0] > 0.5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_inverse_distance_weighting_is_that_of_a_loop(kind):
+    """The 30 nearest on the globe, weighted by the square; a label at the place itself decides."""
+    lonlat = sample_land_lonlat(NUM_TRAIN + NUM_TEST, seed=0)
+    lonlat[200] = lonlat[7]
+    y = lonlat[:, 1].copy()
+    if kind == "classification":
+        y = (y > 0).astype(np.int64)
+    found = _predict("inverse distance", kind, lonlat, y)
+    for row in range(200, 220):
+        angle = np.arccos(np.clip(lonlat_to_unit_vectors(lonlat[:200])
+                          @ lonlat_to_unit_vectors(lonlat[[row]])[0], -1, 1))  # fmt: skip
+        nearest = np.argsort(angle)[:NUM_INTERPOLATED]
+        weights = np.maximum(angle[nearest], 1e-9) ** -2.0
+        mean = np.average(y[nearest], weights=weights)
+        expected = mean if kind == "regression" else float(mean > 0.5)
+        assert float(found[row - 200]) == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    assert float(found[0]) == pytest.approx(y[7])
 
 
 @pytest.mark.parametrize("probe", [*PROBES, *LOCATION_PROBES])

@@ -19,7 +19,7 @@ from satclip_lib.data.quality import (
     save_report,
     summarise_report,
 )
-from satclip_lib.plotting.quality import plot_report
+from satclip_lib.plotting.patches import plot_report
 from satclip_lib.sphere import compute_distance_km
 
 LONLAT = [(2.35, 48.86), (36.8, -1.3), (-122.4, 37.8), (-30.0, 0.0), (10.0, 50.0)]

@@ -1,11 +1,10 @@
-"""The similarity map shows every number where it belongs, and names the places."""
+"""Maps of similarity show every number where it belongs, and mark and name the places."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
-from satclip_lib.plotting.similarity import plot_similarity_map
+from satclip_lib.plotting.similarity import plot_localizations, plot_retrieved, plot_similarity_map
 from satclip_lib.plotting.style import PAGE_WIDTH_IN
 
 LONLAT = np.array([[-60.0, -3.0], [25.0, 0.5], [130.0, 62.0], [2.0, 49.0]])
@@ -19,9 +18,7 @@ PLACES = pd.DataFrame(
 @pytest.fixture
 def fig():
     """The map of the points and places above."""
-    fig = plot_similarity_map(LONLAT, SIMILARITY, places=PLACES)
-    yield fig
-    plt.close(fig)
+    return plot_similarity_map(LONLAT, SIMILARITY, places=PLACES)
 
 
 def test_points_have_their_numbers(fig):
@@ -52,3 +49,40 @@ def test_labels_lie_on_the_page(fig):
     for text in fig.axes[0].texts:
         box = text.get_window_extent()
         assert page.x0 <= box.x0 and box.x1 <= page.x1
+
+
+def test_each_image_stands_beside_its_map():
+    """Three images are three pictures and three maps, with a star and a circle on each."""
+    rng = np.random.default_rng(0)
+    lonlat = np.stack([rng.uniform(-180, 180, 50), rng.uniform(-80, 80, 50)], axis=1)
+    similarity = rng.uniform(-0.5, 0.5, (3, 50))
+    fig = plot_localizations(
+        rng.random((3, 8, 8, 3)),
+        lonlat,
+        similarity,
+        true_lonlat=lonlat[:3],
+        best_lonlat=lonlat[3:6],
+        titles=["a", "b", "c"],
+    )
+    pictures = [ax for ax in fig.axes if ax.images]
+    maps = [ax for ax in fig.axes if hasattr(ax, "projection")]
+    assert len(pictures) == len(maps) == 3
+    for index, ax in enumerate(maps):
+        assert ax.get_title() + ax.get_title(loc="left") == "abc"[index]
+        assert [line.get_marker() for line in ax.lines] == ["*", "o"]
+        assert tuple(ax.lines[0].get_xydata()[0]) == tuple(lonlat[index])
+        assert tuple(ax.lines[1].get_xydata()[0]) == tuple(lonlat[3 + index])
+    half = np.abs(similarity).max()
+    drawn = [points for ax in maps for points in ax.collections if points.get_array() is not None]
+    assert {(points.norm.vmin, points.norm.vmax) for points in drawn} == {(-half, half)}
+
+
+def test_retrieved_images_are_rows_by_place():
+    """Two places with three images each are two named rows of three captioned pictures."""
+    captions = [["1 km", "2 km", "3 km"], ["4 km", "5 km", "6 km"]]
+    pictures = np.random.default_rng(0).random((2, 3, 8, 8, 3))
+    fig = plot_retrieved(pictures, places=["Alps", "Sahara"], captions=captions)
+    assert [ax.get_ylabel() for ax in fig.axes] == ["Alps", "", "", "Sahara", "", ""]
+    titles = [ax.get_title() + ax.get_title(loc="left") for ax in fig.axes]
+    assert titles == [*captions[0], *captions[1]]
+    np.testing.assert_array_equal(fig.axes[4].images[0].get_array(), pictures[1, 1])

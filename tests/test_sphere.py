@@ -95,9 +95,15 @@ def test_blocks_of_any_size_tile_the_map(block_deg):
     assert len(counts) == 2 * round(180 / block_deg) ** 2 and (counts == 4).all()
 
 
+def test_the_northernmost_blocks_may_be_lower():
+    """Blocks of 40 degrees: nine columns, and five rows of which the last has 20 degrees."""
+    lonlat = np.array([[-180.0, -90], [179, -90], [-180, 69], [-180, 71], [179, 90]])
+    assert compute_block_ids(lonlat, block_deg=40.0).tolist() == [0, 8, 27, 36, 44]
+
+
 @pytest.mark.parametrize("block_deg", [7.0, 360.0, 0.0, -10.0])
 def test_blocks_must_divide_the_map(block_deg):
-    """A block size that does not divide 180 degrees is an error that names it."""
+    """A block size that does not divide 360 degrees is an error that names it."""
     with pytest.raises(ValueError, match="block_deg must"):
         compute_block_ids(np.zeros((1, 2)), block_deg=block_deg)
 

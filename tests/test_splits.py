@@ -11,10 +11,11 @@ from satclip_lib.evaluation.splits import (
     MAX_SHOTS_PERCENT,
     NUM_FOLDS,
     SplitError,
+    compute_label_distance_km,
     make_splits,
     parse_protocol,
 )
-from satclip_lib.sphere import compute_block_ids
+from satclip_lib.sphere import compute_block_ids, compute_distance_km
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +51,46 @@ def test_a_random_test_point_has_neighbours_in_training(lonlat):
         assert np.isin(blocks[split.test], blocks[split.train]).mean() > 0.9
 
 
-def test_no_block_is_on_both_sides(lonlat):
-    """Test points of the blocks protocol share no 10-degree block with training points."""
-    blocks = compute_block_ids(lonlat)
-    for split in make_splits("blocks", lonlat):
+@pytest.mark.parametrize("block_deg", [1.0, 5.0, 10.0, 20.0, 40.0])
+def test_no_block_is_on_both_sides(lonlat, block_deg):
+    """No block of the protocol's size is torn by test points, nor by folds of training points."""
+    blocks = compute_block_ids(lonlat, block_deg=block_deg)
+    for split in make_splits(f"blocks@{block_deg:g}", lonlat):
         assert not np.isin(blocks[split.test], blocks[split.train]).any()
+        assert len(set(split.fold_ids)) == NUM_FOLDS - 1
+        pairs = set(zip(blocks[split.train], split.fold_ids, strict=True))
+        assert len(pairs) == len(set(blocks[split.train]))
+
+
+def test_ten_degrees_are_the_default(lonlat):
+    """The protocol "blocks" is "blocks@10", unless the caller has another side for "blocks"."""
+    for name, options in (("blocks@10", {}), ("blocks@5", {"block_deg": 5.0})):
+        found, same = make_splits("blocks", lonlat, **options)[0], make_splits(name, lonlat)[0]
+        np.testing.assert_array_equal(found.test, same.test)
+
+
+def test_labels_are_farther_away_the_larger_the_blocks(lonlat):
+    """Distances are those of a loop, and grow from random points over blocks to continents."""
+    protocols = ("random", "blocks@5", "blocks@10", "blocks@20", "blocks@40")
+    medians = []
+    for protocol in protocols:
+        splits = make_splits(protocol, lonlat)
+        distance_km = compute_label_distance_km(splits, lonlat)
+        first = splits[0]
+        for row in range(0, len(first.test), 97):
+            here = np.repeat(lonlat[first.test[[row]]], len(first.train), axis=0)
+            nearest = compute_distance_km(here, lonlat[first.train]).min()
+            assert distance_km[row] == pytest.approx(nearest, abs=1e-3)
+        medians.append(np.median(distance_km))
+    assert medians == sorted(medians) and medians[-1] > 4 * medians[0]
+
+
+def test_shots_are_a_fold_of_their_own(lonlat):
+    """With 5 % of Asia in training, penalties are chosen on whole continents, Asia's shots too."""
+    (split,) = make_splits("Asia+5%", lonlat)
+    continent = lookup_regions(lonlat).continent.fillna("none").to_numpy()[split.train]
+    pairs = set(zip(split.fold_ids, continent, strict=True))
+    assert len(pairs) == len(set(split.fold_ids)) and "Asia" in set(continent)
 
 
 @pytest.mark.parametrize("continent", CONTINENTS)
@@ -221,8 +257,11 @@ def test_continents_without_their_outlines_are_an_error(lonlat, monkeypatch):
 
 def test_protocols_are_read():
     """Base, shots and labels, in this order; anything else is an error that says what is."""
-    assert parse_protocol("South America+2.5%:40") == ("South America", 2.5, 40)
-    assert parse_protocol("blocks") == ("blocks", None, None)
+    assert parse_protocol("South America+2.5%:40") == ("South America", 2.5, 40, None)
+    assert parse_protocol("blocks") == ("blocks", None, None, None)
+    assert parse_protocol("blocks@2.5:300") == ("blocks", None, 300, 2.5)
+    with pytest.raises(ValueError, match="only blocks have a side"):
+        parse_protocol("random@10")
     with pytest.raises(ValueError, match="only held-out continents have shots"):
         parse_protocol("random+5%")
     with pytest.raises(ValueError, match=f"at most {MAX_SHOTS_PERCENT} %"):

@@ -8,6 +8,7 @@ import pytest
 
 from satclip_lib.evaluation.benchmark import BenchmarkResult
 from satclip_lib.evaluation.summary import (
+    average_tasks,
     count_wins,
     describe,
     make_table,
@@ -31,12 +32,13 @@ def result():
     }
     for (task, metric, encoder), score in scores.items():
         for seed in (0, 1):
-            for part, shift in (("Africa", -0.1), ("Asia", 0.1)):
+            for part, shift in (("Africa", -0.1), ("Asia", 0.1), ("pooled", 0.3)):
                 rows.append(
                     {
                         "task": task, "protocol": "continents", "part": part, "encoder": encoder,
                         "probe": "own" if encoder == "nearest" else "linear", "seed": seed,
                         "metric": metric, "score": score + shift, "z_mse": 0.5, "macro_f1": 0.1,
+                        "label_km": 1000.0 + 1000 * shift,
                     }
                 )  # fmt: skip
                 own = rng.normal(scale=0.01, size=400)
@@ -55,7 +57,38 @@ def test_means_and_intervals(result):
     assert table.loc["elevation", "ours"].difference_high == 0
     assert table.loc["land_use", "nearest"].score == pytest.approx(0.4)
     parts = summarise(result, reference="ours", by_part=True)
-    assert set(parts.part) == {"Africa", "Asia"} and len(parts) == 2 * len(table)
+    assert set(parts.part) == {"Africa", "Asia", "pooled"} and len(parts) == 3 * len(table)
+    pooled = parts[parts.part == "pooled"].set_index(["task", "encoder"])
+    assert pooled.score["elevation", "twin"] == pytest.approx(0.8)
+    assert pooled.label_km["elevation", "twin"] == 1300 and twin.label_km == pytest.approx(1000)
+
+
+def test_tasks_are_averaged_and_failures_count_once(result):
+    """The mean over tasks is a task of its own; what scores below the floor counts as the floor."""
+    result.scores.loc[
+        (result.scores.encoder == "ours") & (result.scores.part == "Asia"), "score"
+    ] = -7.0
+    result.draws[result.scores.index[result.scores.part == "Asia"]] -= 7.0
+    both = average_tasks(result, tasks=["elevation", "land_use", "absent"])
+    table = summarise(both, reference="ours").set_index("encoder")
+    assert set(table.task) == {"mean of tasks"} and set(table.metric) == {"mean"}
+    assert table.score["twin"] == pytest.approx((0.5 + 0.301) / 2)
+    assert table.score["ours"] == pytest.approx((0.5 - 1 + 0.2 - 1) / 4)
+    assert both.draws.min() == -1.0 and len(both.draws) == len(both.scores)
+    assert table.difference["twin"] == pytest.approx(table.score["twin"] - table.score["ours"])
+    one = summarise(average_tasks(result, tasks=["elevation"], lowest=-9.0), reference="ours")
+    assert one.set_index("encoder").score["ours"] == pytest.approx((0.5 - 7) / 2)
+
+
+def test_means_over_different_tasks_are_not_compared(result):
+    """A protocol that lacks a task, and a result that has none, are errors."""
+    scores = result.scores.assign(
+        protocol=lambda s: s.task.map({"elevation": "random"}).fillna("x")
+    )
+    with pytest.raises(ValueError, match="not every protocol has the same tasks: random: elev"):
+        average_tasks(replace(result, scores=scores), tasks=["elevation", "land_use"])
+    with pytest.raises(ValueError, match="none of the tasks biome"):
+        average_tasks(result, tasks=["biome"])
 
 
 def test_wins_are_counted_and_clear_ones_apart(result):

@@ -245,8 +245,11 @@ def _find_names(data: Any) -> tuple[Hashable, Hashable] | None:
 def _to_degrees(values: Any, axis: int) -> Any:
     """Longitudes (axis 0) or latitudes (axis 1) by their CF attributes, as a ``Variable``."""
     claimed = values.attrs.get("standard_name")
-    if claimed == STANDARD_NAMES[1 - axis]:
-        raise ValueError(f"{values.name} has the standard name {claimed}: rename one of them")
+    if claimed not in (None, STANDARD_NAMES[axis]):
+        raise ValueError(
+            f"{values.name} has the standard name {claimed}, which is no {STANDARD_NAMES[axis]}: "
+            "transform its coordinates, or rename it"
+        )
     factor = degrees_per_unit(str(values.attrs.get("units", "")), is_latitude=axis == 1)
     return _decode(values) * factor
 

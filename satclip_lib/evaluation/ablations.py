@@ -11,9 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 from satclip_lib.evaluation.benchmark import BenchmarkResult
-from satclip_lib.evaluation.summary import summarise
+from satclip_lib.evaluation.summary import ALL_TASKS, summarise
 
-ALL_TASKS = "mean of tasks"
 FULL_SIZE = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "ablations.json"
 PROTOCOLS = ("random", "blocks", "continents")
 
@@ -22,8 +21,8 @@ def summarise_variants(result: BenchmarkResult, *, reference: str) -> pd.DataFra
     """Differences of variants to the reference on each task and on the mean of all tasks.
 
     Args:
-        result: of a benchmark whose encoders are the variants.
-        reference: the variant that the others are compared with, at the same points and seed.
+        result: Result of a benchmark whose encoders are the variants.
+        reference: Variant that the others are compared with, at the same points and seed.
 
     Returns:
         See the head of this module; intervals are from resampled blocks.
@@ -42,7 +41,7 @@ def load_full_size_runs(path: Path = FULL_SIZE) -> pd.DataFrame:
         and ``score``, in the order in which the variants were first run.
 
     Raises:
-        FileNotFoundError: if the results are not there, as in an installed package.
+        FileNotFoundError: If the results are not there, as in an installed package.
     """
     if not path.is_file():
         raise FileNotFoundError(
@@ -59,8 +58,8 @@ def compare_runs(runs: pd.DataFrame, *, reference: str) -> pd.DataFrame:
     """Differences of variants to the reference, each from runs of the same seed.
 
     Args:
-        runs: columns ``encoder``, ``seed``, ``task``, ``protocol``, ``score``.
-        reference: the variant that the others are compared with; variants that share no seed with
+        runs: Columns ``encoder``, ``seed``, ``task``, ``protocol``, ``score``.
+        reference: Variant that the others are compared with; variants that share no seed with
             it are left out.
 
     Returns:
@@ -68,7 +67,7 @@ def compare_runs(runs: pd.DataFrame, *, reference: str) -> pd.DataFrame:
         the highest of ``num_seeds`` seeds, not an interval of confidence.
 
     Raises:
-        ValueError: if the reference is not among the variants.
+        ValueError: If the reference is not among the variants.
     """
     if reference not in set(runs.encoder):
         raise ValueError(f"no variant {reference!r} in the runs, but {[*runs.encoder.unique()]}")
@@ -96,7 +95,7 @@ def tabulate_differences(summary: pd.DataFrame) -> pd.DataFrame:
     """Mean difference over tasks to the reference: one row per variant, one column per protocol.
 
     Args:
-        summary: of :func:`summarise_variants` or :func:`compare_runs`.
+        summary: Table of :func:`summarise_variants` or :func:`compare_runs`.
     """
     rows = summary[summary.task == ALL_TASKS]
     table = rows.pivot(index="encoder", columns="protocol", values="difference")
@@ -107,7 +106,7 @@ def compare_rankings(differences: pd.DataFrame) -> pd.DataFrame:
     """Spearman's rank correlation of every two columns, the order of variants they give.
 
     Args:
-        differences: of :func:`tabulate_differences`.
+        differences: Table of :func:`tabulate_differences`.
     """
     return differences.corr(method="spearman")
 
@@ -116,8 +115,8 @@ def describe_leaders(summary: pd.DataFrame, *, reference: str) -> str:
     """A line per protocol: the reference's rank, which variants are ahead of it, and where.
 
     Args:
-        summary: of :func:`summarise_variants` or :func:`compare_runs`, for this reference.
-        reference: the variant it is about.
+        summary: Table of :func:`summarise_variants` or :func:`compare_runs`, for this reference.
+        reference: Variant that the lines are about.
     """
     lines = []
     for protocol, rows in summary.groupby("protocol", sort=False):

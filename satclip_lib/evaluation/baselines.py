@@ -21,15 +21,21 @@ NUM_FITTING_IMAGES = 5_000
 NUM_IMAGE_FEATURES = 256
 
 
+class EncoderUnavailableError(RuntimeError):
+    """The weights or files of an encoder are not on this machine."""
+
+
 @dataclass(frozen=True, eq=False)
 class Encoder:
     """A named way to turn ``(num_points, 2)`` degrees into ``(num_points, num_features)``.
 
     Attributes:
-        name: in tables.
-        encode: the function.
-        own_probe: one of :data:`~satclip_lib.evaluation.probes.LOCATION_PROBES` where the entry
+        name: Name in tables.
+        encode: Function from longitude and latitude to features.
+        own_probe: One of :data:`~satclip_lib.evaluation.probes.LOCATION_PROBES` where the entry
             predicts from the location by itself, and no other probe is put on top.
+        groups: Columns of each group of features, such as coarse and fine, where the encoder
+            names them; the linear probe then chooses a penalty for each.
     """
 
     name: str
@@ -37,14 +43,15 @@ class Encoder:
         [Float64[np.ndarray, "num_points 2"]], Float[np.ndarray, "num_points features"]
     ]
     own_probe: str | None = None
+    groups: tuple[slice, ...] | None = None
 
 
 def make_untrained(config: LocationEncoderConfig, *, seed: int = 0) -> Encoder:
     """The network as it is initialised: what it knows without having seen an image.
 
     Args:
-        config: architecture, that of the trained encoder it is the twin of.
-        seed: of the weights.
+        config: Architecture of the trained encoder whose twin it is.
+        seed: Random seed of the weights.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -14,13 +14,20 @@ from satclip_lib.evaluation.baselines import Encoder
 from satclip_lib.evaluation.prediction import predict_together
 from satclip_lib.evaluation.probes import METRICS, ProbeOptions
 from satclip_lib.evaluation.scoring import NUM_DRAWS, compute_score
-from satclip_lib.evaluation.splits import Split, SplitError, make_splits, parse_protocol
+from satclip_lib.evaluation.splits import (
+    Split,
+    SplitError,
+    compute_label_distance_km,
+    make_splits,
+    parse_protocol,
+)
 from satclip_lib.evaluation.tasks import TaskData, TaskUnavailableError, load_task
 from satclip_lib.files import fingerprint
 from satclip_lib.progress import progress_bar
 
 LOCAL_CLASSES_SHOTS = "+1%"  # of the held-out continent, for tasks whose classes are local
 OWN_PROBE = "own"  # in tables, of encoders that bring a probe of their own
+POOLED = "pooled"  # in tables, the part that holds all continents
 
 EncoderMaker = Callable[[int], Sequence[Encoder]]
 
@@ -30,12 +37,14 @@ class BenchmarkResult:
     """Scores, and what could not be scored.
 
     Attributes:
-        scores: one row per (task, protocol, part, probe, encoder, seed). ``part`` is the
-            continent that is held out, or "all" for folds, whose predictions are scored
-            together. ``metric`` and ``score``: R2 or accuracy; ``z_mse`` and ``macro_f1``: see
-            :class:`~satclip_lib.evaluation.scoring.Score`; ``num_test``; ``source`` of labels.
-        draws: ``(num_rows, num_draws)``, the bootstrap draws of each row's score.
-        absent: columns ``task``, ``protocol`` and ``reason``.
+        scores: One row per (task, protocol, part, probe, encoder, seed). ``part`` is the
+            continent that is held out, "pooled" for the points of all held-out continents
+            together, or "all" for folds, whose predictions are scored together. ``metric`` and
+            ``score``: R2 or accuracy; ``z_mse`` and ``macro_f1``: see
+            :class:`~satclip_lib.evaluation.scoring.Score`; ``num_test``; ``label_km``: median
+            distance of a test point to the nearest training point; ``source`` of labels.
+        draws: Bootstrap draws of each row's score, ``(num_rows, num_draws)``.
+        absent: Columns ``task``, ``protocol`` and ``reason``.
     """
 
     scores: pd.DataFrame
@@ -61,19 +70,19 @@ def run_benchmark(
     that a task's points do not allow, such as held-out continents for houses in California.
 
     Args:
-        encoders: see :mod:`satclip_lib.evaluation.baselines`; or a function of the seed that
-            makes them, so that untrained networks differ between seeds.
-        tasks: names from :data:`satclip_lib.evaluation.tasks.TASKS`, or tasks of your own, see
+        encoders: Encoders, see :mod:`satclip_lib.evaluation.encoders`; or a function of the seed
+            that makes them, so that untrained networks differ between seeds.
+        tasks: Names from :data:`satclip_lib.evaluation.tasks.TASKS`, or tasks of your own, see
             :func:`satclip_lib.evaluation.own_table.load_table`.
-        protocols: names known to :func:`make_splits`. For tasks whose classes are local, held-out
+        protocols: Names known to :func:`make_splits`. For tasks whose classes are local, held-out
             continents without ``+x%`` get 1 %, as in the paper.
-        probes: names from :data:`satclip_lib.evaluation.probes.PROBES`.
-        num_points: per task whose labels are a map, and at most of others.
-        seeds: of points, folds, weights and shots.
-        options: of expensive probes; their seed is replaced by those in ``seeds``.
-        cache: folder that keeps predictions; what has been predicted from the same embeddings,
+        probes: Names from :data:`satclip_lib.evaluation.probes.PROBES`.
+        num_points: Number of points per task whose labels are a map, and at most of others.
+        seeds: Random seeds of points, folds, weights and shots.
+        options: Knobs of expensive probes; their seed is replaced by those in ``seeds``.
+        cache: Folder that keeps predictions; what has been predicted from the same embeddings,
             targets, splits and probe by the same code is not fitted again. None keeps nothing.
-        num_jobs: processes, one thread each.
+        num_jobs: Number of processes, one thread each.
     """
     for protocol in protocols:
         parse_protocol(protocol)
@@ -99,7 +108,7 @@ def run_benchmark(
             group,
             encoders(seed) if callable(encoders) else encoders,
             seed=seed,
-            options=_with_seed(options, seed),
+            options=replace(options or ProbeOptions(), seed=seed),
             **settings,
         )
         for group, seed in sorted(jobs, key=_estimate_cost, reverse=True)
@@ -135,7 +144,7 @@ def score_tasks(
 
     Each encoder embeds the points once, and linear probes share all sums over points.
     """
-    embeddings = {e.name: _embed_points(e, group[0]) for e in encoders}
+    embedded = {e.name: _embed_points(e, group[0]) for e in encoders}
     rows, absent = [], []
     for protocol in protocols:
         try:
@@ -151,13 +160,15 @@ def score_tasks(
         ]
         if not learnable:
             continue
+        distance_km = compute_label_distance_km(splits, group[0].lonlat)
         for encoder in encoders:
+            x, groups = embedded[encoder.name]
             for probe in [encoder.own_probe] if encoder.own_probe else probes:
                 if probe == "logistic" and group[0].task.kind == "regression":
                     continue
                 predictions = predict_together(
-                    learnable, embeddings[encoder.name], splits=splits, probe=probe,
-                    options=options, cache=cache,
+                    learnable, x, splits=splits, probe=probe, groups=groups, options=options,
+                    cache=cache,
                 )  # fmt: skip
                 for data, predicted in zip(learnable, predictions, strict=True):
                     about = {
@@ -168,41 +179,50 @@ def score_tasks(
                         "protocol": protocol,
                         "encoder": encoder.name,
                     }
-                    rows += [about | row for row in _score_parts(data, predicted, splits, protocol)]
+                    rows += [
+                        about | row
+                        for row in _score_parts(data, predicted, splits, protocol, distance_km)
+                    ]
     return rows, absent
 
 
 def _score_parts(
-    data: TaskData, predicted: np.ndarray, splits: Sequence[Split], protocol: str
+    data: TaskData,
+    predicted: np.ndarray,
+    splits: Sequence[Split],
+    protocol: str,
+    distance_km: np.ndarray,
 ) -> Iterable[dict[str, Any]]:
-    """One row for all folds together, or one for each continent."""
-    tests = [split.test for split in splits]
-    parts = {"all": (np.concatenate(tests), predicted)}
-    if parse_protocol(protocol)[0] not in ("random", "blocks"):
-        ends = np.cumsum([len(test) for test in tests])[:-1]
-        parts = {
-            split.name: (split.test, part)
-            for split, part in zip(splits, np.split(predicted, ends), strict=True)
-        }
-    for part, (rows, predicted_there) in parts.items():
+    """One row for all folds together; or one for each continent, and one for all of them."""
+    tested = np.concatenate([split.test for split in splits])
+    parts = {"all": slice(None)}
+    if parse_protocol(protocol).has_continents:
+        ends = np.cumsum([len(split.test) for split in splits])
+        parts = {s.name: slice(e - len(s.test), e) for s, e in zip(splits, ends, strict=True)}
+        if len(splits) > 1:
+            parts[POOLED] = slice(None)
+    for part, there in parts.items():
+        rows = tested[there]
         found = compute_score(
             data.target[rows],
-            predicted_there,
+            predicted[there],
             kind=data.task.kind,
             lonlat=data.lonlat[rows],
             variance=float(data.target.var()),
             block_deg=data.task.block_deg,
         )
-        yield {"part": part, "metric": METRICS[data.task.kind], "num_test": len(rows)} | (
-            found._asdict()
-        )
+        yield {
+            "part": part,
+            "metric": METRICS[data.task.kind],
+            "num_test": len(rows),
+            "label_km": float(np.median(distance_km[there])),
+        } | found._asdict()
 
 
 def _make_task_splits(protocol: str, data: TaskData, *, seed: int) -> list[Split]:
-    base, shots, _ = parse_protocol(protocol)
-    task = data.task
-    if task.has_local_classes and base not in ("random", "blocks") and shots is None:
-        protocol = protocol.replace(base, base + LOCAL_CLASSES_SHOTS, 1)
+    parsed, task = parse_protocol(protocol), data.task
+    if task.has_local_classes and parsed.has_continents and parsed.shots_percent is None:
+        protocol = protocol.replace(parsed.base, parsed.base + LOCAL_CLASSES_SHOTS, 1)
     return make_splits(
         protocol,
         data.lonlat,
@@ -218,11 +238,13 @@ def _has_common_class(data: TaskData, splits: Sequence[Split]) -> bool:
     return any(np.isin(data.target[s.test], data.target[s.train]).any() for s in splits)
 
 
-def _embed_points(encoder: Encoder, data: TaskData) -> np.ndarray:
-    embeddings = encoder.encode(data.lonlat)
+def _embed_points(encoder: Encoder, data: TaskData) -> tuple[np.ndarray, tuple[slice, ...] | None]:
+    """Embeddings beside what else is known of the points, and the groups of their columns."""
+    x, groups = encoder.encode(data.lonlat), encoder.groups
     if data.features is None or encoder.own_probe:
-        return embeddings
-    return np.concatenate([embeddings, data.features], axis=1)
+        return x, groups
+    both = np.concatenate([x, data.features], axis=1)
+    return both, groups and (*groups, slice(x.shape[1], both.shape[1]))
 
 
 def _group_by_points(loaded: Sequence[TaskData]) -> list[list[TaskData]]:
@@ -245,8 +267,3 @@ def _score_with_one_thread(*arguments, **options):
 
     torch.set_num_threads(1)
     return score_tasks(*arguments, **options)
-
-
-def _with_seed(options: ProbeOptions | None, seed: int) -> ProbeOptions:
-    options = options or ProbeOptions()
-    return replace(options, seed=seed)

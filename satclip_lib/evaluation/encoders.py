@@ -1,26 +1,24 @@
 """Encoders to compare: one registry, and what each entry needs.
 
-An entry whose weights or files are not on this machine is absent with the reason. Nothing is
-downloaded. An encoder of your own needs no entry: ``Encoder("mine", function)``.
+An entry whose weights or files are not on this machine is absent, with the command that brings
+them. Nothing is downloaded. An encoder of your own needs no entry: ``Encoder("mine", function)``.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from huggingface_hub import try_to_load_from_cache
 
 from satclip_lib.checkpoints.download import PINNED_REVISIONS, PUBLISHED_MODELS
 from satclip_lib.checkpoints.store import CONFIG_NAME, load_location_encoder
-from satclip_lib.evaluation import positional
+from satclip_lib.evaluation import peers, positional
 from satclip_lib.evaluation.baselines import (
     Encoder,
+    EncoderUnavailableError,
     encode_harmonics,
     encode_image_at,
     make_encoder,
@@ -29,27 +27,26 @@ from satclip_lib.evaluation.baselines import (
 from satclip_lib.location_encoder import LocationEncoder
 
 
-class EncoderUnavailableError(RuntimeError):
-    """The weights or files of an encoder are not on this machine."""
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class EncoderEntry:
     """A row of ``ENCODERS``.
 
     Attributes:
-        name: key, and name in tables.
+        name: Key of the entry, and its name in tables.
         family: "coordinates", "untrained", "task only", "image" or "pretrained".
-        needs: what has to be on this machine.
-        source: whom to cite.
-        make: ``(checkpoints, seed) -> Encoder``; raises :class:`EncoderUnavailableError`.
+        source: Whom to cite.
+        make: Function ``(checkpoints, seed) -> Encoder``; raises
+            :class:`~satclip_lib.evaluation.baselines.EncoderUnavailableError`.
+        needs: What has to be on this machine.
+        licence: Terms of the weights, where they are somebody else's.
     """
 
     name: str
     family: str
-    needs: str = "nothing"
     source: str
     make: Callable[[Path, int], Encoder]
+    needs: str = "nothing"
+    licence: str = ""
 
 
 def make_encoders(
@@ -58,37 +55,34 @@ def make_encoders(
     """The encoders of the registry that are present, in its order.
 
     Args:
-        checkpoints: folder with checkpoints of ours, such as ``rcf-l10``; of several with one L
+        checkpoints: Folder with checkpoints of ours, such as ``rcf-l10``; of several with one L
             that which was trained last is taken.
-        names: keys of ``ENCODERS``; None for all.
-        seed: of the weights of untrained networks.
+        names: Keys of ``ENCODERS``; None for all.
+        seed: Random seed of the weights of untrained networks.
 
     Raises:
-        ValueError: if a name is unknown.
+        ValueError: If a name is unknown.
     """
     if unknown := sorted(set(names or ()) - set(ENCODERS)):
         raise ValueError(f"unknown encoder {', '.join(unknown)}; there is {', '.join(ENCODERS)}")
-    found = []
-    for name, entry in ENCODERS.items():
-        if names is None or name in names:
-            try:
-                found.append(entry.make(Path(checkpoints), seed))
-            except EncoderUnavailableError:
-                continue
-    return found
+    wanted = ENCODERS if names is None else [name for name in ENCODERS if name in names]
+    found = (_try_to_make(ENCODERS[name], Path(checkpoints), seed) for name in wanted)
+    return [encoder for encoder in found if isinstance(encoder, Encoder)]
 
 
 def list_encoders(checkpoints: Path) -> pd.DataFrame:
-    """Every entry of the registry: name, family, what it needs, and why it is absent, if it is."""
+    """Every entry of the registry, and why it is absent, if it is.
+
+    Returns:
+        Columns ``encoder``, ``family``, ``needs``, ``absent because``, ``source``, ``licence``.
+    """
     rows = []
     for entry in ENCODERS.values():
-        try:
-            entry.make(Path(checkpoints), 0)
-            absent = ""
-        except EncoderUnavailableError as error:
-            absent = str(error)
-        rows.append((entry.name, entry.family, entry.needs, absent, entry.source))
-    return pd.DataFrame(rows, columns=["encoder", "family", "needs", "absent because", "source"])
+        found = _try_to_make(entry, Path(checkpoints), 0)
+        absent = "" if isinstance(found, Encoder) else found
+        rows.append((entry.name, entry.family, entry.needs, absent, entry.source, entry.licence))
+    columns = ["encoder", "family", "needs", "absent because", "source", "licence"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def choose_num_degrees(wanted: int, names: Sequence[str]) -> int:
@@ -96,10 +90,10 @@ def choose_num_degrees(wanted: int, names: Sequence[str]) -> int:
 
     Args:
         wanted: 10 or 40.
-        names: of the encoders that are there, "SatCLIP L=10" among them.
+        names: Names of the encoders that are there, "SatCLIP L=10" among them.
 
     Raises:
-        FileNotFoundError: if none of ours is there, with the command that makes them.
+        FileNotFoundError: If none of ours is there, with the command that makes them.
     """
     for num_degrees in (wanted, 10, 40):
         if f"SatCLIP L={num_degrees}" in names:
@@ -115,6 +109,14 @@ def list_checkpoints(checkpoints: Path, names: Sequence[str]) -> list[Path]:
         names: Names of encoders; those that are not ours count for nothing.
     """
     return [_find_own(checkpoints, n) for n in (10, 40) if f"SatCLIP L={n}" in names]
+
+
+def _try_to_make(entry: EncoderEntry, checkpoints: Path, seed: int) -> Encoder | str:
+    """The encoder, or why it is absent."""
+    try:
+        return entry.make(checkpoints, seed)
+    except EncoderUnavailableError as error:
+        return str(error)
 
 
 def _load_own(checkpoints: Path, num_degrees: int) -> LocationEncoder:
@@ -140,112 +142,94 @@ def _load_published(name: str) -> LocationEncoder:
     return load_location_encoder(name)
 
 
-def _make_geoclip(checkpoints: Path, seed: int) -> Encoder:
-    if find_spec("geoclip") is None:
-        raise EncoderUnavailableError("pip install geoclip, which brings its weights")
-    model = import_module("geoclip").LocationEncoder().eval()
-
-    def encode(lonlat: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():  # latitude first, unlike everything else here
-            return model(torch.tensor(lonlat[:, ::-1].copy(), dtype=torch.float32)).numpy()
-
-    return Encoder("GeoCLIP", encode)
-
-
-def _make_foreign(checkpoints: Path, seed: int, *, name: str, address: str) -> Encoder:
-    raise EncoderUnavailableError(
-        f"its code and weights ({address}) are no package: wrap them as Encoder({name!r}, function)"
-    )
-
-
-def _features(
-    name: str, encode: Callable, source: str, family: str = "coordinates"
+def _coordinates(
+    name: str,
+    encode: Callable[[np.ndarray], np.ndarray],
+    source: str = "none",
+    *,
+    family: str = "coordinates",
+    own_probe: str | None = None,
 ) -> EncoderEntry:
-    def make(checkpoints: Path, seed: int) -> Encoder:
-        return Encoder(name, encode)
-
-    return EncoderEntry(name=name, family=family, source=source, make=make)
-
-
-def _own_probe(name: str, probe: str, family: str, source: str) -> EncoderEntry:
-    def make(checkpoints: Path, seed: int) -> Encoder:
-        return Encoder(name, positional.encode_raw, own_probe=probe)
-
-    return EncoderEntry(name=name, family=family, source=source, make=make)
+    encoder = Encoder(name, encode, own_probe)
+    return EncoderEntry(name, family, source, lambda checkpoints, seed: encoder)
 
 
 def _untrained(num_degrees: int) -> EncoderEntry:
-    name = f"untrained L={num_degrees}"
-
-    def make(checkpoints: Path, seed: int) -> Encoder:
-        return make_untrained(_load_own(checkpoints, num_degrees).config, seed=seed)
-
     return EncoderEntry(
-        name=name,
-        family="untrained",
+        f"untrained L={num_degrees}",
+        "untrained",
+        RUSSWURM,
+        lambda folder, seed: make_untrained(_load_own(folder, num_degrees).config, seed=seed),
         needs=f"a checkpoint with L={num_degrees}, for its architecture",
-        source="Rußwurm et al. (2024), arXiv 2310.06743",
-        make=make,
     )
 
 
 def _trained(num_degrees: int) -> EncoderEntry:
     name = f"SatCLIP L={num_degrees}"
     return EncoderEntry(
-        name=name,
-        family="pretrained",
+        name,
+        "pretrained",
+        "this repository, after Klemmer et al., arXiv 2311.17179",
+        lambda checkpoints, seed: make_encoder(name, _load_own(checkpoints, num_degrees)),
         needs=f"a checkpoint with L={num_degrees}, of notebook 02",
-        source="this repository, after Klemmer et al., arXiv 2311.17179",
-        make=lambda checkpoints, seed: make_encoder(name, _load_own(checkpoints, num_degrees)),
     )
 
 
 def _published(name: str) -> EncoderEntry:
     return EncoderEntry(
-        name=name,
-        family="pretrained",
+        name,
+        "pretrained",
+        "Klemmer et al., arXiv 2311.17179",
+        lambda checkpoints, seed: make_encoder(name, _load_published(name)),
         needs="its weights in the cache of huggingface_hub",
-        source="Klemmer et al., arXiv 2311.17179",
-        make=lambda checkpoints, seed: make_encoder(name, _load_published(name)),
+        licence="that of its authors",
     )
 
 
-def _foreign(name: str, address: str, source: str) -> EncoderEntry:
-    make = functools.partial(_make_foreign, name=name, address=address)
+def _peer(name: str, load: Callable[[], peers.Encode], source: str, licence: str) -> EncoderEntry:
     return EncoderEntry(
-        name=name, family="pretrained", needs="its code and weights", source=source, make=make
+        name,
+        "pretrained",
+        source,
+        lambda checkpoints, seed: Encoder(name, load()),
+        needs="what `make peers` brings",
+        licence=licence,
     )
 
 
+RUSSWURM = "Rußwurm et al. (2024), arXiv 2310.06743"
 SPACE2VEC, SPHERE2VEC = "Mai et al. (2020), arXiv 2003.00824", "Mai et al. (2023), arXiv 2306.17624"
+
+WU = "Wu et al. (2024), arXiv 2406.15658"
 
 ENCODERS: dict[str, EncoderEntry] = {
     entry.name: entry
     for entry in (
-        _features("raw lon/lat", positional.encode_raw, "none"),
-        _features("wrap", positional.encode_wrap, "Mac Aodha et al. (2019), arXiv 1906.05272"),
-        _features("unit vector", positional.encode_unit_vector, "none"),
-        _own_probe("great-circle k-NN", "great circle", "coordinates", "none"),
-        _features("Space2Vec grid", positional.encode_space2vec_grid, SPACE2VEC),
-        _features("Space2Vec theory", positional.encode_space2vec_theory, SPACE2VEC),
-        _features("sphereC", positional.encode_sphere_c, SPHERE2VEC),
-        _features("sphereM", positional.encode_sphere_m, SPHERE2VEC),
-        _features("sphereC+", positional.encode_sphere_c_plus, SPHERE2VEC),
-        _features("sphereM+", positional.encode_sphere_m_plus, SPHERE2VEC),
-        _features(
-            "harmonics L=10",
-            encode_harmonics,
-            "Rußwurm et al. (2024), arXiv 2310.06743",
+        _coordinates("raw lon/lat", positional.encode_raw),
+        _coordinates("wrap", positional.encode_wrap, "Mac Aodha et al. (2019), arXiv 1906.05272"),
+        _coordinates("unit vector", positional.encode_unit_vector),
+        _coordinates("great-circle k-NN", positional.encode_raw, own_probe="great circle"),
+        _coordinates(
+            "inverse distance",
+            positional.encode_raw,
+            "Shepard (1968), doi:10.1145/800186.810616",
+            own_probe="inverse distance",
         ),
-        _own_probe(
+        *(
+            _coordinates(name, encode, SPACE2VEC if name.startswith("Space2Vec") else SPHERE2VEC)
+            for name, encode in positional.WAVES.items()
+        ),
+        _coordinates("harmonics L=10", encode_harmonics, RUSSWURM),
+        _coordinates(
             "SIREN(SH) end to end",
-            "end to end",
-            "task only",
-            "Rußwurm et al. (2024), arXiv 2310.06743",
+            positional.encode_raw,
+            RUSSWURM,
+            family="task only",
+            own_probe="end to end",
         ),
         _untrained(10),
         _untrained(40),
-        _features(
+        _coordinates(
             "image features",
             encode_image_at,
             "Rolf et al. (2021), doi:10.1038/s41467-021-24638-z",
@@ -254,18 +238,12 @@ ENCODERS: dict[str, EncoderEntry] = {
         _trained(10),
         _trained(40),
         *map(_published, PUBLISHED_MODELS),
-        EncoderEntry(
-            name="GeoCLIP",
-            family="pretrained",
-            needs="the package geoclip",
-            source="Vivanco Cepeda et al. (2023), arXiv 2309.16020",
-            make=_make_geoclip,
+        _peer(
+            "GeoCLIP", peers.load_geoclip, "Vivanco Cepeda et al. (2023), arXiv 2309.16020", "MIT"
         ),
-        _foreign(
-            "CSP", "https://github.com/gengchenmai/csp", "Mai et al. (2023), arXiv 2305.01118"
-        ),
-        _foreign(
-            "SINR", "https://github.com/elijahcole/sinr", "Cole et al. (2023), arXiv 2306.02564"
+        *(
+            _peer(name, partial(peers.load_torchspatial, name), WU, "CC BY-NC 4.0")
+            for name in peers.TORCHSPATIAL
         ),
     )
 }

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from jaxtyping import Float64, Shaped
 from sklearn.base import BaseEstimator
 
-from satclip_lib.embedding.embed import embed
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 
 
@@ -21,12 +20,12 @@ class EndToEnd(BaseEstimator):
 
     Args:
         kind: "regression" or "classification".
-        num_degrees: of the harmonics.
-        hidden_dim: of the two sine layers.
-        num_steps: of the optimiser.
-        batch_size: points per step, drawn with replacement.
-        learning_rate: at the start.
-        seed: of weights and batches.
+        num_degrees: Number of degrees of the harmonics.
+        hidden_dim: Width of the two sine layers.
+        num_steps: Number of steps of the optimiser.
+        batch_size: Number of points per step, drawn with replacement.
+        learning_rate: Learning rate at the start.
+        seed: Random seed of weights and batches.
     """
 
     def __init__(
@@ -92,7 +91,8 @@ class EndToEnd(BaseEstimator):
         self, lonlat: Float64[np.ndarray, "num_points 2"]
     ) -> Shaped[np.ndarray, " num_points"]:
         """Values or classes, in the form of the training targets."""
-        outputs = embed(lonlat, self.model_)
+        with torch.inference_mode():
+            outputs = self.model_(torch.from_numpy(lonlat)).numpy()
         if self.kind == "regression":
             return outputs[:, 0].astype(np.float64) * self.std_ + self.mean_
         return self.classes_[outputs.argmax(axis=1)]

@@ -29,7 +29,7 @@ def load_inaturalist(num_points: int, seed: int) -> LabelledPoints:
     Photos without a place are left out, and where there are image features, photos without.
 
     Raises:
-        FileUnavailableError: if a file of the competition is missing; says which and where.
+        FileUnavailableError: If a file of the competition is missing; says which and where.
     """
     folder = _find_folder()
     photos = pd.concat([_read_part(folder, part) for part in PARTS], ignore_index=True)

@@ -11,7 +11,6 @@ from jaxtyping import Float, Int64, Shaped
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from sklearn.base import BaseEstimator
-from sklearn.metrics import accuracy_score, r2_score
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from satclip_lib.files import fingerprint
@@ -32,19 +31,19 @@ class TunedMlp(BaseEstimator):
 
     Args:
         kind: "regression" or "classification".
-        fold_ids: fold of each training point; at least two different ones.
-        num_trials: settings that are tried, the budget.
-        seed: of the search and of the weights.
-        studies: folder where the search is kept; one that was stopped goes on where it was, and
+        fold_ids: Fold of each training point; at least two different ones.
+        num_trials: Number of settings that are tried.
+        seed: Random seed of the search and of the weights.
+        studies: Folder where the search is kept; one that was stopped goes on where it was, and
             one that is finished is not repeated. None keeps nothing.
 
     Raises:
-        ValueError: when fitted, if there is only one fold.
+        ValueError: When fitted, if there is only one fold.
 
     Attributes:
-        params_: the setting that was chosen, with ``num_epochs``.
-        estimator_: the fitted ``MLPRegressor`` or ``MLPClassifier``.
-        num_pruned_: settings that were given up.
+        params_: Setting that was chosen, with ``num_epochs``.
+        estimator_: Fitted ``MLPRegressor`` or ``MLPClassifier``.
+        num_pruned_: Number of settings that were given up.
     """
 
     def __init__(
@@ -81,7 +80,7 @@ class TunedMlp(BaseEstimator):
             best = -np.inf
             epochs = self._train(suggest_setting(trial), x[~is_val], target[~is_val], target)
             for epoch, model in enumerate(epochs, start=1):
-                score = self._score(target[is_val], model.predict(x[is_val]))
+                score = model.score(x[is_val], target[is_val])  # R2 or accuracy
                 trial.report(score, epoch)
                 if score > best:
                     best = score
@@ -90,8 +89,8 @@ class TunedMlp(BaseEstimator):
                     raise optuna.TrialPruned
             return best
 
-        finished = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
-        num_done = len(study.get_trials(states=finished))
+        complete, pruned = optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED
+        num_done = len(study.get_trials(states=[complete, pruned]))
         with _quiet_optuna(), progress_bar(total=self.num_trials, desc="MLP settings") as bar:
             bar.update(num_done)
             study.optimize(
@@ -99,7 +98,7 @@ class TunedMlp(BaseEstimator):
                 n_trials=max(0, self.num_trials - num_done),
                 callbacks=[lambda study, trial: bar.update(1)],
             )
-        self.num_pruned_ = len(study.get_trials(states=[optuna.trial.TrialState.PRUNED]))
+        self.num_pruned_ = len(study.get_trials(states=[pruned]))
         best = study.best_trial
         self.params_ = best.params | {"num_epochs": best.user_attrs["num_epochs"]}
         *_, self.estimator_ = self._train(
@@ -127,9 +126,6 @@ class TunedMlp(BaseEstimator):
         more = {"classes": np.unique(all_targets)} if self.kind == "classification" else {}
         for epoch in range(num_epochs):
             yield model.partial_fit(x, target, **(more if epoch == 0 else {}))
-
-    def _score(self, target: np.ndarray, predicted: np.ndarray) -> float:
-        return (r2_score if self.kind == "regression" else accuracy_score)(target, predicted)
 
     def _open_study(self, x: np.ndarray, target: np.ndarray) -> optuna.Study:
         storage: BaseStorage = InMemoryStorage()

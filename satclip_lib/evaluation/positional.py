@@ -1,18 +1,18 @@
 """Location encoders without parameters: waves of longitude and latitude, from the literature.
 
-All take ``(num_points, 2)`` longitude and latitude in degrees. The multi-scale ones divide the
-angles (in radians) by ``num_scales`` radii, ``max_radius`` down to ``min_radius`` in a geometric
-sequence. A radius of 1 goes round the Earth once; 1/50 is a wavelength of 7.2 degrees, about
-the distance over which a few thousand training points can still tell waves apart.
+The multi-scale ones divide both angles by several radii. For angles in radians a radius of 1 goes
+round the Earth once, and 1/50 is a wavelength of 7.2 degrees, about the distance over which a few
+thousand training points can still tell waves apart.
 """
+
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float64
 
-from satclip_lib.sphere import lonlat_to_unit_vectors
+from satclip_lib.sphere import lonlat_to_unit_vectors as encode_unit_vector  # noqa: F401
 
-NUM_SCALES = 16
-MAX_RADIUS, MIN_RADIUS = 1.0, 0.02
+RADII = np.geomspace(1.0, 0.02, 16)
 
 LonLat = Float64[np.ndarray, "num_points 2"]
 Features = Float64[np.ndarray, "num_points num_features"]
@@ -32,61 +32,59 @@ def encode_wrap(lonlat: LonLat) -> Features:
     return np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
 
 
-def encode_unit_vector(lonlat: LonLat) -> Features:
-    """The point on the unit sphere, x y z."""
-    return lonlat_to_unit_vectors(lonlat)
+def compute_waves(
+    kind: str, angles: LonLat, radii: Float64[np.ndarray, " num_scales"] = RADII
+) -> Float64[np.ndarray, "num_points num_waves num_scales"]:
+    """Sines and cosines of both angles at every scale.
+
+    Args:
+        kind: One of ``WAVES``.
+        angles: Longitude and latitude, ``(num_points, 2)``.
+        radii: Numbers that the angles are divided by.
+
+    Returns:
+        ``(num_points, num_waves, num_scales)``, waves in this order, with x and y for scaled
+        longitude and latitude, and a hat for those that are not scaled:
+
+        - "Space2Vec grid": sin x, cos x, sin y, cos y.
+        - "Space2Vec theory": sine and cosine along each of three directions 120 degrees apart.
+        - "sphereC": sin y, cos y cos x, cos y sin x; the unit vector of scaled angles.
+        - "sphereM": sin y, cos y cos x^, cos y^ cos x, cos y sin x^, cos y^ sin x.
+        - "sphereC+", "sphereM+": the waves of sphereC or sphereM and of Space2Vec's grid, each
+          once.
+
+    References:
+        Mai et al. (2020), arXiv 2003.00824, for Space2Vec; Mai et al. (2023), arXiv 2306.17624,
+        for the sphere.
+    """
+    if kind == "Space2Vec theory":
+        directions = np.array([[1.0, 0.0], [-0.5, np.sqrt(0.75)], [-0.5, -np.sqrt(0.75)]])
+        along = (angles @ directions.T)[:, :, None] / radii  # (num_points, 3, num_scales)
+        waves = [wave(along[:, axis]) for axis in range(3) for wave in (np.sin, np.cos)]
+    else:
+        x, y = (angles[:, [axis]] / radii for axis in (0, 1))
+        sin_x, cos_x, sin_y, cos_y = np.sin(x), np.cos(x), np.sin(y), np.cos(y)
+        sin_lon, cos_lon = np.sin(angles[:, :1]), np.cos(angles[:, :1])
+        cos_lat = np.cos(angles[:, 1:])
+        sphere_m = [sin_y, cos_y * cos_lon, cos_lat * cos_x, cos_y * sin_lon, cos_lat * sin_x]
+        waves = {
+            "Space2Vec grid": [sin_x, cos_x, sin_y, cos_y],
+            "sphereC": [sin_y, cos_y * cos_x, cos_y * sin_x],
+            "sphereM": sphere_m,
+            "sphereC+": [sin_y, cos_y, sin_x, cos_x, cos_y * cos_x, cos_y * sin_x],
+            "sphereM+": [*sphere_m, cos_y, sin_x, cos_x],
+        }[kind]
+    return np.stack(waves, axis=1)
 
 
-def encode_space2vec_grid(lonlat: LonLat) -> Features:
-    """Sine and cosine of both angles at every scale; Mai et al. (2020), arXiv 2003.00824."""
-    scaled = _divide_by_scales(np.radians(lonlat))  # (num_points, 2, num_scales)
-    return _flatten(np.sin(scaled[:, 0]), np.cos(scaled[:, 0]), np.sin(scaled[:, 1]),
-                    np.cos(scaled[:, 1]))  # fmt: skip
+def _encode_waves(lonlat: LonLat, kind: str) -> Features:
+    waves = compute_waves(kind, np.radians(lonlat))
+    return waves.reshape(len(waves), waves.shape[1] * waves.shape[2])
 
 
-def encode_space2vec_theory(lonlat: LonLat) -> Features:
-    """The same along three directions 120 degrees apart; Mai et al. (2020), arXiv 2003.00824."""
-    directions = np.array([[1.0, 0.0], [-0.5, np.sqrt(0.75)], [-0.5, -np.sqrt(0.75)]])
-    scaled = _divide_by_scales(np.radians(lonlat) @ directions.T)  # (num_points, 3, num_scales)
-    return _flatten(*(wave(scaled[:, axis]) for axis in range(3) for wave in (np.sin, np.cos)))
-
-
-def encode_sphere_c(lonlat: LonLat) -> Features:
-    """Unit vectors of scaled angles: sphereC of Mai et al. (2023), arXiv 2306.17624."""
-    lon, lat = _split_angles(lonlat)
-    return _flatten(np.sin(lat), np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon))
-
-
-def encode_sphere_m(lonlat: LonLat) -> Features:
-    """Unit vectors with one angle scaled at a time: sphereM of Mai et al. (2023)."""
-    lon, lat = _split_angles(lonlat)
-    lon_once, lat_once = np.radians(lonlat).T[:, :, None]  # (num_points, 1) each
-    return _flatten(
-        np.sin(lat),
-        np.cos(lat) * np.cos(lon_once),
-        np.cos(lat_once) * np.cos(lon),
-        np.cos(lat) * np.sin(lon_once),
-        np.cos(lat_once) * np.sin(lon),
+WAVES = {
+    kind: partial(_encode_waves, kind=kind)
+    for kind in (
+        "Space2Vec grid", "Space2Vec theory", "sphereC", "sphereM", "sphereC+", "sphereM+",
     )
-
-
-def encode_sphere_c_plus(lonlat: LonLat) -> Features:
-    """The features of sphereC and of Space2Vec's grid."""
-    return np.concatenate([encode_sphere_c(lonlat), encode_space2vec_grid(lonlat)], axis=1)
-
-
-def encode_sphere_m_plus(lonlat: LonLat) -> Features:
-    """The features of sphereM and of Space2Vec's grid."""
-    return np.concatenate([encode_sphere_m(lonlat), encode_space2vec_grid(lonlat)], axis=1)
-
-
-def _split_angles(lonlat: np.ndarray) -> np.ndarray:
-    return _divide_by_scales(np.radians(lonlat)).transpose(1, 0, 2)  # (2, num_points, num_scales)
-
-
-def _divide_by_scales(angles: np.ndarray) -> np.ndarray:
-    return angles[:, :, None] / np.geomspace(MAX_RADIUS, MIN_RADIUS, NUM_SCALES)
-
-
-def _flatten(*parts: np.ndarray) -> np.ndarray:
-    return np.concatenate(parts, axis=1)
+}  # fmt: skip

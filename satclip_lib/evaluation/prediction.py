@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import itertools
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -11,13 +10,15 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from satclip_lib import location_encoder, spherical_harmonics
-from satclip_lib.embedding import embed
 from satclip_lib.evaluation import end_to_end, mlp, probes, ridge
 from satclip_lib.evaluation.probes import ProbeOptions, fit_predict
 from satclip_lib.evaluation.splits import Split
 from satclip_lib.evaluation.tasks import TaskData
-from satclip_lib.fast import folded_encoder, siren
 from satclip_lib.files import fingerprint, write_atomically
+
+# Modules and packages that predictions depend on beside their inputs.
+CODE = (probes, ridge, mlp, end_to_end, location_encoder, spherical_harmonics)
+PACKAGES = ("scikit-learn", "scipy", "optuna", "torch", "numpy")
 
 
 def predict(
@@ -26,21 +27,25 @@ def predict(
     *,
     splits: Sequence[Split],
     probe: str = "linear",
+    groups: Sequence[slice] | None = None,
     options: ProbeOptions | None = None,
 ) -> Shaped[np.ndarray, " num_test"]:
     """Predictions at the test points of all splits, each by a probe that never saw the point.
 
     Args:
-        data: a task.
-        x: embeddings of its points; locations in degrees for a probe that wants them.
-        splits: of its points.
-        probe: name known to :func:`satclip_lib.evaluation.probes.fit_predict`.
-        options: of expensive probes.
+        data: Task to be predicted.
+        x: Embeddings of its points; locations in degrees for a probe that wants them.
+        splits: Splits of its points.
+        probe: Name known to :func:`satclip_lib.evaluation.probes.fit_predict`.
+        groups: Columns of each group of features, as an encoder names them.
+        options: Knobs of expensive probes.
 
     Returns:
         In the order of the splits: those of ``splits[0].test`` first.
     """
-    (predicted,) = predict_together([data], x, splits=splits, probe=probe, options=options)
+    (predicted,) = predict_together(
+        [data], x, splits=splits, probe=probe, groups=groups, options=options
+    )
     return predicted
 
 
@@ -50,6 +55,7 @@ def predict_together(
     *,
     splits: Sequence[Split],
     probe: str = "linear",
+    groups: Sequence[slice] | None = None,
     options: ProbeOptions | None = None,
     cache: Path | None = None,
 ) -> list[Shaped[np.ndarray, " num_test"]]:
@@ -59,54 +65,44 @@ def predict_together(
     embeddings, targets, splits, probe and its code stay the same.
     """
     kind = group[0].task.kind
-    paths = [
-        None if cache is None else _find_path(cache, x, data.target, splits, probe, kind, options)
-        for data in group
-    ]
-    found = {
-        index: np.load(path)
-        for index, path in enumerate(paths)
-        if path is not None and path.is_file()
-    }
-    if missing := [index for index in range(len(group)) if index not in found]:
-        targets = [group[index].target for index in missing]
-        fitted = fit_predict(probe, x, targets, splits, kind=kind, options=options)
-        for index, predicted in zip(missing, fitted, strict=True):
-            found[index] = predicted
-            if (path := paths[index]) is not None:
-                with write_atomically(path) as scratch:
-                    np.save(scratch, predicted)
-    return [found[index] for index in range(len(group))]
+    groups = groups if probe == "linear" else None
+
+    def fit(some: Sequence[TaskData]) -> list[np.ndarray]:
+        targets = [data.target for data in some]
+        return fit_predict(probe, x, targets, splits, kind=kind, groups=groups, options=options)
+
+    if cache is None:
+        return fit(group)
+    common = _name_inputs(x, splits, probe, kind, groups, options or ProbeOptions())
+    names = [fingerprint(common, data.target) for data in group]
+    paths = [Path(cache) / name[:2] / f"{name}.npy" for name in names]
+    missing = [index for index, path in enumerate(paths) if not path.is_file()]
+    if missing:
+        for index, predicted in zip(missing, fit([group[i] for i in missing]), strict=True):
+            with write_atomically(paths[index]) as scratch:
+                np.save(scratch, predicted)
+    return [np.load(path) for path in paths]
 
 
-def _find_path(
-    cache: Path,
+def _name_inputs(
     x: np.ndarray,
-    target: np.ndarray,
     splits: Sequence[Split],
     probe: str,
     kind: str,
-    options: ProbeOptions | None,
-) -> Path:
-    """Where predictions are kept: a name made of everything they depend on."""
-    knobs = options or ProbeOptions()
+    groups: Sequence[slice] | None,
+    options: ProbeOptions,
+) -> str:
+    """A name made of everything that predictions depend on, but the target."""
     used = {
-        "mlp": (knobs.seed, knobs.num_trials),
-        "boosting": (knobs.seed,),
-        "end to end": (knobs.seed, sorted(knobs.end_to_end.items())),
+        "mlp": (options.seed, options.num_trials),
+        "boosting": (options.seed,),
+        "end to end": (options.seed, sorted(options.end_to_end.items())),
     }.get(probe, ())
-    arrays = itertools.chain.from_iterable((s.train, s.test, s.fold_ids) for s in splits)
-    key = fingerprint(x, target, list(arrays), probe, kind, used, _code_version())
-    return Path(cache) / key[:2] / f"{key}.npy"
+    rows = [(split.train, split.test, split.fold_ids) for split in splits]
+    columns = [group.indices(x.shape[1]) for group in groups or ()]
+    return fingerprint(x, rows, probe, kind, columns, used, _code_version())
 
 
 @functools.cache
 def _code_version() -> str:
-    modules = (
-        probes, ridge, mlp, end_to_end, embed, folded_encoder, siren, location_encoder,
-        spherical_harmonics,
-    )  # fmt: skip
-    sources = [inspect.getsource(module) for module in modules]
-    return "".join(
-        [*sources, version("scikit-learn"), version("optuna"), version("torch"), version("numpy")]
-    )
+    return "".join([*map(inspect.getsource, CODE), *map(version, PACKAGES)])

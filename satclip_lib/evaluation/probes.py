@@ -3,8 +3,9 @@
 Every number comes from an estimator of scikit-learn, or agrees with one to rounding.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,8 +27,10 @@ from satclip_lib.evaluation.splits import Split
 Kind = Literal["regression", "classification"]
 
 PROBES = ("linear", "logistic", "knn", "boosting", "mlp")
-LOCATION_PROBES = ("great circle", "end to end")  # these see the location, not an embedding
+# These see the location, not an embedding.
+LOCATION_PROBES = ("great circle", "inverse distance", "end to end")
 NUM_NEIGHBORS = 10
+NUM_INTERPOLATED = 30  # neighbours of "inverse distance"
 LOGISTIC_CS = (1e-3, 1e-2, 1e-1, 1.0)
 METRICS: dict[Kind, str] = {"regression": "R2", "classification": "accuracy"}
 
@@ -37,11 +40,11 @@ class ProbeOptions:
     """Knobs of the expensive probes.
 
     Attributes:
-        seed: of their weights and of the search.
-        num_trials: settings of the MLP tried per encoder, task and split.
-        studies: folder that keeps the MLP's searches, so that a run that was stopped goes on;
+        seed: Random seed of their weights and of the search.
+        num_trials: Number of settings of the MLP tried per encoder, task and split.
+        studies: Folder that keeps the MLP's searches, so that a run that was stopped goes on;
             None keeps them in memory.
-        end_to_end: what :class:`EndToEnd` takes.
+        end_to_end: Arguments of :class:`EndToEnd`.
     """
 
     seed: int = 0
@@ -57,30 +60,32 @@ def fit_predict(
     splits: Sequence[Split],
     *,
     kind: Kind,
+    groups: Sequence[slice] | None = None,
     options: ProbeOptions | None = None,
 ) -> list[Shaped[np.ndarray, " num_test"]]:
     """Predict the test points of all splits, each by a probe that never saw the point.
 
     Args:
-        probe: one of ``PROBES`` or ``LOCATION_PROBES``, see :func:`make_probe`; or ``"linear"``:
+        probe: One of ``PROBES`` or ``LOCATION_PROBES``, see :func:`make_probe`; or ``"linear"``:
             ridge regression, for classes on one column of -1 and 1 per class, of which the
             largest wins; see :func:`satclip_lib.evaluation.ridge.fit_ridge`.
-        x: embeddings; for ``LOCATION_PROBES`` longitude and latitude in degrees.
-        targets: of one kind at the same points; ``"linear"`` fits them together.
-        splits: of the points.
+        x: Embeddings; for ``LOCATION_PROBES`` longitude and latitude in degrees.
+        targets: Targets of one kind at the same points; ``"linear"`` fits them together.
+        splits: Splits of the points.
         kind: "regression" or "classification".
-        options: of the expensive probes.
+        groups: Columns of each group of features; "linear" chooses a penalty for each.
+        options: Knobs of the expensive probes.
 
     Returns:
         For each target the predictions in the order of the splits: those of ``splits[0].test``
         first.
 
     Raises:
-        ValueError: if the probe is unknown, or does not predict this kind of target.
+        ValueError: If the probe is unknown, or does not predict this kind of target.
     """
     if probe == "linear":
         encoded = [_encode(target, kind) for target in targets]
-        fits = fit_ridge(x, [outputs for outputs, _ in encoded], splits)
+        fits = fit_ridge(x, [outputs for outputs, _ in encoded], splits, groups=groups)
         return [
             np.concatenate([_decode(fit.predicted, classes) for fit in of_target])
             for of_target, (_, classes) in zip(fits, encoded, strict=True)
@@ -104,63 +109,72 @@ def make_probe(
     """An unfitted probe; embeddings are standardised with the training points' statistics.
 
     Args:
-        name: ``"knn"``: the 10 nearest in embedding space, weighted by inverse distance.
-            ``"logistic"``: classes only, the penalty chosen by ``fold_ids``. ``"boosting"``:
-            scikit-learn's histogram gradient boosting as it comes. ``"mlp"``: see
-            :class:`~satclip_lib.evaluation.mlp.TunedMlp`. ``"great circle"``: the 10 nearest
-            places on the globe. ``"end to end"``: see
-            :class:`~satclip_lib.evaluation.end_to_end.EndToEnd`.
+        name: Name of the probe.
+
+            - ``"knn"``: the 10 nearest in embedding space, weighted by inverse distance.
+            - ``"logistic"``: classes only, the penalty chosen by ``fold_ids``.
+            - ``"boosting"``: scikit-learn's histogram gradient boosting as it comes.
+            - ``"mlp"``: see :class:`~satclip_lib.evaluation.mlp.TunedMlp`.
+            - ``"great circle"``: the 10 nearest places on the globe, weighted as in ``"knn"``.
+            - ``"inverse distance"``: the 30 nearest places on the globe, weighted by the inverse
+              square of the distance.
+            - ``"end to end"``: see :class:`~satclip_lib.evaluation.end_to_end.EndToEnd`.
         kind: "regression" or "classification".
-        fold_ids: folds of the training points, for choosing hyper-parameters.
-        options: of the expensive probes.
+        fold_ids: Folds of the training points, for choosing hyper-parameters.
+        options: Knobs of the expensive probes.
 
     Raises:
-        ValueError: if the name is unknown, or the probe does not predict this kind of target.
+        ValueError: If the name is unknown, or the probe does not predict this kind of target.
     """
     options = options or ProbeOptions()
     is_regression = kind == "regression"
     neighbors = KNeighborsRegressor if is_regression else KNeighborsClassifier
-    if name == "knn":
-        return make_pipeline(StandardScaler(), neighbors(NUM_NEIGHBORS, weights="distance"))
-    if name == "great circle":
-        on_globe = {"metric": "haversine", "algorithm": "ball_tree"}
-        return make_pipeline(
-            FunctionTransformer(_to_haversine),
-            neighbors(NUM_NEIGHBORS, weights="distance", **on_globe),
+    on_globe = partial(neighbors, metric="haversine", algorithm="ball_tree")
+    boosting = HistGradientBoostingRegressor if is_regression else HistGradientBoostingClassifier
+    to_radians = FunctionTransformer(_to_haversine)
+    if name == "logistic" and is_regression:
+        raise ValueError("probe 'logistic' predicts classes; choose 'linear' for numbers")
+    steps: dict[str, Callable[[], list]] = {
+        "logistic": lambda: [
+            StandardScaler(),
+            LogisticRegressionCV(
+                Cs=LOGISTIC_CS,
+                cv=PredefinedSplit(fold_ids),
+                max_iter=1000,
+                l1_ratios=(0.0,),
+                scoring="accuracy",
+                use_legacy_attributes=False,
+            ),
+        ],
+        "knn": lambda: [StandardScaler(), neighbors(NUM_NEIGHBORS, weights="distance")],
+        "boosting": lambda: [StandardScaler(), boosting(random_state=options.seed)],
+        "mlp": lambda: [
+            StandardScaler(),
+            TunedMlp(
+                kind=kind,
+                fold_ids=fold_ids,
+                num_trials=options.num_trials,
+                seed=options.seed,
+                studies=options.studies,
+            ),
+        ],
+        "great circle": lambda: [to_radians, on_globe(NUM_NEIGHBORS, weights="distance")],
+        "inverse distance": lambda: [
+            to_radians, on_globe(NUM_INTERPOLATED, weights=_weigh_by_inverse_square)
+        ],
+        "end to end": lambda: [EndToEnd(kind=kind, seed=options.seed, **options.end_to_end)],
+    }  # fmt: skip
+    if name not in steps:
+        raise ValueError(
+            f"unknown probe {name!r}; choose one of {', '.join(map(repr, steps))}; 'linear' is "
+            "fitted by fit_predict"
         )
-    if name == "logistic":
-        if is_regression:
-            raise ValueError("probe 'logistic' predicts classes; choose 'linear' for numbers")
-        search = LogisticRegressionCV(
-            Cs=LOGISTIC_CS,
-            cv=PredefinedSplit(fold_ids),
-            max_iter=1000,
-            l1_ratios=(0.0,),
-            scoring="accuracy",
-            use_legacy_attributes=False,
-        )
-        return make_pipeline(StandardScaler(), search)
-    if name == "boosting":
-        boosting = (
-            HistGradientBoostingRegressor if is_regression else HistGradientBoostingClassifier
-        )
-        return make_pipeline(StandardScaler(), boosting(random_state=options.seed))
-    if name == "mlp":
-        mlp = TunedMlp(
-            kind=kind,
-            fold_ids=fold_ids,
-            num_trials=options.num_trials,
-            seed=options.seed,
-            studies=options.studies,
-        )
-        return make_pipeline(StandardScaler(), mlp)
-    if name == "end to end":
-        return EndToEnd(kind=kind, seed=options.seed, **options.end_to_end)
-    known = [probe for probe in PROBES + LOCATION_PROBES if probe != "linear"]
-    raise ValueError(
-        f"unknown probe {name!r}; choose one of {', '.join(map(repr, known))}; 'linear' is fitted "
-        "by fit_predict"
-    )
+    return make_pipeline(*steps[name]())
+
+
+def _weigh_by_inverse_square(distance: Float64[np.ndarray, "num_points num_neighbors"]):
+    """Weights of neighbours; within a centimetre they do not grow any more."""
+    return np.maximum(distance, 1e-9) ** -2.0
 
 
 def _to_haversine(lonlat: Float64[np.ndarray, "num_points 2"]) -> np.ndarray:

@@ -2,20 +2,40 @@ r"""Ridge regression on many splits at once, from sums that are made only once.
 
 All training sets of a protocol are unions of a few *atoms*: groups of points that are always
 together, such as the five folds. Sums over the points of an atom (of :math:`x`, :math:`xx^\top`
-and :math:`xy`) add up to those of any union, so a Gram matrix is never computed twice, and one
-eigendecomposition per union serves all penalties and all targets.
+and :math:`xy`) add up to those of any union. A penalty is therefore tried without touching a
+point: one Cholesky decomposition per union, whatever the number of points and targets.
 """
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64
+from scipy.linalg import cho_factor, cho_solve
 
 from satclip_lib.evaluation.splits import Split
 
 RIDGE_ALPHAS = tuple(10.0**power for power in range(-2, 6))
+GROUP_SCALES = (0.0, 0.03, 0.1, 0.3, 1.0)
 TESTED, UNUSED = -1, -2
+
+Atoms = frozenset[int]
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """How much a ridge shrinks the coefficients of each group of features.
+
+    Attributes:
+        alpha: Penalty of a group whose scale is 1.
+        scales: Factor of each group's standardised features. The penalty of a group is
+            ``alpha / scale**2``; a group of scale 0 is left out.
+    """
+
+    alpha: float
+    scales: tuple[float, ...] = (1.0,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,11 +43,11 @@ class RidgeFit:
     """Ridge of one target on the training points of one split.
 
     Attributes:
-        alpha: the penalty that was chosen.
-        predicted: ``(num_test, num_outputs)`` at the test points.
+        penalty: The penalty that was chosen on the training points.
+        predicted: Predictions at the test points, ``(num_test, num_outputs)``.
     """
 
-    alpha: float
+    penalty: Penalty
     predicted: Float64[np.ndarray, "num_test num_outputs"]
 
 
@@ -35,147 +55,193 @@ def fit_ridge(
     x: Float[np.ndarray, "num_points num_features"],
     targets: Sequence[Float64[np.ndarray, "num_points _"]],
     splits: Sequence[Split],
+    *,
+    groups: Sequence[slice] | None = None,
 ) -> list[list[RidgeFit]]:
     r"""Fit every target on every split, with the penalty chosen on the training points.
 
     For standardised inputs and centred targets,
-    :math:`W = (X^\top X + \alpha I)^{-1} X^\top Y`. Each of ``split.fold_ids`` is predicted from
-    the other training points with every penalty in ``RIDGE_ALPHAS``; the penalty with the
-    smallest squared error over all folds and outputs of the target is used. Folds of whole
-    blocks therefore choose a penalty that extrapolates; leaving out single points, as
-    scikit-learn's ``RidgeCV`` does, hardly penalises at all when each has a neighbour.
+    :math:`W = S (S X^\top X S + \alpha I)^{-1} S X^\top Y`, where :math:`S` has the scale of each
+    feature's group. Each of ``split.fold_ids`` is predicted from the other training points; the
+    penalty with the smallest squared error over all folds and outputs of the target is used.
+    Folds of whole blocks or continents therefore choose a penalty that extrapolates; leaving out
+    single points, as scikit-learn's ``RidgeCV`` does, hardly penalises at all when each has a
+    neighbour.
+
+    The scales are searched group by group: from the best of ``RIDGE_ALPHAS`` with all scales 1,
+    each group in turn tries ``GROUP_SCALES``, with a tenth and ten times the penalty as well,
+    until nothing improves.
 
     Predictions are those of scikit-learn's ``make_pipeline(StandardScaler(), Ridge(alpha))``,
     in every fold and in the end: inputs are standardised on the points that are fitted.
 
     Args:
-        x: ``(num_points, num_features)`` embeddings.
-        targets: each ``(num_points, num_outputs)``, values or one column per class.
-        splits: of these points; every split's ``fold_ids`` name at least two folds.
+        x: Embeddings, ``(num_points, num_features)``.
+        targets: Values, or one column per class, each ``(num_points, num_outputs)``.
+        splits: Splits of these points; every split's ``fold_ids`` name at least two folds.
+        groups: Columns of each group of features; None makes one group of all.
 
     Returns:
         ``fits[target][split]``.
 
     Raises:
-        ValueError: if the training points of a split are all in one fold.
+        ValueError: If the training points of a split are all in one fold, or the groups are not
+            all columns, each once.
     """
-    sums = _Sums(x, np.concatenate(targets, axis=1), splits)
-    ends = np.cumsum([target.shape[1] for target in targets])
-    columns = [slice(end - t.shape[1], end) for end, t in zip(ends, targets, strict=True)]
+    groups = [slice(None)] if groups is None else list(groups)
+    columns = np.concatenate([np.arange(x.shape[1])[group] for group in groups])
+    if not np.array_equal(np.sort(columns), np.arange(x.shape[1])):
+        raise ValueError(f"groups must hold each of {x.shape[1]} columns once, got {groups}")
+    sums = _Sums(x, targets, splits, groups)
     fits: list[list[RidgeFit]] = [[] for _ in targets]
     for number, split in enumerate(splits):
-        membership = sums.membership[:, number]
-        folds = sorted(set(membership.tolist()) - {TESTED, UNUSED})
-        if len(folds) < 2:
+        train, held_out = sums.list_folds(number)
+        if len(held_out) < 2:
             raise ValueError(
-                f"fold_ids of split {split.name!r} must name at least 2 folds, got {len(folds)}: "
-                "pass more points or another protocol"
+                f"fold_ids of split {split.name!r} must name at least 2 folds, got "
+                f"{len(held_out)}: pass more points or another protocol"
             )
-        train = frozenset(np.flatnonzero(membership >= 0).tolist())
-        error = np.zeros((len(targets), len(RIDGE_ALPHAS)))
-        for fold in folds:
-            held_out = frozenset(np.flatnonzero(membership == fold).tolist())
-            solution = sums.solve(train - held_out)
-            error += sums.sum_squared_errors(held_out, solution, columns)
-        solution = sums.solve(train)
-        for fits_of_target, of_target, errors in zip(fits, columns, error, strict=True):
-            alpha = RIDGE_ALPHAS[int(np.argmin(errors))]
+        for target, fits_of_target in enumerate(fits):
+            error = partial(sums.validate, train, held_out, target)
+            penalty = _search(error, len(groups))
             fits_of_target.append(
-                RidgeFit(alpha, sums.predict(split.test, solution, of_target, alpha))
+                RidgeFit(penalty, sums.predict(split.test, train, target, penalty))
             )
     return fits
 
 
-@dataclass(frozen=True, eq=False)
-class _Solution:
-    """Everything about one training set that does not depend on the penalty."""
+def _search(error: Callable[[Penalty], float], num_groups: int) -> Penalty:
+    """The penalty with the smallest error that trying one group after the other finds."""
+    start = (1.0,) * num_groups
+    lowest, best = min(
+        ((error(Penalty(alpha, start)), Penalty(alpha, start)) for alpha in RIDGE_ALPHAS),
+        key=lambda found: found[0],
+    )
+    is_better = num_groups > 1
+    while is_better:
+        is_better = False
+        for group in range(num_groups):
+            position = RIDGE_ALPHAS.index(best.alpha)
+            alphas = RIDGE_ALPHAS[max(0, position - 1) : position + 2]
+            before, after = best.scales[:group], best.scales[group + 1 :]
+            for scale in GROUP_SCALES:
+                for alpha in alphas:
+                    penalty = Penalty(alpha, (*before, scale, *after))
+                    if (found := error(penalty)) < lowest:
+                        lowest, best, is_better = found, penalty, True
+    return best
 
-    mean: np.ndarray  # (num_features,) of x, as std
+
+@dataclass(frozen=True, eq=False)
+class _Moments:
+    """Sums of one set of points, standardised by the statistics of another."""
+
+    mean: np.ndarray  # (num_features,) of x, as std, of the points that are fitted
     std: np.ndarray
     y_mean: np.ndarray  # (num_outputs,)
-    eigenvalues: np.ndarray  # (num_features,) of the Gram matrix of standardised x
-    vectors: np.ndarray  # (num_features, num_features)
-    rotated: np.ndarray  # (num_features, num_outputs): vectors' x'y
+    xx: np.ndarray  # (num_features, num_features)
+    xy: np.ndarray  # (num_features, num_outputs)
+    yy: np.ndarray  # (num_outputs,)
 
 
 class _Sums:
-    """Sums over atoms, and the solutions of the unions of atoms asked for so far."""
+    """Sums over atoms, and what has been computed from them so far."""
 
-    def __init__(self, x: np.ndarray, y: np.ndarray, splits: Sequence[Split]):
+    def __init__(
+        self,
+        x: np.ndarray,
+        targets: Sequence[np.ndarray],
+        splits: Sequence[Split],
+        groups: Sequence[slice],
+    ):
         # Scaling first changes no result, but keeps the differences of sums below exact.
         x = x.astype(np.float64)
         spread = x.std(axis=0)
         self.x = (x - x.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
-        self.y = y
+        self.groups = groups
+        ends = np.cumsum([target.shape[1] for target in targets])
+        self.columns = [slice(e - t.shape[1], e) for e, t in zip(ends, targets, strict=True)]
+        y = np.concatenate(targets, axis=1)
         self.membership, atom_of_point = _find_atoms(splits, len(x))
         self.of_atom = []
         for atom in range(len(self.membership)):
             rows = np.flatnonzero(atom_of_point == atom)
             x_of, y_of = self.x[rows], y[rows]
-            self.of_atom.append(
-                (
-                    len(rows),
-                    x_of.sum(0),
-                    y_of.sum(0),
-                    x_of.T @ x_of,
-                    x_of.T @ y_of,
-                    (y_of**2).sum(0),
-                )
-            )
-        self.solutions: dict[frozenset[int], _Solution] = {}
+            sums = (x_of.sum(0), y_of.sum(0), x_of.T @ x_of, x_of.T @ y_of, (y_of**2).sum(0))
+            self.of_atom.append((len(rows), *sums))
+        # Splits share unions: what one holds out of another's training points, and the reverse.
+        self.held_out: dict[Atoms, set[Atoms]] = defaultdict(set)
+        for number in range(len(splits)):
+            train, folds = self.list_folds(number)
+            for fold in folds:
+                self.held_out[train - fold].add(fold)
+        self.moments: dict[tuple[Atoms, Atoms], _Moments] = {}
+        self.errors: dict[tuple[Atoms, Penalty], dict[Atoms, np.ndarray]] = {}
 
-    def total(self, atoms: frozenset[int]) -> list:
-        return [sum(parts) for parts in zip(*(self.of_atom[a] for a in sorted(atoms)), strict=True)]
+    def list_folds(self, number: int) -> tuple[Atoms, list[Atoms]]:
+        """Atoms of the training points of a split, and of each of their folds."""
+        membership = self.membership[:, number]
+        folds = sorted(set(membership.tolist()) - {TESTED, UNUSED})
+        held_out = [frozenset(np.flatnonzero(membership == fold).tolist()) for fold in folds]
+        return frozenset().union(*held_out), held_out
 
-    def solve(self, atoms: frozenset[int]) -> _Solution:
-        if atoms not in self.solutions:
-            count, x_sum, y_sum, xx, xy, _ = self.total(atoms)
-            mean, y_mean = x_sum / count, y_sum / count
-            gram = xx - count * np.outer(mean, mean)
-            variance = np.diag(gram) / count
-            std = np.sqrt(np.where(variance > 1e-12, variance, 1.0))  # constants carry nothing
-            eigenvalues, vectors = np.linalg.eigh(gram / np.outer(std, std))
-            rotated = vectors.T @ ((xy - count * np.outer(mean, y_mean)) / std[:, None])
-            self.solutions[atoms] = _Solution(
-                mean, std, y_mean, np.maximum(eigenvalues, 0.0), vectors, rotated
-            )
-        return self.solutions[atoms]
-
-    def sum_squared_errors(
-        self, atoms: frozenset[int], fit: _Solution, columns: Sequence[slice]
-    ) -> Float64[np.ndarray, "num_targets num_alphas"]:
-        """Squared error of a solution at other points, from their sums: no point is touched."""
-        count, x_sum, y_sum, xx, xy, yy = self.total(atoms)
-        cross = np.outer(x_sum, fit.mean)
-        gram = (xx - cross - cross.T + count * np.outer(fit.mean, fit.mean)) / np.outer(
-            fit.std, fit.std
-        )
-        xy = xy - np.outer(x_sum, fit.y_mean) - np.outer(fit.mean, y_sum - count * fit.y_mean)
-        yy = yy - 2 * fit.y_mean * y_sum + count * fit.y_mean**2
-        agreement = fit.rotated * (fit.vectors.T @ (xy / fit.std[:, None]))
-        shrink = 1 / np.add.outer(fit.eigenvalues, RIDGE_ALPHAS)  # (num_features, num_alphas)
-        # One Gram matrix is rotated to the eigenvectors, or fewer coefficients away from them.
-        rotate_gram = shrink.shape[1] * len(yy) > len(gram)
-        if rotate_gram:
-            gram = fit.vectors.T @ gram @ fit.vectors
-        errors = np.empty((len(columns), len(RIDGE_ALPHAS)))
-        for row, of_target in enumerate(columns):
-            rotated = fit.rotated[:, of_target]
-            if rotate_gram:
-                energy = (shrink * ((gram * (rotated @ rotated.T)) @ shrink)).sum(axis=0)
+    def compute_moments(self, fitted: Atoms, at: Atoms) -> _Moments:
+        """Sums over the points ``at``, standardised on the points ``fitted``."""
+        if (fitted, at) not in self.moments:
+            count, x_sum, y_sum, xx, xy, yy = self._total(at)
+            if at == fitted:
+                mean, y_mean = x_sum / count, y_sum / count
+                variance = np.diag(xx) / count - mean**2
+                std = np.sqrt(np.where(variance > 1e-12, variance, 1.0))  # constants say nothing
             else:
-                coef = np.stack([fit.vectors @ (rotated * s[:, None]) for s in shrink.T])
-                energy = (coef * (gram @ coef)).sum(axis=(1, 2))
-            along = agreement[:, of_target].sum(axis=1)
-            errors[row] = yy[of_target].sum() - 2 * along @ shrink + energy
-        return errors
+                own = self.compute_moments(fitted, fitted)
+                mean, std, y_mean = own.mean, own.std, own.y_mean
+            cross = np.outer(x_sum, mean)
+            xx = (xx - cross - cross.T + count * np.outer(mean, mean)) / np.outer(std, std)
+            xy = xy - np.outer(x_sum, y_mean) - np.outer(mean, y_sum - count * y_mean)
+            yy = yy - 2 * y_mean * y_sum + count * y_mean**2
+            self.moments[fitted, at] = _Moments(mean, std, y_mean, xx, xy / std[:, None], yy)
+        return self.moments[fitted, at]
+
+    def solve(self, atoms: Atoms, penalty: Penalty, columns: slice) -> np.ndarray:
+        """Coefficients of standardised features, ``(num_features, num_outputs)``."""
+        moments = self.compute_moments(atoms, atoms)
+        scale = np.empty(len(moments.mean))
+        for group, value in zip(self.groups, penalty.scales, strict=True):
+            scale[group] = value
+        gram = moments.xx * np.outer(scale, scale)
+        gram[np.diag_indices_from(gram)] += penalty.alpha
+        factor = cho_factor(gram, lower=True, overwrite_a=True, check_finite=False)
+        scaled = scale[:, None] * moments.xy[:, columns]
+        return scale[:, None] * cho_solve(factor, scaled, check_finite=False)
+
+    def validate(
+        self, train: Atoms, held_out: Sequence[Atoms], target: int, penalty: Penalty
+    ) -> float:
+        """Squared error of a target over all folds, each predicted from the others."""
+        return sum(self.compute_errors(train - f, penalty)[f][target] for f in held_out)
+
+    def compute_errors(self, atoms: Atoms, penalty: Penalty) -> dict[Atoms, np.ndarray]:
+        """Squared error of each target, at each fold that is ever predicted from these atoms."""
+        if (atoms, penalty) not in self.errors:
+            found = {}
+            coef = self.solve(atoms, penalty, slice(None))
+            for fold in self.held_out[atoms]:
+                at = self.compute_moments(atoms, fold)
+                error = at.yy + (coef * (at.xx @ coef - 2 * at.xy)).sum(axis=0)
+                found[fold] = np.array([error[columns].sum() for columns in self.columns])
+            self.errors[atoms, penalty] = found
+        return self.errors[atoms, penalty]
 
     def predict(
-        self, rows: Int64[np.ndarray, " num_rows"], fit: _Solution, columns: slice, alpha: float
+        self, rows: Int64[np.ndarray, " num_rows"], atoms: Atoms, target: int, penalty: Penalty
     ) -> Float64[np.ndarray, "num_rows num_outputs"]:
-        shrunk = fit.rotated[:, columns] / (fit.eigenvalues + alpha)[:, None]
-        coef = (fit.vectors @ shrunk) / fit.std[:, None]
-        return self.x[rows] @ coef + (fit.y_mean[columns] - fit.mean @ coef)
+        columns, moments = self.columns[target], self.compute_moments(atoms, atoms)
+        coef = self.solve(atoms, penalty, columns) / moments.std[:, None]
+        return self.x[rows] @ coef + (moments.y_mean[columns] - moments.mean @ coef)
+
+    def _total(self, atoms: Atoms) -> list:
+        return [sum(parts) for parts in zip(*(self.of_atom[a] for a in sorted(atoms)), strict=True)]
 
 
 def _find_atoms(

@@ -22,11 +22,14 @@ class Score(NamedTuple):
     """How good predictions are.
 
     Attributes:
-        score: R2 at the tested points, or accuracy.
-        z_mse: mean squared error of the target z-scored over all points of the task, as the
+        score: Accuracy, or R2: one minus the squared error over the squared deviation from the
+            mean, both over the tested points. With a continent as the tested points it is that
+            continent's R2; with the points of all continents, each predicted from the others, it
+            is the pooled R2, which also rewards telling continents apart.
+        z_mse: Mean squared error of the target z-scored over all points of the task, as the
             SatCLIP paper reports it; where all points are tested it is 1 - R2. NaN for classes.
         macro_f1: F1 averaged over the classes that are tested or predicted; NaN for numbers.
-        draws: ``(NUM_DRAWS,)`` scores with resampled blocks.
+        draws: Scores with resampled blocks, ``(NUM_DRAWS,)``.
     """
 
     score: float
@@ -47,12 +50,12 @@ def compute_score(
     """Score predictions at tested points, with bootstrap draws over blocks.
 
     Args:
-        target: true values or class indices.
-        predicted: what a probe says.
+        target: True values or class indices.
+        predicted: Predictions of a probe.
         kind: "regression" or "classification".
-        lonlat: ``(num_test, 2)`` of the points, degrees.
-        variance: of the target over all points of the task.
-        block_deg: side of the blocks that are resampled, degrees.
+        lonlat: Longitude and latitude of the points in degrees, ``(num_test, 2)``.
+        variance: Variance of the target over all points of the task.
+        block_deg: Side of the blocks that are resampled, degrees.
     """
     blocks, block_of_point = np.unique(
         compute_block_ids(lonlat, block_deg=block_deg), return_inverse=True

@@ -1,14 +1,17 @@
 """Train and test splits, from the flattering to the honest."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
+from scipy.spatial import KDTree
 
 from satclip_lib.data.natural_earth import lookup_regions
 from satclip_lib.data.registry import FileUnavailableError
-from satclip_lib.sphere import compute_block_ids
+from satclip_lib.sphere import chord_to_km, compute_block_ids, lonlat_to_unit_vectors
 
 NUM_FOLDS = 5
 CONTINENTS = ("Africa", "Asia", "Europe", "North America", "Oceania", "South America")
@@ -26,11 +29,11 @@ class Split:
     """One division of points; no row, and no place, is on both sides.
 
     Attributes:
-        name: of the part that is tested: "fold 1" or a continent.
-        train: row numbers of the training points.
-        test: row numbers of the test points.
-        fold_ids: of the training points, for choosing hyper-parameters on them. Folds are made
-            as the split is: of single places, of whole blocks, or of the other continents.
+        name: Name of the part that is tested: "fold 1" or a continent.
+        train: Row numbers of the training points.
+        test: Row numbers of the test points.
+        fold_ids: Fold of each training point, for choosing hyper-parameters. Folds are made as
+            the split is: of single places, of whole blocks, or of the other continents.
     """
 
     name: str
@@ -50,10 +53,11 @@ def make_splits(
     """Divide points into training and test points.
 
     Args:
-        protocol: who is tested.
+        protocol: Name of the protocol.
 
             - ``"random"``: five folds of places; a test point has training points next door.
-            - ``"blocks"``: five folds of whole blocks.
+            - ``"blocks"``: five folds of whole blocks of ``block_deg``; ``"blocks@40"``: of 40
+              degrees, so that labels are farther away.
             - ``"Africa"`` or another of ``CONTINENTS``: train on all others and test there.
             - ``"continents"``: the same for every continent with points, one split each.
             - ``"Africa+5%"``, ``"continents+1%"``: 5 % of the held-out continent's points, drawn
@@ -62,26 +66,26 @@ def make_splits(
               a smaller share are among those of a larger one.
             - ``"blocks:300"``: any of these with only 300 of the training points, for learning
               curves; fewer labels are among those of more.
-        lonlat: ``(num_points, 2)`` degrees.
-        seed: of the draw of folds, shots and labels.
-        block_deg: side of the blocks, degrees.
-        random_inner_folds: where continents are held out, choose hyper-parameters on random
-            folds of the training points. For classes that no two continents share, holding out
-            whole continents would choose to learn nothing.
+        lonlat: Longitude and latitude of all points in degrees, ``(num_points, 2)``.
+        seed: Random seed of the draw of folds, shots and labels.
+        block_deg: Side of the blocks of "blocks", degrees.
+        random_inner_folds: Whether hyper-parameters are chosen on random folds of the training
+            points where continents are held out. For classes that no two continents share,
+            holding out whole continents would choose to learn nothing.
 
     Returns:
         One or more splits. Over the splits of a protocol no point is tested twice.
 
     Raises:
-        ValueError: if the protocol is unknown.
-        SplitError: if a side of a split would be empty, if its training points would be in one
+        ValueError: If the protocol is unknown.
+        SplitError: If a side of a split would be empty, if its training points would be in one
             fold, or if the outlines of the continents are not there.
     """
-    base, shots_percent, num_labels = parse_protocol(protocol)
+    base, shots_percent, num_labels, side_deg = parse_protocol(protocol)
     if base in ("random", "blocks"):
         groups = _number_places(lonlat)
         if base == "blocks":
-            groups = compute_block_ids(lonlat, block_deg=block_deg)
+            groups = compute_block_ids(lonlat, block_deg=side_deg or block_deg)
         fold_ids = _draw_folds(groups, seed=seed)
         tests = {f"fold {fold + 1}": fold_ids == fold for fold in range(NUM_FOLDS)}
     else:
@@ -114,29 +118,70 @@ def make_splits(
     return splits
 
 
-def parse_protocol(protocol: str) -> tuple[str, float | None, int | None]:
-    """Split "Africa+5%:300" into its base, the percentage of shots and the number of labels.
+class Protocol(NamedTuple):
+    """The parts of a protocol's name.
+
+    Attributes:
+        base: "random", "blocks", "continents" or a continent.
+        shots_percent: Share of a held-out continent that joins the training points, or None.
+        num_labels: Number of training points, or None for all.
+        block_deg: Side of the blocks, degrees, or None for that of the task.
+    """
+
+    base: str
+    shots_percent: float | None = None
+    num_labels: int | None = None
+    block_deg: float | None = None
+
+    @property
+    def has_continents(self) -> bool:
+        """Whether continents are held out."""
+        return self.base not in ("random", "blocks")
+
+
+def parse_protocol(protocol: str) -> Protocol:
+    """Split "Africa+5%:300" or "blocks@40" into its parts.
 
     Raises:
-        ValueError: if it is none of the protocols of :func:`make_splits`.
+        ValueError: If it is none of the protocols of :func:`make_splits`.
     """
     bases = ("random", "blocks", "continents", *CONTINENTS)
-    match = re.fullmatch(r"([\w ]+?)(?:\+(\d+(?:\.\d+)?)%)?(?::(\d+))?", protocol)
+    number = r"(\d+(?:\.\d+)?)"
+    match = re.fullmatch(rf"([\w ]+?)(?:@{number})?(?:\+{number}%)?(?::(\d+))?", protocol)
     if not match or match[1] not in bases:
         raise ValueError(
             f"unknown protocol {protocol!r}; choose 'random', 'blocks', 'continents' or one of "
-            f"{CONTINENTS}, with '+1%' for shots of a continent and ':300' for fewer labels"
+            f"{CONTINENTS}, with '@40' for blocks of 40 degrees, '+1%' for shots of a continent "
+            "and ':300' for fewer labels"
         )
-    base = match[1]
-    shots_percent = None if match[2] is None else float(match[2])
-    if shots_percent is not None:
-        if base in ("random", "blocks"):
-            raise ValueError(f"protocol {protocol!r}: only held-out continents have shots")
-        if shots_percent > MAX_SHOTS_PERCENT:
-            raise ValueError(
-                f"protocol {protocol!r}: at most {MAX_SHOTS_PERCENT} % can join the training points"
-            )
-    return base, shots_percent, None if match[3] is None else int(match[3])
+    block_deg, shots = (None if part is None else float(part) for part in match.group(2, 3))
+    parsed = Protocol(match[1], shots, None if match[4] is None else int(match[4]), block_deg)
+    if shots is not None and not parsed.has_continents:
+        raise ValueError(f"protocol {protocol!r}: only held-out continents have shots")
+    if shots is not None and shots > MAX_SHOTS_PERCENT:
+        raise ValueError(
+            f"protocol {protocol!r}: at most {MAX_SHOTS_PERCENT} % can join the training points"
+        )
+    if block_deg is not None and parsed.base != "blocks":
+        raise ValueError(f"protocol {protocol!r}: only blocks have a side, as in 'blocks@40'")
+    return parsed
+
+
+def compute_label_distance_km(
+    splits: Sequence[Split], lonlat: Float64[np.ndarray, "num_points 2"]
+) -> Float64[np.ndarray, " num_test"]:
+    """Great-circle distance from each test point to the nearest training point of its split.
+
+    Args:
+        splits: Splits of the points.
+        lonlat: Longitude and latitude of all points in degrees, ``(num_points, 2)``.
+
+    Returns:
+        Kilometres in the order of the splits: test points of ``splits[0]`` first.
+    """
+    vectors = lonlat_to_unit_vectors(lonlat)
+    nearest = [KDTree(vectors[s.train]).query(vectors[s.test])[0] for s in splits]
+    return chord_to_km(np.concatenate(nearest))
 
 
 def _lookup_continents(lonlat: np.ndarray) -> np.ndarray:

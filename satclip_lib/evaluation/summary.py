@@ -1,16 +1,22 @@
 """What a benchmark says: means with confidence intervals, tables for print, and a paragraph."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from satclip_lib.evaluation.benchmark import OWN_PROBE, BenchmarkResult
+from satclip_lib.evaluation.benchmark import OWN_PROBE, POOLED, BenchmarkResult
 from satclip_lib.files import write_atomically
 
 CONFIDENCE = 0.95
+ALL_TASKS = "mean of tasks"
+ZERO_SHOT_TASKS = (
+    "air_temperature", "precipitation", "elevation", "population_density", "climate_zone", "biome",
+)  # fmt: skip
+LOWEST_R2 = -1.0  # in means over tasks, so that one continent does not decide
 
 
 def summarise(
@@ -19,19 +25,20 @@ def summarise(
     """Mean scores over seeds (and continents), with intervals and differences to one encoder.
 
     Args:
-        result: of a benchmark.
-        reference: encoder that the others are compared with, on the same bootstrap draws.
-        probe: the one to report; encoders with a probe of their own are always there.
-        by_part: one row per continent, not their mean.
+        result: Result of a benchmark.
+        reference: Encoder that the others are compared with, on the same bootstrap draws.
+        probe: Probe to report; encoders with a probe of their own are always there.
+        by_part: Whether there is one row per continent, and one for the points of all continents
+            ("pooled"), instead of the mean over continents.
 
     Returns:
         Columns ``task``, ``protocol``, ``part``, ``encoder``, ``probe``, ``metric``, ``score``,
-        ``low``, ``high`` (95 % interval), ``z_mse``, ``macro_f1``, ``difference`` (score minus
-        the reference's), ``difference_low``, ``difference_high``, ``num_seeds``; in the order of
-        the benchmark.
+        ``z_mse``, ``macro_f1``, ``label_km``, ``num_seeds``, ``low``, ``high`` (95 % interval),
+        ``difference`` (score minus the reference's), ``difference_low``, ``difference_high``; in
+        the order of the benchmark.
 
     Raises:
-        ValueError: if the result has no scores, or not the reference or the probe.
+        ValueError: If the result has no scores, or not the reference or the probe.
     """
     scores = result.scores
     if scores.empty:
@@ -40,7 +47,10 @@ def summarise(
         if value not in set(scores[name]):
             raise ValueError(f"no {name} {value!r} in the result, but {[*scores[name].unique()]}")
     scores = scores[scores.probe.isin([probe, OWN_PROBE])]
-    part = scores["part"] if by_part else scores["part"].where(scores["part"] == "all", "mean")
+    part = scores["part"]
+    if not by_part:
+        scores = scores[part != POOLED]
+        part = part.where(part == "all", "mean")
     keys = ["task", "protocol", "part", "encoder"]
     groups = scores.assign(part=part).groupby(keys, sort=False)
     draws = {key: result.draws[rows.index].mean(axis=0) for key, rows in groups}
@@ -50,6 +60,7 @@ def summarise(
         score=("score", "mean"),
         z_mse=("z_mse", "mean"),
         macro_f1=("macro_f1", "mean"),
+        label_km=("label_km", "mean"),
         num_seeds=("seed", "nunique"),
     ).reset_index()
     tail = 100 * (1 - CONFIDENCE) / 2
@@ -66,6 +77,41 @@ def summarise(
         )
     added = ["low", "high", "difference", "difference_low", "difference_high"]
     return table.assign(**dict(zip(added, np.array(rows).T, strict=True)))
+
+
+def average_tasks(
+    result: BenchmarkResult, *, tasks: Sequence[str] = ZERO_SHOT_TASKS, lowest: float = LOWEST_R2
+) -> BenchmarkResult:
+    """The mean over tasks as one task, for :func:`summarise`.
+
+    With held-out continents and ``ZERO_SHOT_TASKS`` this is the mean of the six zero-shot
+    continent tasks. With several sizes of blocks its columns ``label_km`` and ``score`` are the
+    curve of the score against the distance to the nearest label.
+
+    Args:
+        result: Result of a benchmark.
+        tasks: Tasks that are averaged, those among them that the result has.
+        lowest: Score of whatever scores lower: each task, part, seed and bootstrap draw.
+
+    Raises:
+        ValueError: If the result has none of the tasks, or not the same under every protocol,
+            whose means would not compare.
+    """
+    scores = result.scores[result.scores.task.isin(tasks)]
+    if scores.empty:
+        raise ValueError(f"the result has none of the tasks {', '.join(tasks)}")
+    of_protocol = scores.groupby("protocol").task.unique().map(frozenset)
+    if of_protocol.nunique() > 1:
+        raise ValueError(
+            "not every protocol has the same tasks: "
+            + "; ".join(f"{name}: {', '.join(sorted(t))}" for name, t in of_protocol.items())
+            + "; name fewer tasks"
+        )
+    draws = np.maximum(result.draws[scores.index], np.float32(lowest))
+    scores = scores.assign(
+        task=ALL_TASKS, metric="mean", score=scores.score.clip(lower=lowest)
+    ).reset_index(drop=True)
+    return replace(result, scores=scores, draws=draws)
 
 
 class Record(NamedTuple):
@@ -97,10 +143,10 @@ def describe(
     """A paragraph made of the numbers: where the reference wins, where it loses and to whom.
 
     Args:
-        summary: of :func:`summarise`, for this reference.
-        reference: the encoder it is about.
-        twin: the same network untrained; the difference to it is what pretraining adds.
-        not_ranked: encoders that see more than coordinates, and are left out of the ranking.
+        summary: Table of :func:`summarise`, for this reference.
+        reference: Encoder that the paragraph is about.
+        twin: Name of the same network untrained; the difference to it is what pretraining adds.
+        not_ranked: Encoders that see more than coordinates, and are left out of the ranking.
     """
     sentences = []
     for protocol in summary.protocol.unique():

@@ -32,19 +32,19 @@ class Task:
     """One downstream task.
 
     Attributes:
-        name: key in ``TASKS``.
-        kind: what is predicted, a number or a class.
-        target_name: of the target, for axes and tables.
-        units: of the target before ``transform``; empty for classes.
-        transform: applied to the target, in words; empty for none.
-        citation: whom to cite.
-        licence: of the labels.
-        loader: ``(num_points, seed) -> LabelledPoints``; None for a table of your own.
-        block_deg: side of the blocks that are held out; smaller where 10 degrees would be the
-            whole region.
-        has_local_classes: classes hardly occur on two continents. Where continents are held out,
-            1 % of the continent joins the training points, as in the paper.
-        is_worldwide: whether there are labels on all continents.
+        name: Key in ``TASKS``.
+        kind: Whether a number or a class is predicted.
+        target_name: Name of the target, for axes and tables.
+        units: Units of the target before ``transform``; empty for classes.
+        transform: Transform of the target, in words; empty for none.
+        citation: Whom to cite.
+        licence: Licence of the labels.
+        loader: Function ``(num_points, seed) -> LabelledPoints``; None for a table of your own.
+        block_deg: Side of the blocks that are held out, degrees; smaller where 10 degrees would
+            be the whole region.
+        has_local_classes: Whether classes hardly occur on two continents. Where continents are
+            held out, 1 % of the continent then joins the training points, as in the paper.
+        is_worldwide: Whether there are labels on all continents.
     """
 
     name: str
@@ -67,12 +67,13 @@ class TaskData:
     """The points of a task.
 
     Attributes:
-        task: what they are for.
-        lonlat: ``(num_points, 2)`` longitude in [-180, 180) and latitude, degrees.
-        target: ``(num_points,)``; transformed values, or indices into ``class_names``.
-        class_names: in alphabetical order; None for regression.
-        source: the data used, how points were chosen, and how many were left out and why.
-        features: ``(num_points, num_features)`` that are put beside every embedding, or None.
+        task: Task that the points are for.
+        lonlat: Longitude in [-180, 180) and latitude in degrees, ``(num_points, 2)``.
+        target: Transformed values, or indices into ``class_names``, ``(num_points,)``.
+        class_names: Names of the classes in alphabetical order; None for regression.
+        source: Data used, how points were chosen, and how many were left out and why.
+        features: Features that are put beside every embedding, ``(num_points, num_features)``,
+            or None.
     """
 
     task: Task
@@ -93,15 +94,15 @@ def load_task(name: str, *, num_points: int = 20_000, seed: int = 0) -> TaskData
     dropped.
 
     Args:
-        name: a key of ``TASKS``.
-        num_points: at most this many points; fewer where there are not so many stations, or
+        name: A key of ``TASKS``.
+        num_points: Number of points at most; fewer where there are not so many stations, or
             where rare classes were dropped (``TaskData.source`` says so).
-        seed: of the draw.
+        seed: Random seed of the draw.
 
     Raises:
-        ValueError: if ``name`` is unknown, or ``num_points`` is so small that no class is left.
-        TaskUnavailableError: if a file with labels cannot be had; the message says how to get it.
-        HashMismatchError: if such a file is there but is not the registered one.
+        ValueError: If ``name`` is unknown, or ``num_points`` is so small that no class is left.
+        TaskUnavailableError: If a file with labels cannot be had; the message says how to get it.
+        HashMismatchError: If such a file is there but is not the registered one.
     """
     if name not in TASKS:
         raise ValueError(f"name must be one of {', '.join(TASKS)}, got {name!r}")
@@ -119,7 +120,7 @@ def make_data(task: Task, points: LabelledPoints) -> TaskData:
     """Number the classes, drop rare ones, and say how many points that cost.
 
     Raises:
-        ValueError: if no class is left.
+        ValueError: If no class is left.
     """
     if task.kind == "regression":
         target = points.labels.astype(np.float64)

@@ -1,5 +1,5 @@
 // The body of a function that Bokeh calls once the plots are there. Arguments: source, cursor,
-// goal, mapper, filter, renderers, layers, no_value_color, earth_radius_km; see atlas.py.
+// goal, mapper, filter, renderers, layers, earth_radius_km; see atlas.py.
 const find = (id) => document.getElementById(id)
 const columns = source.data
 const num_points = columns.lon.length

@@ -15,24 +15,14 @@ from pathlib import Path
 import cartopy.crs as ccrs
 import numpy as np
 import shapely
+from bokeh import models
 from bokeh.document import Document
 from bokeh.embed import file_html
-from bokeh.models import (
-    BooleanFilter,
-    BoxSelectTool,
-    CDSView,
-    ColumnDataSource,
-    CustomJS,
-    GlyphRenderer,
-    HoverTool,
-    LassoSelectTool,
-    LinearColorMapper,
-    Scatter,
-)
 from bokeh.plotting import figure
 from bokeh.resources import INLINE
 from cartopy.feature import NaturalEarthFeature
 from jaxtyping import Float32, Float64, UInt8
+from matplotlib.colors import to_hex
 from PIL import Image
 
 from satclip_lib.files import write_atomically
@@ -42,7 +32,9 @@ from satclip_lib.sphere import EARTH_RADIUS_KM
 
 SPRITE_COLUMNS = 200  # patches in a row of the sheet of thumbnails
 JPEG_QUALITY = 90
-TOOLS = "pan,wheel_zoom,tap,reset"
+SEND_HOVER = """
+document.dispatchEvent(new CustomEvent("atlas-hover", {detail: cb_data.index.indices}))
+"""
 
 
 def save_atlas(
@@ -59,17 +51,18 @@ def save_atlas(
     """Write the atlas as one HTML file that needs nothing else.
 
     Args:
-        path: of the file.
-        plane: coordinates of the points in the plane, from :func:`compute_umap`.
-        lonlat: ``(num_points, 2)`` degrees.
-        patches: red, green and blue of a small picture of each place, shown on hover.
-        layers: ways to colour the points; the first is shown first.
-        title: of the page.
-        subtitle: how the plane was made.
-        seed: of the drawing order, so that no class hides another.
+        path: File to write.
+        plane: Coordinates of the points in the plane, from
+            :func:`satclip_lib.evaluation.projection.compute_umap`.
+        lonlat: Longitude, latitude in degrees.
+        patches: Red, green and blue of a small picture of each place, shown on hover.
+        layers: Ways to colour the points; the first is shown first.
+        title: Title of the page; like all text it may hold any letters, markup is shown as such.
+        subtitle: How the plane was made.
+        seed: Random seed of the drawing order, so that no class hides another.
 
     Raises:
-        ValueError: if there is no layer, or arrays are not of one length.
+        ValueError: If there is no layer, or arrays are not of one length.
     """
     if not layers:
         raise ValueError("layers is empty: give at least one way to colour the points")
@@ -81,7 +74,7 @@ def save_atlas(
     columns["east"], columns["north"] = _project(lonlat[order]).T
     columns["lon"], columns["lat"] = lonlat[order].T
     columns |= {f"layer{i}": layer.values[order] for i, layer in enumerate(layers)}
-    source = ColumnDataSource(
+    source = models.ColumnDataSource(
         {name: np.asarray(column, np.float32) for name, column in columns.items()}, name="points"
     )
     variables = {
@@ -90,11 +83,11 @@ def save_atlas(
         "sprite": make_sprite(patches[order]),
         "sprite_columns": SPRITE_COLUMNS,
     }
-    document = _make_document(source, layers)
+    page = file_html(
+        _make_document(source, layers), INLINE, title, template=_read("atlas.html"),
+        template_variables=variables,
+    )  # fmt: skip
     with write_atomically(path) as scratch:
-        page = file_html(
-            document, INLINE, title, template=_read("atlas.html"), template_variables=variables
-        )
         scratch.write_text(page, encoding="utf-8")
     return Path(path)
 
@@ -103,8 +96,8 @@ class AtlasView:
     """The atlas inside a notebook: the same file in a frame of its own.
 
     Args:
-        path: a file from :func:`save_atlas`.
-        height_px: of the frame.
+        path: File from :func:`save_atlas`.
+        height_px: Height of the frame in pixels.
     """
 
     def __init__(self, path: Path | str, *, height_px: int = 720):
@@ -121,63 +114,39 @@ def make_sprite(patches: UInt8[np.ndarray, "num_points 3 size size"]) -> str:
 
     A patch of 8 by 8 pixels is one block of JPEG's, and so does not bleed into its neighbours.
     """
-    num_points, bands, size, _ = patches.shape
-    num_rows = -(-num_points // SPRITE_COLUMNS)
-    sheet = np.zeros((num_rows * SPRITE_COLUMNS, bands, size, size), np.uint8)
-    sheet[:num_points] = patches
-    sheet = sheet.reshape(num_rows, SPRITE_COLUMNS, bands, size, size).transpose(0, 3, 1, 4, 2)
-    image = Image.fromarray(sheet.reshape(num_rows * size, SPRITE_COLUMNS * size, bands))
+    _, bands, size, _ = patches.shape
+    sheet = np.pad(patches, ((0, -len(patches) % SPRITE_COLUMNS), (0, 0), (0, 0), (0, 0)))
+    sheet = sheet.reshape(-1, SPRITE_COLUMNS, bands, size, size)
+    sheet = sheet.transpose(0, 3, 1, 4, 2)  # (sheet row, y, sheet column, x, band)
+    image = Image.fromarray(sheet.reshape(-1, SPRITE_COLUMNS * size, bands))
     buffer = io.BytesIO()
     image.save(buffer, format="jpeg", quality=JPEG_QUALITY, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _make_document(source: ColumnDataSource, layers: Sequence[Layer]) -> Document:
+def _make_document(source: models.ColumnDataSource, layers: Sequence[Layer]) -> Document:
     """The two plots as roots ``plane`` and ``map``, and the script that runs beside them."""
-    mapper = LinearColorMapper(palette=["#000000"], nan_color=NO_VALUE_COLOR)
-    view = CDSView(filter=BooleanFilter())
+    mapper = models.LinearColorMapper(palette=["#000000"], nan_color=NO_VALUE_COLOR)
+    view = models.CDSView(filter=models.BooleanFilter())
     cursor, goal = (
-        ColumnDataSource({key: [] for key in ("x", "y", "east", "north")}, name=name)
+        models.ColumnDataSource({key: [] for key in ("x", "y", "east", "north")}, name=name)
         for name in ("cursor", "goal")
     )
-    panels = {"plane": ("x", "y"), "map": ("east", "north")}
-    roots, renderers = [], []
-    for name, (x, y) in panels.items():
-        panel = figure(
-            name=name,
-            tools=TOOLS,
-            active_scroll="wheel_zoom",
-            match_aspect=True,
-            sizing_mode="stretch_both",
-            output_backend="webgl",
-            toolbar_location="above",
-        )
-        lasso = LassoSelectTool(continuous=False)  # selects when it is closed, and so stays smooth
-        panel.add_tools(lasso, BoxSelectTool(continuous=False))
-        panel.toolbar.active_drag = lasso
-        panel.toolbar.logo = None
-        panel.axis.visible = panel.grid.visible = False
-        panel.outline_line_color = "#bbbbbb"
+    color = {"field": "layer0", "transform": mapper}
+    ring = {"fill_color": None, "line_color": "black", "line_width": 2}
+    document, renderers = Document(), []
+    for name, x, y in (("plane", "x", "y"), ("map", "east", "north")):
+        panel = _make_panel(name)
         if name == "map":
             panel.patches(*_land_outlines(), color="#ebebeb", line_color="#999999", line_width=0.5)
-        renderer = _add_points(panel, source, x, y, mapper=mapper, view=view)
-        ring = {"fill_color": None, "line_color": "black", "line_width": 2}
+        shown = models.Scatter(x=x, y=y, size=4, fill_color=color, line_color=None)
+        muted = shown.clone(size=2.5, fill_color="#b0b0b0", fill_alpha=0.2)
+        states = {"selection_glyph": shown.clone(), "nonselection_glyph": muted}
+        renderers.append(panel.add_glyph(source, shown, view=view, **states))
         panel.scatter(x, y, source=cursor, size=14, **ring)
         panel.scatter(x, y, source=goal, size=20, marker="circle_cross", **ring)
-        panel.add_tools(
-            HoverTool(
-                renderers=[renderer],
-                tooltips=None,
-                callback=CustomJS(
-                    code="document.dispatchEvent(new CustomEvent('atlas-hover',"
-                    " {detail: cb_data.index.indices}))"
-                ),
-            )
-        )
-        roots.append(panel)
-        renderers.append(renderer)
-    document = Document()
-    for panel in roots:
+        hover = models.CustomJS(code=SEND_HOVER)
+        panel.add_tools(models.HoverTool(renderers=renderers[-1:], tooltips=None, callback=hover))
         document.add_root(panel)
     arguments = {
         "source": source,
@@ -186,28 +155,43 @@ def _make_document(source: ColumnDataSource, layers: Sequence[Layer]) -> Documen
         "mapper": mapper,
         "filter": view.filter,
         "renderers": renderers,
-        "layers": [_describe(layer) for layer in layers],
-        "no_value_color": NO_VALUE_COLOR,
+        "layers": [
+            {
+                "title": layer.title,
+                "units": layer.units,
+                "low": layer.limits[0],
+                "high": layer.limits[1],
+                "names": list(layer.names),
+                "colors": [to_hex(color) for color in layer.colors],
+            }
+            for layer in layers
+        ],
         "earth_radius_km": EARTH_RADIUS_KM,
     }
-    document.js_on_event("document_ready", CustomJS(args=arguments, code=_read("atlas.js")))
+    script = models.CustomJS(args=arguments, code=_read("atlas.js"))
+    document.js_on_event("document_ready", script)
     return document
 
 
-def _describe(layer: Layer) -> dict:
-    """All but the points, as atlas.js wants it."""
-    low, high = layer.limits
-    about = {"title": layer.title, "units": layer.units, "low": low, "high": high}
-    return about | {"names": list(layer.names), "colors": list(layer.colors)}
-
-
-def _add_points(panel, source, x, y, *, mapper, view) -> GlyphRenderer:
-    color = {"field": "layer0", "transform": mapper}
-    shown = Scatter(x=x, y=y, size=4, fill_color=color, line_color=None)
-    muted = Scatter(x=x, y=y, size=2.5, fill_color="#b0b0b0", fill_alpha=0.2, line_color=None)
-    return panel.add_glyph(
-        source, shown, selection_glyph=shown.clone(), nonselection_glyph=muted, view=view
+def _make_panel(name: str) -> figure:
+    """An empty plot with its tools and without axes."""
+    panel = figure(
+        name=name,
+        tools="pan,wheel_zoom,tap,reset",
+        active_scroll="wheel_zoom",
+        match_aspect=True,
+        sizing_mode="stretch_both",
+        output_backend="webgl",
+        toolbar_location="above",
+        outline_line_color="#bbbbbb",
     )
+    # These select when they are closed, and so stay smooth.
+    lasso = models.LassoSelectTool(continuous=False)
+    panel.add_tools(lasso, models.BoxSelectTool(continuous=False))
+    panel.toolbar.active_drag = lasso
+    panel.toolbar.logo = None
+    panel.axis.visible = panel.grid.visible = False
+    return panel
 
 
 def _project(lonlat: np.ndarray) -> np.ndarray:

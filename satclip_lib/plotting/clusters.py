@@ -1,17 +1,19 @@
-"""Classes in the embedding space: which are alike, and how well they cluster."""
+"""Classes in the embedding space: planes beside the map, how well they cluster, who is alike."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Float32
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import dendrogram, linkage
 from scipy.spatial.distance import squareform
-from sklearn.preprocessing import normalize
 
+from satclip_lib.plotting.layers import Layer
+from satclip_lib.plotting.maps import add_map, draw_points, make_class_handles, plot_classes
 from satclip_lib.plotting.style import PAGE_WIDTH_IN, styled
 
 AXIS_LABELS = {
@@ -22,66 +24,100 @@ AXIS_LABELS = {
 }
 
 
-def compute_class_similarity(
-    embeddings: Float[np.ndarray, "num_points num_features"],
-    classes: Shaped[np.ndarray, " num_points"],
-) -> pd.DataFrame:
-    """Cosine similarity between the mean embeddings of classes.
-
-    The mean over classes is subtracted first: what all places share says nothing about any two.
+@styled()
+def plot_umap_and_map(
+    planes: Mapping[str, Float32[np.ndarray, "num_points 2"]],
+    lonlat: Float[np.ndarray, "num_points 2"],
+    classes: list[str],
+    *,
+    colors: Mapping[str, str],
+    subtitle: str,
+    seed: int = 0,
+) -> Figure:
+    """UMAP planes of several encoders in a row, over the map of the same points.
 
     Args:
-        embeddings: of any length; only their directions count.
-        classes: one per point.
-
-    Returns:
-        Square table, -1 to 1, indexed by class on both sides.
+        planes: Plane of each encoder by title, all of the same points.
+        lonlat: Longitude, latitude in degrees.
+        classes: One class per point.
+        colors: Colour of each class; classes that do not occur are left out of the legend.
+        subtitle: Number of points and UMAP's parameters, printed between planes and map.
+        seed: Random seed of the drawing order, so that no class hides another.
     """
-    unit = pd.DataFrame(normalize(embeddings)).groupby(np.asarray(classes)).mean()
-    centred = normalize(unit - unit.mean())
-    return pd.DataFrame(centred @ centred.T, index=unit.index, columns=unit.index)
+    colors = {name: color for name, color in colors.items() if name in set(classes)}
+    order = np.random.default_rng(seed).permutation(len(classes))
+    point_colors = [colors[classes[i]] for i in order]
+    fig = plt.figure(figsize=(PAGE_WIDTH_IN, 5.9))
+    grid = fig.add_gridspec(2, len(planes), height_ratios=(1, 1.35))
+    for column, (title, plane) in enumerate(planes.items()):
+        ax = fig.add_subplot(grid[0, column], title=title)
+        _draw_plane(ax, plane[order], point_colors)
+    ax = add_map(fig, grid[1, :])
+    ax.set_title(subtitle, loc="center", weight="normal")
+    plot_classes(ax, lonlat, classes, colors=colors, size=1.3, seed=seed)
+    _add_legend(fig, colors, size=4.5)
+    return fig
 
 
 @styled()
-def plot_class_similarity(similarity: pd.DataFrame, *, colors: Mapping[str, str]) -> Figure:
-    """Dendrogram of the classes beside the matrix of their similarities, in the same order.
+def plot_plane_and_map_by_layer(
+    plane: Float32[np.ndarray, "num_points 2"],
+    lonlat: Float[np.ndarray, "num_points 2"],
+    layers: Sequence[Layer],
+    *,
+    seed: int = 0,
+) -> Figure:
+    """One row per layer: the plane, the map in the same colours, and what the colours mean.
 
     Args:
-        similarity: from :func:`compute_class_similarity`.
-        colors: colour of each class.
+        plane: Plane from :func:`satclip_lib.evaluation.projection.compute_umap`.
+        lonlat: Longitude, latitude of the same points in degrees.
+        layers: Ways to colour the points.
+        seed: Random seed of the drawing order.
     """
-    distance = 1 - similarity.to_numpy()
-    tree = linkage(squareform(distance, checks=False), method="average", optimal_ordering=True)
-    fig, (left, right) = plt.subplots(
-        1, 2, figsize=(PAGE_WIDTH_IN, 3.6), width_ratios=(1, 3.3), sharey=False
-    )
-    drawn = dendrogram(
-        tree, orientation="left", ax=left, color_threshold=0, above_threshold_color="0.3",
-        no_labels=True,
-    )  # fmt: skip
-    order = drawn["leaves"]
-    left.set(xlabel="1 − cosine", yticks=[])
-    left.invert_yaxis()
-    left.spines["left"].set_visible(False)
-    names = similarity.index[order]
-    image = right.imshow(
-        similarity.to_numpy()[np.ix_(order, order)], cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto"
-    )
-    right.set(xticks=[], yticks=range(len(names)), yticklabels=names)
-    right.tick_params(axis="y", length=0, pad=13)
-    for spine in right.spines.values():
-        spine.set_visible(False)
-    for row, name in enumerate(names):
-        right.plot(
-            -0.035, row, "o", ms=6, color=colors[name], clip_on=False,
-            transform=right.get_yaxis_transform(),
-        )  # fmt: skip
-        right.plot(
-            row, -0.035, "o", ms=6, color=colors[name], clip_on=False,
-            transform=right.get_xaxis_transform(),
-        )  # fmt: skip
-    bar = fig.colorbar(image, ax=right, label="cosine of centred class means", pad=0.02)
-    bar.outline.set_visible(False)
+    order = np.random.default_rng(seed).permutation(len(plane))
+    fig = plt.figure(figsize=(PAGE_WIDTH_IN, 1.75 * len(layers)))
+    grid = fig.add_gridspec(len(layers), 3, width_ratios=(1, 2.1, 1.25))
+    for row, layer in enumerate(layers):
+        colors = layer.to_rgb()[order]
+        _draw_plane(fig.add_subplot(grid[row, 0], title=layer.title), plane[order], colors)
+        draw_points(add_map(fig, grid[row, 1]), lonlat[order], size=1.1, color=colors)
+        key = fig.add_subplot(grid[row, 2])
+        key.set_axis_off()
+        _draw_key(key, layer)
+    return fig
+
+
+@styled()
+def plot_planes(
+    planes: Mapping[tuple[str, str], Float32[np.ndarray, "num_points 2"]],
+    layer: Layer,
+    *,
+    notes: Mapping[tuple[str, str], str],
+    seed: int = 0,
+) -> Figure:
+    """A table of planes of the same points, one row and column per name.
+
+    Args:
+        planes: Plane by (name of the row, name of the column).
+        layer: Way to colour the points.
+        notes: Short text below each plane.
+        seed: Random seed of the drawing order.
+    """
+    rows, columns = (list(dict.fromkeys(names)) for names in zip(*planes, strict=True))
+    order = np.random.default_rng(seed).permutation(len(layer.values))
+    colors = layer.to_rgb()[order]
+    size = PAGE_WIDTH_IN, 0.8 + PAGE_WIDTH_IN / len(columns) * len(rows)
+    fig, axes = plt.subplots(len(rows), len(columns), squeeze=False, figsize=size)
+    for (row, column), plane in planes.items():
+        ax = axes[rows.index(row), columns.index(column)]
+        _draw_plane(ax, plane[order], colors, size=1.2)
+        ax.set_xlabel(notes[row, column])
+        if row == rows[0]:
+            ax.set_title(column)
+        if column == columns[0]:
+            ax.set_ylabel(row)
+    _add_legend(fig, layer.color_of_class)
     return fig
 
 
@@ -90,21 +126,20 @@ def plot_cluster_scores(scores: pd.DataFrame) -> Figure:
     """One panel per measure, one row per encoder; filled in all dimensions, hollow in the plane.
 
     Args:
-        scores: columns ``encoder``, ``space`` ("embedding" or "UMAP plane") and one per measure.
+        scores: Columns ``encoder``, ``space`` ("embedding" or "UMAP plane") and one per measure.
     """
     measures = [name for name in scores if name not in ("encoder", "space")]
     encoders = list(dict.fromkeys(scores.encoder))
-    fig, axes = plt.subplots(
-        1, len(measures), figsize=(PAGE_WIDTH_IN, 0.95 + 0.27 * len(encoders)), sharey=True
-    )
-    palette = sns.color_palette(n_colors=len(encoders))
+    size = PAGE_WIDTH_IN, 0.95 + 0.27 * len(encoders)
+    fig, axes = plt.subplots(1, len(measures), figsize=size, sharey=True)
+    colors = dict(zip(encoders, sns.color_palette(n_colors=len(encoders)), strict=True))
     for ax, measure in zip(axes, measures, strict=True):
         for space, face in (("embedding", None), ("UMAP plane", "white")):
-            rows = scores[scores.space == space].set_index("encoder")[measure]
-            for row, encoder in enumerate(encoders):
-                if encoder in rows:
-                    color = palette[row]
-                    ax.plot(rows[encoder], row, "o", ms=5.5, mfc=face or color, mec=color, mew=1.2)
+            for encoder, score in (
+                scores[scores.space == space].set_index("encoder")[measure].items()
+            ):
+                style = {"mfc": face or colors[encoder], "mec": colors[encoder], "mew": 1.2}
+                ax.plot(score, encoders.index(encoder), "o", ms=5.5, **style)
         ax.set(title=measure, xlabel=AXIS_LABELS.get(measure, ""), ylim=(len(encoders) - 0.5, -0.5))
         ax.set_yticks(range(len(encoders)), encoders)
         ax.grid(axis="y", color="0.9", lw=0.6)
@@ -118,3 +153,61 @@ def plot_cluster_scores(scores: pd.DataFrame) -> Figure:
     ]
     fig.legend(handles=handles, loc="outside lower center", ncols=2)
     return fig
+
+
+@styled()
+def plot_class_similarity(similarity: pd.DataFrame, *, colors: Mapping[str, str]) -> Figure:
+    """Dendrogram of the classes beside the matrix of their similarities, in the same order.
+
+    Args:
+        similarity: Table from
+            :func:`satclip_lib.evaluation.projection.compute_class_similarity`.
+        colors: Colour of each class.
+    """
+    distance = squareform(1 - similarity.to_numpy(), checks=False)
+    tree = linkage(distance, method="average", optimal_ordering=True)
+    size = PAGE_WIDTH_IN, 3.6
+    fig, (left, right) = plt.subplots(1, 2, figsize=size, width_ratios=(1, 3.3))
+    style = {"color_threshold": 0, "above_threshold_color": "0.3", "no_labels": True}
+    order = dendrogram(tree, orientation="left", ax=left, **style)["leaves"]
+    left.set(xlabel="1 − cosine", yticks=[])
+    left.invert_yaxis()
+    left.spines["left"].set_visible(False)
+    ordered = similarity.iloc[order, order]
+    image = right.imshow(ordered, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
+    right.set(xticks=[], yticks=range(len(order)), yticklabels=ordered.index)
+    right.tick_params(axis="y", length=0, pad=13)
+    right.spines[:].set_visible(False)
+    for row, name in enumerate(ordered.index):
+        style = {"marker": "o", "ms": 6, "color": colors[name], "clip_on": False}
+        right.plot(-0.035, row, transform=right.get_yaxis_transform(), **style)
+        right.plot(row, -0.035, transform=right.get_xaxis_transform(), **style)
+    bar = fig.colorbar(image, ax=right, label="cosine of centred class means", pad=0.02)
+    bar.outline.set_visible(False)
+    return fig
+
+
+def _draw_plane(ax: Axes, plane: np.ndarray, colors, *, size: float = 1.0) -> None:
+    """Points in a square frame without ticks, both axes in the same unit."""
+    ax.set(xticks=[], yticks=[])
+    ax.set_box_aspect(1)
+    ax.scatter(*plane.T, c=colors, s=size, linewidths=0, rasterized=True)
+    ax.set_aspect("equal", adjustable="datalim")
+    ax.spines[["top", "right"]].set_visible(True)
+
+
+def _add_legend(fig: Figure, colors: Mapping[str, str], *, size: float = 4.0) -> None:
+    handles = make_class_handles(colors, size=size)
+    fig.legend(handles=handles, loc="outside lower center", ncols=3, handletextpad=0.2)
+
+
+def _draw_key(ax: Axes, layer: Layer) -> None:
+    if layer.names:
+        ax.legend(
+            handles=make_class_handles(layer.color_of_class), loc="center left",
+            bbox_to_anchor=(0, 0.5), borderpad=0, handletextpad=0.1, labelspacing=0.25, fontsize=6,
+        )  # fmt: skip
+        return
+    place = ax.inset_axes((0.05, 0.1, 0.06, 0.8))
+    bar = ax.figure.colorbar(layer.scale, cax=place, label=layer.units, extend="both")
+    bar.outline.set_linewidth(0.4)

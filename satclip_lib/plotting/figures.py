@@ -24,133 +24,85 @@ class FigureEntry:
     caption: str
 
 
-FIGURES = {
-    "similarity_map": FigureEntry(
-        "00_quickstart",
-        "Cosine similarity of the embeddings of all land but Antarctica, and of ten places, with "
-        "that of the place marked by a star.",
-    ),
-    "sample_map": FigureEntry(
-        "01_dataset_construction",
-        "Where the patches lie, uniform per land area (Equal Earth projection), by biome, with the "
-        "10-degree blocks held out for validation, and examples of each biome.",
-    ),
-    "training_curves": FigureEntry(
-        "02_pretraining",
-        "Contrastive loss and retrieval accuracy per epoch, on the training patches and on "
-        "blocks of the Earth that training never sees.",
-    ),
-    "method_overview": FigureEntry(
-        "03_embedding_space",
-        "The method: an image tower and a location tower, and the cosines of six held-out images "
-        "with their six locations by the trained model.",
-    ),
-    "embedding_globes": FigureEntry(
-        "03_embedding_space",
-        "The first three principal components of the embeddings as red, green and blue, before "
-        "and after pretraining. Pale: sea and Antarctica, which pretraining never saw.",
-    ),
-    "component_globes": FigureEntry(
-        "03_embedding_space",
-        "The same three components, turned to be independent (ICA).",
-    ),
-    "similarity_places": FigureEntry(
-        "03_embedding_space",
-        "Where on Earth looks like here? Cosine similarity of all land but Antarctica with the "
-        "place at the star.",
-    ),
-    "downstream_table": FigureEntry(
-        "04_downstream_tasks",
-        "Linear probes on frozen embeddings: R2 (regression) and accuracy (classification), best "
-        "in bold, for test points next door and in held-out blocks.",
-    ),
-    "difference_forest": FigureEntry(
-        "04_downstream_tasks",
-        "Score of the trained encoder minus that of others, with 95 % intervals from resampled "
-        "blocks; arrows are beyond the axis.",
-    ),
-    "learning_curves": FigureEntry(
-        "04_downstream_tasks",
-        "Score in held-out blocks against the number of labels the linear probe is fitted to.",
-    ),
-    "prediction_map": FigureEntry(
-        "04_downstream_tasks",
-        "Measured, predicted and error: a linear probe on the trained embeddings, each point "
-        "predicted from 10-degree blocks other than its own.",
-    ),
-    "continent_table": FigureEntry(
-        "05_geographic_generalization",
-        "Linear probes fitted on five continents and scored on the sixth, mean of six.",
-    ),
-    "continent_forest": FigureEntry(
-        "05_geographic_generalization",
-        "Score on held-out continents of the trained encoder minus that of others, with 95 % "
+CAPTIONS = {  # of each notebook's figures, by id
+    "00_quickstart": {
+        "similarity_map": "Cosine similarity of the embeddings of all land but Antarctica, and of "
+        "ten places, with that of the place marked by a star.",
+    },
+    "01_dataset_construction": {
+        "sample_map": "Where the patches lie, uniform per land area (Equal Earth projection), by "
+        "biome, with the 10-degree blocks held out for validation, and examples of each biome.",
+    },
+    "02_pretraining": {
+        "training_curves": "Contrastive loss and retrieval accuracy per epoch, on the training "
+        "patches and on blocks of the Earth that training never sees.",
+    },
+    "03_embedding_space": {
+        "method_overview": "The method: an image tower and a location tower, and the cosines of "
+        "six held-out images with their six locations by the trained model.",
+        "embedding_globes": "The first three principal components of the embeddings as red, green "
+        "and blue, before and after pretraining. Pale: sea and Antarctica, which pretraining "
+        "never saw.",
+        "component_globes": "The same three components, turned to be independent (ICA).",
+        "similarity_places": "Where on Earth looks like here? Cosine similarity of all land but "
+        "Antarctica with the place at the star.",
+    },
+    "04_downstream_tasks": {
+        "downstream_table": "Linear probes on frozen embeddings: R2 (regression) and accuracy "
+        "(classification), best in bold, for test points next door and in held-out blocks.",
+        "difference_forest": "Score of the trained encoder minus that of others, with 95 % "
         "intervals from resampled blocks; arrows are beyond the axis.",
-    ),
-    "continent_maps": FigureEntry(
-        "05_geographic_generalization",
-        "Each continent predicted from the five others, by the trained encoder and by its "
-        "untrained twin, and the errors.",
-    ),
-    "few_shot_curves": FigureEntry(
-        "05_geographic_generalization",
-        "Score on held-out continents against the share of their points that joins the training "
-        "points; the tested points stay the same.",
-    ),
-    "biome_umap": FigureEntry(
-        "06_biome_clustering",
-        "UMAP of the embeddings of the same places by several encoders, and the map in the same "
-        "colours. Coordinates alone cluster too.",
-    ),
-    "cluster_scores": FigureEntry(
-        "06_biome_clustering",
-        "How well biomes cluster in each embedding and in its UMAP plane: vote of the 15 nearest "
-        "neighbours, silhouette, and k-means against biomes.",
-    ),
-    "umap_by_label": FigureEntry(
-        "06_biome_clustering",
-        "One UMAP plane by biome, climate, continent and elevation, beside the map in the same "
-        "colours.",
-    ),
-    "biome_similarity": FigureEntry(
-        "06_biome_clustering",
-        "Cosine similarity of the biomes' mean embeddings, centred, and the tree of average "
-        "linkage on it.",
-    ),
-    "umap_stability": FigureEntry(
-        "06_biome_clustering",
-        "UMAP planes of the same places over seeds and numbers of neighbours, with the share of "
-        "the embedding's 15 nearest neighbours that the plane keeps.",
-    ),
-    "localization_maps": FigureEntry(
-        "07_image_localization",
-        "Patches from held-out blocks, and their cosine similarity with places on land. Star: "
-        "where the patch was taken; circle: the most similar place.",
-    ),
-    "localization_errors": FigureEntry(
-        "07_image_localization",
-        "Share of patches from held-out blocks that are localised within a distance.",
-    ),
-    "retrieved_patches": FigureEntry(
-        "07_image_localization",
-        "The held-out patches that suit a place most, best first, with their distance to it.",
-    ),
-    "ablation_forest": FigureEntry(
-        "08_ablations",
-        "What one changed knob is worth: linear-probe score of each variant minus that of the "
-        "base, small runs of the notebook, with 95 % intervals from resampled blocks; arrows are "
-        "beyond the axis.",
-    ),
-    "ablation_full_size": FigureEntry(
-        "08_ablations",
-        "The same at full size: 40,000 locations, seven tasks, differences to “ours” of the same "
-        "seed. Lines go from the lowest to the highest of up to three seeds.",
-    ),
-    "split_ranking": FigureEntry(
-        "08_ablations",
-        "What a random split hides: the order of the variants, best on top, by the mean of all "
-        "tasks under each way of splitting, with Spearman's rank correlation of neighbours.",
-    ),
+        "learning_curves": "Score in held-out blocks against the number of labels the linear "
+        "probe is fitted to.",
+        "prediction_map": "Measured, predicted and error: a linear probe on the trained "
+        "embeddings, each point predicted from 10-degree blocks other than its own.",
+    },
+    "05_geographic_generalization": {
+        "continent_table": "Linear probes fitted on five continents and scored on the sixth, mean "
+        "of six.",
+        "continent_forest": "Score on held-out continents of the trained encoder minus that of "
+        "others, with 95 % intervals from resampled blocks; arrows are beyond the axis.",
+        "continent_maps": "Each continent predicted from the five others, by the trained encoder "
+        "and by its untrained twin, and the errors.",
+        "few_shot_curves": "Score on held-out continents against the share of their points that "
+        "joins the training points; the tested points stay the same.",
+    },
+    "06_biome_clustering": {
+        "biome_umap": "UMAP of the embeddings of the same places by several encoders, and the map "
+        "in the same colours. Coordinates alone cluster too.",
+        "cluster_scores": "How well biomes cluster in each embedding and in its UMAP plane: vote "
+        "of the 15 nearest neighbours, silhouette, and k-means against biomes.",
+        "umap_by_label": "One UMAP plane by biome, climate, continent and elevation, beside the "
+        "map in the same colours.",
+        "biome_similarity": "Cosine similarity of the biomes' mean embeddings, centred, and the "
+        "tree of average linkage on it.",
+        "umap_stability": "UMAP planes of the same places over seeds and numbers of neighbours, "
+        "with the share of the embedding's 15 nearest neighbours that the plane keeps.",
+    },
+    "07_image_localization": {
+        "localization_maps": "Patches from held-out blocks, and their cosine similarity with "
+        "places on land. Star: where the patch was taken; circle: the most similar place.",
+        "localization_errors": "Share of patches from held-out blocks that are localised within a "
+        "distance.",
+        "retrieved_patches": "The held-out patches that suit a place most, best first, with their "
+        "distance to it.",
+    },
+    "08_ablations": {
+        "ablation_forest": "What one changed knob is worth: linear-probe score of each variant "
+        "minus that of the base, small runs of the notebook, with 95 % intervals from resampled "
+        "blocks; arrows are beyond the axis.",
+        "ablation_full_size": "The same at full size: 40,000 locations, seven tasks, differences "
+        "to “ours” of the same seed. Lines go from the lowest to the highest of up to three "
+        "seeds.",
+        "split_ranking": "What a random split hides: the order of the variants, best on top, by "
+        "the mean of all tasks under each way of splitting, with Spearman's rank correlation of "
+        "neighbours.",
+    },
+}
+FIGURES = {
+    figure_id: FigureEntry(notebook, caption)
+    for notebook, captions in CAPTIONS.items()
+    for figure_id, caption in captions.items()
 }
 
 
@@ -181,7 +133,7 @@ def save_figure(
         numbers: Values that a reader should take away, for the contact sheet.
 
     Raises:
-        ValueError: if the id is not in the table of figures.
+        ValueError: If the id is not in the table of figures.
     """
     if figure_id not in FIGURES:
         raise ValueError(f"unknown figure {figure_id!r}; add it to FIGURES: {list(FIGURES)}")

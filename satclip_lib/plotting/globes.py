@@ -1,7 +1,6 @@
-"""The whole embedding space as colours on globes: three components as red, green and blue."""
+"""Colours of a global grid on globes and maps, exactly where they belong."""
 
 from collections.abc import Mapping
-from typing import Literal
 
 import cartopy.crs as ccrs
 import matplotlib.pyplot as plt
@@ -10,13 +9,11 @@ from cartopy.mpl.geoaxes import GeoAxes
 from jaxtyping import Float, Float64
 from matplotlib.figure import Figure
 from scipy.ndimage import binary_closing, map_coordinates
-from sklearn.decomposition import PCA, FastICA
 
 from satclip_lib.data.land import is_land
 from satclip_lib.plotting.maps import LAND_ZORDER, add_map
 from satclip_lib.plotting.style import PAGE_WIDTH_IN, styled
 
-Decomposition = Literal["pca", "ica"]
 FADE = 0.6  # how much of the colour is taken away at sea and in Antarctica
 ANTARCTICA_NORTH_DEG = -60.0
 PIXELS_PER_IN = 250
@@ -27,65 +24,29 @@ def make_lonlat_grid(spacing_deg: float = 1.5) -> Float64[np.ndarray, "num_point
     """Centres of the cells of a global grid, row by row from the north, each from 180 W.
 
     There are twice as many columns as rows.
+
+    Args:
+        spacing_deg: Width and height of a cell in degrees.
     """
     lon = np.arange(-180 + spacing_deg / 2, 180, spacing_deg)
     lat = np.arange(90 - spacing_deg / 2, -90, -spacing_deg)
     return np.stack(np.meshgrid(lon, lat), axis=-1).reshape(-1, 2)
 
 
-def compute_component_colors(
-    everywhere: Float[np.ndarray, "num_points num_features"],
-    on_land: Float[np.ndarray, "num_land_points num_features"],
-    *,
-    decomposition: Decomposition = "pca",
-    seed: int = 0,
-) -> Float[np.ndarray, "num_points 3"]:
-    """Three components of embeddings as red, green and blue, 0 to 1.
-
-    Components are fitted to places on land, and each is stretched so that 98 % of these places
-    lie between none and all of its colour. Which component is which colour, and which end of it
-    is bright, means nothing.
-
-    Args:
-        everywhere: embeddings to colour.
-        on_land: embeddings to fit the components to.
-        decomposition: ``"pca"``, the three directions of largest variance, or ``"ica"``, these
-            three turned so that they are as independent as can be.
-        seed: of ICA's start.
-
-    Raises:
-        ValueError: if the decomposition is unknown.
-    """
-    if decomposition not in ("pca", "ica"):
-        raise ValueError(f"decomposition must be 'pca' or 'ica', got {decomposition!r}")
-    pca = PCA(min(3, on_land.shape[1]), svd_solver="full").fit(on_land)
-    fitted, components = pca.transform(on_land), pca.transform(everywhere)
-    if decomposition == "ica":
-        ica = FastICA(random_state=seed, whiten="unit-variance", max_iter=1000, tol=1e-3)
-        fitted, components = ica.fit_transform(fitted), ica.transform(components)
-    low, high = np.quantile(fitted, [0.01, 0.99], axis=0)
-    colors = np.full((len(components), 3), 0.5)  # where there are fewer than three components
-    colors[:, : components.shape[1]] = ((components - low) / (high - low)).clip(0, 1)
-    return colors
-
-
 @styled()
-def plot_globes(
-    colors: Mapping[str, Float[np.ndarray, "num_points 3"]],
-) -> Figure:
+def plot_globes(colors: Mapping[str, Float[np.ndarray, "num_points 3"]]) -> Figure:
     """One row per encoder: two globes and a Robinson map; paler where pretraining saw nothing.
 
     Args:
-        colors: of each encoder, on the grid of :func:`make_lonlat_grid`.
+        colors: Red, green and blue (0 to 1) of the grid of :func:`make_lonlat_grid`, by encoder.
     """
     fig = plt.figure(figsize=(PAGE_WIDTH_IN, 1.6 * len(colors)))
     grid = fig.add_gridspec(len(colors), len(VIEWS), width_ratios=(1, 1, 1.95))
     for row, (name, rgb) in enumerate(colors.items()):
         for column, (projection, center) in enumerate(VIEWS):
-            ax = add_map(fig, grid[row, column], projection=projection, central_lonlat=center)
+            style = {"projection": projection, "central_lonlat": center}
+            ax = add_map(fig, grid[row, column], title="" if column else name, **style)
             draw_raster(ax, rgb)
-            if column == 0:
-                ax.set_title(name)
     return fig
 
 
@@ -96,8 +57,8 @@ def draw_raster(ax: GeoAxes, rgb: Float[np.ndarray, "num_points 3"]) -> None:
     leaves no seam at the date line.
 
     Args:
-        ax: map from ``add_map``.
-        rgb: colours of the cells of :func:`make_lonlat_grid`.
+        ax: Map from ``add_map``.
+        rgb: Colours of the cells of :func:`make_lonlat_grid`, 0 to 1.
     """
     west, east = ax.get_xlim()
     south, north = ax.get_ylim()
@@ -127,12 +88,10 @@ def draw_raster(ax: GeoAxes, rgb: Float[np.ndarray, "num_points 3"]) -> None:
 def _look_up(rgb: np.ndarray, lonlat: np.ndarray) -> np.ndarray:
     """Bilinear between the centres of cells, around the date line too, ``(num_points, 3)``."""
     num_rows = round((len(rgb) / 2) ** 0.5)
-    num_columns = 2 * num_rows
-    rgb = rgb.reshape(num_rows, num_columns, 3)
+    grid = rgb.reshape(num_rows, 2 * num_rows, 3)
+    grid = np.pad(grid, ((0, 0), (1, 1), (0, 0)), mode="wrap")
     row = (90 - lonlat[:, 1]) / 180 * num_rows - 0.5
-    column = (lonlat[:, 0] + 180) / 360 * num_columns - 0.5
-    wrapped = np.concatenate([rgb[:, -1:], rgb, rgb[:, :1]], axis=1)
-    place = [row, column + 1]
-    return np.stack(
-        [map_coordinates(wrapped[..., k], place, order=1, mode="nearest") for k in range(3)], axis=1
-    )
+    column = (lonlat[:, 0] + 180) / 360 * (2 * num_rows) - 0.5 + 1  # after the wrapped one
+    style = {"order": 1, "mode": "nearest"}
+    colors = [map_coordinates(grid[..., k], [row, column], **style) for k in range(3)]
+    return np.stack(colors, axis=1)

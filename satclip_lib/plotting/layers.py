@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float64
 from matplotlib import colormaps
-from matplotlib.colors import to_hex, to_rgb
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, Normalize, to_hex
 from scipy.spatial import cKDTree
 
 from satclip_lib.data.labels import lookup_climate_zones, lookup_ecoregions
@@ -27,11 +28,11 @@ class Layer:
     """One way to colour points: by class where ``names`` are given, else by value.
 
     Attributes:
-        title: what is shown.
-        values: one per point, NaN where nothing is known: index into ``names``, or a quantity.
-        units: of a quantity.
-        names: of the classes, as in the legend.
-        colors: hexadecimal RGB: one per class, or from the lowest to the highest value.
+        title: Name of what is shown.
+        values: Index into ``names``, or quantity, of each point; NaN where nothing is known.
+        units: Unit of a quantity.
+        names: Names of the classes, as in the legend.
+        colors: Hexadecimal RGB of each class, or from the lowest to the highest value.
     """
 
     title: str
@@ -50,18 +51,19 @@ class Layer:
         return float(low), float(high)
 
     @property
-    def label(self) -> str:
-        """Title with units."""
-        return f"{self.title} ({self.units})" if self.units else self.title
+    def color_of_class(self) -> dict[str, str]:
+        """Colour of each class, in the order of the legend."""
+        return dict(zip(self.names, self.colors, strict=False))
+
+    @property
+    def scale(self) -> ScalarMappable:
+        """Colours of ``values``, for matplotlib; what is not known is grey."""
+        cmap = ListedColormap(self.colors).with_extremes(bad=NO_VALUE_COLOR)
+        return ScalarMappable(Normalize(*self.limits), cmap)
 
     def to_rgb(self) -> Float64[np.ndarray, "num_points 3"]:
         """The colour of each point."""
-        low, high = self.limits
-        share = np.nan_to_num((self.values - low) / max(high - low, 1e-12))
-        index = np.clip(share * len(self.colors), 0, len(self.colors) - 1).astype(int)
-        rgb = np.array([to_rgb(color) for color in self.colors])[index]
-        rgb[~np.isfinite(self.values)] = to_rgb(NO_VALUE_COLOR)
-        return rgb
+        return self.scale.to_rgba(self.values)[:, :3]
 
 
 def make_class_layer(
@@ -70,9 +72,9 @@ def make_class_layer(
     """Colour points by class.
 
     Args:
-        title: what is shown.
-        classes: one per point; empty where it is not known.
-        colors: colour of each class; classes that are not in it count as unknown, and the legend
+        title: Name of what is shown.
+        classes: One class per point; empty where it is not known.
+        colors: Colour of each class. Classes that are not in it count as unknown, and the legend
             has those that occur, in this order. None takes turns through fourteen colours, most
             frequent class first.
     """
@@ -115,8 +117,8 @@ def make_task_layer(data: TaskData, lonlat: Float64[np.ndarray, "num_points 2"])
     from there. Labels of stations and the like are taken from the nearest within ``NEAR_KM``.
 
     Args:
-        data: from :func:`satclip_lib.evaluation.tasks.load_task`.
-        lonlat: ``(num_points, 2)`` degrees.
+        data: Labels from :func:`satclip_lib.evaluation.tasks.load_task`.
+        lonlat: Longitude, latitude in degrees.
     """
     labelled = cKDTree(lonlat_to_unit_vectors(data.lonlat))
     chord, nearest = labelled.query(lonlat_to_unit_vectors(lonlat))

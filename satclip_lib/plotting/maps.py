@@ -8,8 +8,9 @@ import numpy as np
 from cartopy.feature import NaturalEarthFeature
 from cartopy.mpl.geoaxes import GeoAxes
 from jaxtyping import Float, Num
+from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
-from matplotlib.colors import Colormap, Normalize
+from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 from matplotlib.lines import Line2D
@@ -17,10 +18,17 @@ from matplotlib.typing import ColorType
 
 from satclip_lib.data.natural_earth import natural_earth_folder
 
+PROJECTIONS = {
+    "equal_earth": ccrs.EqualEarth,
+    "robinson": ccrs.Robinson,
+    "orthographic": ccrs.Orthographic,
+}
 LAND_COLOR, COAST_COLOR, BORDER_COLOR = "0.92", "0.35", "0.6"
 COAST_WIDTH_PT, BORDER_WIDTH_PT = 0.35, 0.3
 DETAIL_BELOW_DEG = 60  # maps narrower than this take the 1:50m shores
-LAND_ZORDER, POINTS_ZORDER, LINES_ZORDER = 0.5, 1.5, 2.5
+LAND_ZORDER, POINTS_ZORDER, LINES_ZORDER, MARKS_ZORDER = 0.5, 1.5, 2.5, 5
+MARK = {"marker": "o", "ms": 3.5, "mfc": "white", "mec": "black", "mew": 0.6}
+STAR = MARK | {"marker": "*", "ms": 9, "mfc": "gold"}
 
 
 def use_natural_earth() -> None:
@@ -30,7 +38,7 @@ def use_natural_earth() -> None:
     layer that is not among them cartopy would still fetch. ``add_map`` calls this for you.
 
     Raises:
-        FileUnavailableError: the package runs without its checkout.
+        FileUnavailableError: If the package runs without its checkout.
     """
     cartopy.config["pre_existing_data_dir"] = natural_earth_folder()
 
@@ -39,6 +47,7 @@ def add_map(
     fig: Figure,
     position: tuple[int, int, int] | SubplotSpec = (1, 1, 1),
     *,
+    title: str = "",
     projection: str = "equal_earth",
     central_lonlat: tuple[float, float] = (0.0, 0.0),
     extent: tuple[float, float, float, float] | None = None,
@@ -49,7 +58,8 @@ def add_map(
     Args:
         fig: Figure to draw in.
         position: (rows, columns, index from 1) as for ``fig.add_subplot``, or a grid cell.
-        projection: ``"equal_earth"`` (equal area, so densities and shares look right),
+        title: Text above the map.
+        projection: ``"equal_earth"`` (equal area, so densities and shares can be compared),
             ``"robinson"`` (compromise) or ``"orthographic"`` (half a globe).
         central_lonlat: Longitude, latitude in degrees of the middle of the map; only
             ``"orthographic"`` takes a latitude other than 0.
@@ -61,13 +71,15 @@ def add_map(
         Axes with equal aspect and without ticks. Shores lie above the points drawn later.
 
     Raises:
-        ValueError: unknown projection, a central latitude it cannot have, or an empty extent.
-        FileUnavailableError: the package runs without its checkout.
+        ValueError: If the projection is unknown or cannot have this central latitude, or if the
+            extent is empty.
+        FileUnavailableError: If the package runs without its checkout.
     """
     use_natural_earth()
     ax = fig.add_subplot(
         *([position] if isinstance(position, SubplotSpec) else position),
         projection=_make_projection(projection, central_lonlat),
+        title=title,
     )
     if extent is None:
         ax.set_global()
@@ -93,13 +105,10 @@ def plot_points(
     lonlat: Float[np.ndarray, "num_points 2"],
     values: Num[np.ndarray, " num_points"],
     *,
-    cmap: str | Colormap = "viridis",
-    norm: Normalize | None = None,
-    vmin: float | None = None,
-    vmax: float | None = None,
     size: float = 1.2,
     label: str | None = None,
     seed: int = 0,
+    **colouring,
 ) -> PathCollection:
     """Draw points coloured by a number, in random order so that no group hides another.
 
@@ -107,31 +116,26 @@ def plot_points(
         ax: Map from ``add_map``.
         lonlat: Longitude, latitude in degrees.
         values: One number per point, any unit; points whose value is not finite are left out.
-        cmap: Sequential colour map for a magnitude, diverging for an error.
-        norm: How numbers become colours, say ``CenteredNorm()``; instead of vmin and vmax.
-        vmin: Value of the first colour; None is the smallest value.
-        vmax: Value of the last colour; None is the largest value.
         size: Diameter of a point in typographic points (1/72 inch).
         label: Quantity and unit; where given, a colour bar carries it below the map.
-        seed: Seed of the drawing order.
+        seed: Random seed of the drawing order.
+        colouring: How numbers become colours, as in ``ax.scatter``: ``cmap`` (sequential for a
+            magnitude, diverging for an error), and ``norm``, say ``CenteredNorm()``, or ``vmin``
+            and ``vmax`` in the unit of values; without them the range is that of the values.
 
     Returns:
         The points, rasterised in PDF and SVG; hand them to ``fig.colorbar`` for another bar.
 
     Raises:
-        ValueError: lonlat and values do not match, or norm comes with vmin or vmax.
+        ValueError: If lonlat and values do not match, or norm comes with vmin or vmax.
     """
     _check_points(lonlat, values=values)
     order = np.random.default_rng(seed).permutation(len(lonlat))
     order = order[np.isfinite(values[order])]
-    points = draw_points(
-        ax, lonlat[order], size=size, c=values[order], cmap=cmap, norm=norm, vmin=vmin, vmax=vmax
-    )
+    style = {"cmap": "viridis"} | colouring
+    points = draw_points(ax, lonlat[order], size=size, c=values[order], **style)
     if label is not None:
-        bar = ax.figure.colorbar(
-            points, ax=ax, orientation="horizontal", shrink=0.5, aspect=50, pad=0.04, label=label
-        )
-        bar.outline.set_linewidth(COAST_WIDTH_PT)
+        bar = add_color_bar(points, ax, label)
         bar.ax.tick_params(width=COAST_WIDTH_PT, length=2)
     return points
 
@@ -155,13 +159,13 @@ def plot_classes(
         colors: Colour of each class, the same in every figure; may name more than occur.
         size: Diameter of a point in typographic points (1/72 inch).
         legend_columns: Columns of a legend below the map, in the order of ``colors``; 0 for none.
-        seed: Seed of the drawing order.
+        seed: Random seed of the drawing order.
 
     Returns:
         The points, rasterised in PDF and SVG.
 
     Raises:
-        ValueError: lonlat and classes do not match, or a class has no colour.
+        ValueError: If lonlat and classes do not match, or a class has no colour.
     """
     classes = list(classes)
     _check_points(lonlat, classes=classes)
@@ -170,16 +174,11 @@ def plot_classes(
     order = np.random.default_rng(seed).permutation(len(lonlat))
     points = draw_points(ax, lonlat[order], size=size, color=[colors[classes[i]] for i in order])
     if legend_columns:
-        handles = [
-            Line2D([], [], linestyle="", marker="o", markersize=4, color=color, label=str(name))
-            for name, color in colors.items()
-        ]
         ax.legend(
-            handles=handles,
+            handles=make_class_handles(colors),
             ncols=legend_columns,
             loc="upper center",
             bbox_to_anchor=(0.5, -0.02),
-            frameon=False,
             handletextpad=0.1,
             columnspacing=1.0,
         )
@@ -197,30 +196,65 @@ def draw_points(
         size: Diameter of a point in typographic points (1/72 inch).
         colouring: ``color``, or ``c`` and ``cmap`` and so on, of ``ax.scatter``.
     """
-    return ax.scatter(
-        *lonlat.T,
-        s=size**2,
-        linewidths=0,
-        rasterized=True,
-        zorder=POINTS_ZORDER,
-        transform=ccrs.PlateCarree(),
-        **colouring,
+    style = {"linewidths": 0, "rasterized": True, "zorder": POINTS_ZORDER}
+    return ax.scatter(*lonlat.T, s=size**2, transform=ccrs.PlateCarree(), **style, **colouring)
+
+
+def mark_place(ax: GeoAxes, lonlat: Iterable[float], *, star: bool = False) -> None:
+    """Draw a circle or a star at one place, above everything else.
+
+    Args:
+        ax: Map from ``add_map``.
+        lonlat: Longitude, latitude in degrees.
+        star: Whether the mark is a golden star; otherwise it is a small white circle.
+    """
+    style = STAR if star else MARK
+    ax.plot(*lonlat, transform=ccrs.PlateCarree(), zorder=MARKS_ZORDER, **style)
+
+
+def add_color_bar(
+    points: PathCollection, axes: Axes | list[Axes], label: str, *, pad: float = 0.04
+) -> Colorbar:
+    """Add one colour bar below a map, or below several that share their colours.
+
+    Args:
+        points: Points from ``plot_points``, on one of the maps.
+        axes: Map, or maps, that the bar stands below.
+        label: Quantity and unit.
+        pad: Distance to the maps as a share of their height.
+    """
+    bar = points.figure.colorbar(
+        points, ax=axes, orientation="horizontal", shrink=0.5, aspect=50, pad=pad, label=label
     )
+    bar.outline.set_linewidth(COAST_WIDTH_PT)
+    return bar
+
+
+def make_class_handles(colors: Mapping[Hashable, ColorType], *, size: float = 4.0) -> list[Line2D]:
+    """Dots for a legend of classes.
+
+    Args:
+        colors: Colour of each class, in the order of the legend.
+        size: Diameter of a dot in typographic points.
+    """
+    return [
+        Line2D([], [], ls="", marker="o", ms=size, color=color, label=str(name))
+        for name, color in colors.items()
+    ]
 
 
 def _make_projection(name: str, central_lonlat: tuple[float, float]) -> ccrs.Projection:
+    if name not in PROJECTIONS:
+        raise ValueError(f"projection must be one of {[*PROJECTIONS]}, got {name!r}")
     lon, lat = central_lonlat
     if name == "orthographic":
-        return ccrs.Orthographic(central_longitude=lon, central_latitude=lat)
-    flat = {"equal_earth": ccrs.EqualEarth, "robinson": ccrs.Robinson}
-    if name not in flat:
-        raise ValueError(f"projection must be one of {[*flat, 'orthographic']}, got {name!r}")
+        return ccrs.Orthographic(lon, lat)
     if lat != 0:
         raise ValueError(
             f"{name} is centred on the equator, got central_lonlat {central_lonlat}: "
             'choose latitude 0 or projection="orthographic"'
         )
-    return flat[name](central_longitude=lon)
+    return PROJECTIONS[name](lon)
 
 
 def _add_layer(ax: GeoAxes, category: str, name: str, scale: str, **style) -> None:

@@ -1,21 +1,22 @@
-"""How much the embedding of one place is like those of all others, on the map."""
+"""Maps of cosine similarity: of places with a place, of places with an image, and what is found."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import cartopy.crs as ccrs
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from cartopy.mpl.geoaxes import GeoAxes
+from jaxtyping import Float, Num
+from matplotlib.collections import PathCollection
 from matplotlib.colors import CenteredNorm
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from satclip_lib.plotting.maps import add_map, plot_points
+from satclip_lib.plotting.maps import add_color_bar, add_map, mark_place, plot_points
 from satclip_lib.plotting.style import PAGE_WIDTH_IN, styled
 
-MARKER = {"marker": "o", "ms": 3.5, "mfc": "white", "mec": "black", "mew": 0.6}
-STAR = MARKER | {"marker": "*", "ms": 9, "mfc": "gold"}
+MAPS_IN_A_ROW = 2  # of plot_localizations
 
 
 @styled()
@@ -29,37 +30,28 @@ def plot_similarity_map(
     """Cosine similarity with one place at points all over the world, and some places by name.
 
     Args:
-        lonlat: ``(num_points, 2)`` degrees.
-        similarity: cosine, -1 to 1, one per point.
-        places: indexed by name, with the columns ``lon``, ``lat`` (degrees) and ``similarity``;
-            the one with the greatest similarity is taken for the place that all are compared
-            with, and marked with a star.
-        seed: of the drawing order.
+        lonlat: Longitude, latitude in degrees.
+        similarity: Cosine of each point, -1 to 1.
+        places: Table indexed by name, with the columns ``lon``, ``lat`` (degrees) and
+            ``similarity``. The place with the greatest similarity counts as the one that all are
+            compared with, and has a star.
+        seed: Random seed of the drawing order.
     """
     reference = places.similarity.idxmax()
     fig = plt.figure(figsize=(PAGE_WIDTH_IN, 3.9))
     ax = add_map(fig)
-    plot_points(
-        ax,
-        lonlat,
-        similarity,
-        cmap="RdBu_r",
-        norm=CenteredNorm(halfrange=1.0),
-        size=2.0,
-        label=f"cosine similarity with {reference}",
-        seed=seed,
-    )
+    label = f"cosine similarity with {reference}"
+    _draw_cosines(ax, lonlat, similarity, size=2.0, label=label, seed=seed)
     for name, place in places.iterrows():
-        label, marker = f"{name} {place.similarity:.2f}".replace("-", "\N{MINUS SIGN}"), MARKER
-        if name == reference:
-            label, marker = str(name), STAR
-        ax.plot(place.lon, place.lat, transform=ccrs.PlateCarree(), zorder=5, **marker)
+        text = f"{name} {place.similarity:.2f}".replace("-", "\N{MINUS SIGN}")
+        mark_place(ax, (place.lon, place.lat), star=name == reference)
+        in_east = place.lon >= 120  # where the text would run over the edge of the map
         ax.annotate(
-            label,
+            str(name) if name == reference else text,
             ax.projection.transform_point(place.lon, place.lat, ccrs.PlateCarree()),
-            xytext=(4, 4) if place.lon < 120 else (-4, 4),
+            xytext=(-4, 4) if in_east else (4, 4),
             textcoords="offset points",
-            ha="left" if place.lon < 120 else "right",  # so that it ends inside the map
+            ha="right" if in_east else "left",
             fontsize=7,
             path_effects=[withStroke(linewidth=1.6, foreground="white")],
             zorder=6,
@@ -75,31 +67,97 @@ def plot_similarity_maps(
     places: Mapping[str, tuple[float, float]],
     seed: int = 0,
 ) -> Figure:
-    """Where on Earth looks like here? One row per place, one column per encoder.
+    """Similarity of all places with a few: one row per place, one column per encoder.
 
     Args:
-        lonlat: ``(num_points, 2)`` degrees.
-        similarities: cosine by (place, encoder), -1 to 1, one per point.
-        places: longitude and latitude in degrees of each place, marked with a star.
-        seed: of the drawing order.
+        lonlat: Longitude, latitude in degrees.
+        similarities: Cosine of each point, -1 to 1, by (place, encoder).
+        places: Longitude and latitude in degrees of each place, marked with a star.
+        seed: Random seed of the drawing order.
     """
     rows, columns = (list(dict.fromkeys(names)) for names in zip(*similarities, strict=True))
     fig = plt.figure(figsize=(PAGE_WIDTH_IN, 0.7 + 3.3 / len(columns) * len(rows)))
     grid = fig.add_gridspec(len(rows), len(columns))
     axes = []
     for (place, encoder), similarity in similarities.items():
-        row, column = rows.index(place), columns.index(encoder)
-        ax = add_map(fig, grid[row, column])
-        norm = CenteredNorm(halfrange=1.0)
-        points = plot_points(
-            ax, lonlat, similarity, cmap="RdBu_r", norm=norm, size=2.2 / len(columns), seed=seed
-        )
-        ax.plot(*places[place], transform=ccrs.PlateCarree(), zorder=5, **STAR)
-        ax.set_title(f"{place}, {encoder}")
-        axes.append(ax)
-    bar = fig.colorbar(
-        points, ax=axes, orientation="horizontal", shrink=0.5, aspect=50, pad=0.02,
-        label="cosine similarity with the place at the star",
-    )  # fmt: skip
-    bar.outline.set_linewidth(0.35)
+        cell = grid[rows.index(place), columns.index(encoder)]
+        axes.append(add_map(fig, cell, title=f"{place}, {encoder}"))
+        points = _draw_cosines(axes[-1], lonlat, similarity, size=2.2 / len(columns), seed=seed)
+        mark_place(axes[-1], places[place], star=True)
+    add_color_bar(points, axes, "cosine similarity with the place at the star", pad=0.02)
     return fig
+
+
+@styled()
+def plot_localizations(
+    pictures: Num[np.ndarray, "num_images height width 3"],
+    lonlat: Float[np.ndarray, "num_places 2"],
+    similarity: Float[np.ndarray, "num_images num_places"],
+    *,
+    true_lonlat: Float[np.ndarray, "num_images 2"],
+    best_lonlat: Float[np.ndarray, "num_images 2"],
+    titles: list[str],
+    seed: int = 0,
+) -> Figure:
+    """Each image beside the map of its similarity with all places.
+
+    Args:
+        pictures: Red, green and blue, as matplotlib takes them.
+        lonlat: Longitude, latitude of the places in degrees.
+        similarity: Cosine of each image with each place.
+        true_lonlat: Where each image was taken in degrees, marked with a star.
+        best_lonlat: Most similar place of each image in degrees, marked with a circle.
+        titles: One title per image.
+        seed: Random seed of the drawing order.
+    """
+    num_rows = -(-len(pictures) // MAPS_IN_A_ROW)
+    fig = plt.figure(figsize=(PAGE_WIDTH_IN, 0.6 + 1.45 * num_rows))
+    grid = fig.add_gridspec(num_rows, 2 * MAPS_IN_A_ROW, width_ratios=[1, 4.2] * MAPS_IN_A_ROW)
+    half, axes = float(np.abs(similarity).max()), []
+    for index, picture in enumerate(pictures):
+        row, column = divmod(index, MAPS_IN_A_ROW)
+        beside = fig.add_subplot(grid[row, 2 * column])
+        beside.imshow(picture, interpolation="nearest")
+        beside.set_axis_off()
+        beside.set_anchor("C")  # in the middle of its map's height
+        ax = add_map(fig, grid[row, 2 * column + 1], title=titles[index])
+        points = _draw_cosines(ax, lonlat, similarity[index], size=1.0, half=half, seed=seed)
+        mark_place(ax, true_lonlat[index], star=True)
+        mark_place(ax, best_lonlat[index])
+        axes += [beside, ax]
+    add_color_bar(points, axes, "cosine similarity of image and place", pad=0.03)
+    return fig
+
+
+@styled()
+def plot_retrieved(
+    pictures: Num[np.ndarray, "num_places num_results height width 3"],
+    *,
+    places: list[str],
+    captions: Iterable[list[str]],
+) -> Figure:
+    """A row of images for each place, the most similar first.
+
+    Args:
+        pictures: Red, green and blue, as matplotlib takes them.
+        places: Names of the rows.
+        captions: One text per image, row by row: where it was taken.
+    """
+    size = PAGE_WIDTH_IN, 1.12 * len(pictures)
+    fig, axes = plt.subplots(*pictures.shape[:2], figsize=size, squeeze=False)
+    for cells, row, place, texts in zip(axes, pictures, places, captions, strict=True):
+        for ax, picture, text in zip(cells, row, texts, strict=True):
+            ax.imshow(picture, interpolation="nearest")
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
+            ax.set_title(text, fontsize=6, pad=2)
+        cells[0].set_ylabel(place)
+    return fig
+
+
+def _draw_cosines(
+    ax: GeoAxes, lonlat: np.ndarray, similarity: np.ndarray, *, half: float = 1.0, **style
+) -> PathCollection:
+    """Points in colours from minus to plus ``half``, white at 0."""
+    norm = CenteredNorm(halfrange=half)
+    return plot_points(ax, lonlat, similarity, cmap="RdBu_r", norm=norm, **style)

@@ -1,29 +1,35 @@
-"""The look of all figures: one style sheet and one fixed colour per class."""
+"""The look of all figures: one style sheet, one fixed colour per class, colours of series."""
 
+from collections.abc import Sequence
 from importlib.resources import files
 
 import matplotlib.pyplot as plt
 
 PAGE_WIDTH_IN = 6.9  # 17.5 cm
 
-# Near to what each biome looks like. Any two differ by at least 14 units of CIELAB for normal
-# sight, protanopia and deuteranopia alike; all differ from white and from the maps' grey.
-BIOME_COLORS = {
-    "Tropical & Subtropical Moist Broadleaf Forests": "#106b2c",
-    "Tropical & Subtropical Dry Broadleaf Forests": "#a4b23c",
-    "Tropical & Subtropical Coniferous Forests": "#443308",
-    "Temperate Broadleaf & Mixed Forests": "#57b36a",
-    "Temperate Conifer Forests": "#288f83",
-    "Boreal Forests/Taiga": "#1b4d8b",
-    "Tropical & Subtropical Grasslands, Savannas & Shrublands": "#b86a08",
-    "Temperate Grasslands, Savannas & Shrublands": "#f2dd6e",
-    "Flooded Grasslands & Savannas": "#73d6f5",
-    "Montane Grasslands & Shrublands": "#945e96",
-    "Tundra": "#a4aec3",
-    "Mediterranean Forests, Woodlands & Scrub": "#c33d3e",
-    "Deserts & Xeric Shrublands": "#e8cfa0",
-    "Mangroves": "#d257c6",
+# Short name for legends, and a colour near to the biome's own. Any two colours differ by at least
+# 14 units of CIELAB for normal sight, protanopia and deuteranopia alike; all differ from white and
+# from the maps' grey.
+BIOMES = {
+    "Tropical & Subtropical Moist Broadleaf Forests": ("Trop. moist broadleaf forests", "#106b2c"),
+    "Tropical & Subtropical Dry Broadleaf Forests": ("Trop. dry broadleaf forests", "#a4b23c"),
+    "Tropical & Subtropical Coniferous Forests": ("Trop. coniferous forests", "#443308"),
+    "Temperate Broadleaf & Mixed Forests": ("Temp. broadleaf & mixed forests", "#57b36a"),
+    "Temperate Conifer Forests": ("Temp. conifer forests", "#288f83"),
+    "Boreal Forests/Taiga": ("Boreal forests (taiga)", "#1b4d8b"),
+    "Tropical & Subtropical Grasslands, Savannas & Shrublands": (
+        "Trop. grasslands & savannas",
+        "#b86a08",
+    ),
+    "Temperate Grasslands, Savannas & Shrublands": ("Temp. grasslands & savannas", "#f2dd6e"),
+    "Flooded Grasslands & Savannas": ("Flooded grasslands", "#73d6f5"),
+    "Montane Grasslands & Shrublands": ("Montane grasslands", "#945e96"),
+    "Tundra": ("Tundra", "#a4aec3"),
+    "Mediterranean Forests, Woodlands & Scrub": ("Mediterranean", "#c33d3e"),
+    "Deserts & Xeric Shrublands": ("Deserts & xeric shrublands", "#e8cfa0"),
+    "Mangroves": ("Mangroves", "#d257c6"),
 }
+BIOME_COLORS = {name: color for name, (_, color) in BIOMES.items()}
 
 # The five main groups of the Koeppen-Geiger system, by the first letter of a zone.
 CLIMATE_COLORS = {
@@ -44,28 +50,34 @@ CONTINENT_COLORS = {
     "Antarctica": "#73d6f5",
 }
 
+# Of the series in one figure: encoders or tasks.
+COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = "osD^vPX"
+
 
 def styled():
     """The style sheet, as a decorator of plotting functions or in a ``with`` statement."""
     return plt.style.context(str(files("satclip_lib.plotting").joinpath("style.mplstyle")))
 
 
+def make_styles(what: str, names: Sequence[str], *, skip: int = 0) -> dict[str, dict[str, str]]:
+    """A colour and a marker of its own for each series, as keyword arguments of matplotlib.
+
+    Args:
+        what: Plural of what the series are, for the message.
+        names: Names of the series.
+        skip: Number of colours that are left for others.
+
+    Raises:
+        ValueError: If there are more series than colours.
+    """
+    styles = list(zip(COLORS, MARKERS, strict=True))[skip:]
+    if len(names) > len(styles):
+        raise ValueError(f"{len(names)} {what}, but colours for {len(styles)}: pass fewer {what}")
+    pairs = zip(names, styles, strict=False)
+    return {name: {"color": color, "marker": marker} for name, (color, marker) in pairs}
+
+
 def shorten_biome(name: str) -> str:
-    """A biome's name short enough for a legend."""
-    for long, short in (
-        ("Boreal Forests/Taiga", "Boreal forests (taiga)"),
-        ("Tropical & Subtropical", "Trop."),
-        ("Temperate", "Temp."),
-        ("Grasslands, Savannas & Shrublands", "grasslands & savannas"),
-        ("Flooded Grasslands & Savannas", "Flooded grasslands"),
-        ("Montane Grasslands & Shrublands", "Montane grasslands"),
-        ("Mediterranean Forests, Woodlands & Scrub", "Mediterranean"),
-        ("Deserts & Xeric Shrublands", "Deserts & xeric shrublands"),
-        ("Broadleaf & Mixed Forests", "broadleaf & mixed forests"),
-        ("Moist Broadleaf Forests", "moist broadleaf forests"),
-        ("Dry Broadleaf Forests", "dry broadleaf forests"),
-        ("Coniferous Forests", "coniferous forests"),
-        ("Conifer Forests", "conifer forests"),
-    ):
-        name = name.replace(long, short)
-    return name
+    """A biome's name short enough for a legend; any other name as it is."""
+    return BIOMES[name][0] if name in BIOMES else name

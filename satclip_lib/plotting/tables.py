@@ -25,28 +25,22 @@ PROTOCOL_TITLES = {
 
 @styled()
 def plot_table(
-    summary: pd.DataFrame,
-    *,
-    reference: str,
-    absent: Sequence[str] = (),
-    note: str = "",
+    summary: pd.DataFrame, *, reference: str, absent: Sequence[str] = (), note: str = ""
 ) -> Figure:
     """Print a summary: a column per task, a row per encoder, protocols below each other.
 
     The best encoder of each task and protocol is bold, the reference's row is shaded.
 
     Args:
-        summary: of :func:`satclip_lib.evaluation.summary.summarise`.
-        reference: the encoder whose rows are shaded.
-        absent: tasks that could not be scored, named below the table.
-        note: printed below the table.
+        summary: Table from :func:`satclip_lib.evaluation.summary.summarise`.
+        reference: Encoder whose rows are shaded.
+        absent: Tasks that could not be scored, named below the table.
+        note: Text below the table.
     """
     table = make_table(summary)
     metric = summary.drop_duplicates("task").set_index("task")["metric"]
     protocols = list(table.index.unique("protocol"))
-    edges = NAMES_WIDTH + (1 - NAMES_WIDTH) * (np.arange(len(table.columns)) + 1) / len(
-        table.columns
-    )
+    edges = np.linspace(NAMES_WIDTH, 1, len(table.columns) + 1)[1:]
     notes = [note] if note else []
     if absent:
         notes.append(f"labels not at hand: {', '.join(absent)}".replace("_", " "))
@@ -63,9 +57,8 @@ def plot_table(
     line = NUM_HEAD_LINES
     for protocol in protocols:
         ax.axhline(line - 0.2, color="black", lw=0.5)
-        _print(
-            ax, 0.0, line + 0.5, PROTOCOL_TITLES.get(protocol, protocol), ha="left", weight="bold"
-        )
+        title = PROTOCOL_TITLES.get(protocol, protocol)
+        _print(ax, 0.0, line + 0.5, title, ha="left", weight="bold")
         line += 1.2
         scores = table.loc[protocol].round(2)
         for encoder, row in scores.iterrows():

@@ -1,41 +1,38 @@
-"""Figures of the pretraining data and of the pretraining itself."""
+"""Where the patches of a data set lie: by class with examples, or by fault."""
 
 import cartopy.crs as ccrs
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 import shapely
 import xarray as xr
 from cartopy.mpl.geoaxes import GeoAxes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
 
 from satclip_lib.data.images import load_true_color
 from satclip_lib.data.patch_store import get_lonlat
+from satclip_lib.data.quality import REASONS
 from satclip_lib.plotting.layers import Layer
-from satclip_lib.plotting.maps import LINES_ZORDER, add_map, draw_points
+from satclip_lib.plotting.maps import LINES_ZORDER, add_map, draw_points, plot_classes
 from satclip_lib.plotting.style import PAGE_WIDTH_IN, styled
 
-SPLIT_COLORS = {"training": "#0072B2", "validation": "#D55E00"}
+GOOD_COLOR = "0.45"
 
 
 @styled()
 def plot_sample_map(
-    dataset: xr.Dataset,
-    layer: Layer,
-    *,
-    num_examples: int = 5,
-    seed: int = 0,
+    dataset: xr.Dataset, layer: Layer, *, num_examples: int = 5, seed: int = 0
 ) -> Figure:
     """Map of the patches by class, the held-out blocks framed, and examples of each class.
 
     Args:
-        dataset: a patch store; shown in true colour, patches of the Blue Marble framed amid
-            64 pixels.
-        layer: class of each patch, say its biome.
-        num_examples: how many patches of each class to show; rarer classes are left out.
-        seed: of the choice of examples and of the drawing order.
+        dataset: Patch store; shown in true colour, patches of the Blue Marble framed amid 64
+            pixels.
+        layer: Class of each patch, say its biome.
+        num_examples: Number of patches of each class to show; rarer classes are left out.
+        seed: Random seed of the choice of examples and of the drawing order.
     """
     lonlat, known = get_lonlat(dataset), np.isfinite(layer.values)
     shown = [i for i in range(len(layer.names)) if (layer.values == i).sum() >= num_examples]
@@ -67,35 +64,32 @@ def plot_sample_map(
 
 
 @styled()
-def plot_training_curves(curve: pd.DataFrame, *, num_candidates: int) -> Figure:
-    """Loss and retrieval accuracy per epoch.
+def plot_report(report: pd.DataFrame, *, size: float = 1.6, seed: int = 0) -> Figure:
+    """Map of all patches that have coordinates: good ones grey, the others by their reason.
 
     Args:
-        curve: columns ``epoch``, ``train_loss``, ``val_loss``, ``val_top1_accuracy``,
-            ``val_top10_accuracy``.
-        num_candidates: among how many held-out locations the right one has to be found.
+        report: Table from :func:`satclip_lib.data.quality.make_report`.
+        size: Diameter of a good patch in points; those in quarantine are three times as large.
+        seed: Random seed of the drawing order.
+
+    Returns:
+        One map with a legend that counts each group.
     """
-    fig, (left, right) = plt.subplots(1, 2, figsize=(PAGE_WIDTH_IN, 2.4))
-    epoch = curve.epoch + 1
-    train_color, val_color = SPLIT_COLORS.values()
-    left.plot(epoch, curve.train_loss, color=train_color, label="training")
-    left.plot(epoch, curve.val_loss, color=val_color, label="validation (held-out blocks)")
-    best = curve.val_loss.idxmin()
-    left.plot(epoch[best], curve.val_loss[best], "o", color=val_color, ms=4, label="kept")
-    left.set(xlabel="epoch", ylabel="contrastive loss (nats)", title="Loss")
-    left.legend()
-    for k, color in ((1, "#56B4E9"), (10, val_color)):
-        right.plot(epoch, 100 * curve[f"val_top{k}_accuracy"], color=color, label=f"in the top {k}")
-        right.axhline(100 * k / num_candidates, color=color, lw=0.8, ls=":")
-    right.set(
-        xlabel="epoch",
-        ylabel="held-out patches (%)",
-        title=f"Right location among {num_candidates:,} (dotted: chance)",
-        ylim=(0, None),
-    )
-    right.legend()
-    for ax in (left, right):
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    fig = plt.figure(figsize=(PAGE_WIDTH_IN, 4.4))
+    ax = add_map(fig)
+    on_map = report[np.abs(report["lon"]).le(180) & np.abs(report["lat"]).le(90)]
+    labels = on_map["reason"].replace("", "good")
+    counts = labels.value_counts()
+    husl = sns.color_palette("husl", len(REASONS))
+    colors = {"good": GOOD_COLOR} | dict(zip(REASONS, husl, strict=True))
+    colors = {f"{name} ({counts[name]})": c for name, c in colors.items() if name in counts}
+    lonlat = on_map[["lon", "lat"]].to_numpy(np.float64)
+    classes = labels.map(lambda name: f"{name} ({counts[name]})").to_numpy()
+    for rows, diameter, columns in (
+        (labels == "good", size, 0), (labels != "good", 3 * size, 4)
+    ):  # fmt: skip
+        style = {"colors": colors, "size": diameter, "legend_columns": columns, "seed": seed}
+        plot_classes(ax, lonlat[rows], classes[rows], **style)
     return fig
 
 
@@ -103,7 +97,5 @@ def _draw_blocks(ax: GeoAxes, lonlat: np.ndarray) -> None:
     """Frames of the 10-degree blocks that hold these points."""
     for west, south in np.unique(np.floor(lonlat / 10) * 10, axis=0):
         frame = shapely.segmentize(shapely.box(west, south, west + 10, south + 10), 1.0)
-        ax.add_geometries(
-            [frame], crs=ccrs.PlateCarree(), facecolor="none", edgecolor="black", linewidth=0.6,
-            zorder=LINES_ZORDER,
-        )  # fmt: skip
+        style = {"facecolor": "none", "edgecolor": "black", "linewidth": 0.6}
+        ax.add_geometries([frame], crs=ccrs.PlateCarree(), zorder=LINES_ZORDER, **style)

@@ -1,0 +1,115 @@
+"""Curves: what training, labels and shots bring, and how far off localisation is."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from satclip_lib.evaluation.splits import parse_protocol
+from satclip_lib.plotting.style import PAGE_WIDTH_IN, make_styles, styled
+
+TRAIN_COLOR, VAL_COLOR, TOP1_COLOR = "#0072B2", "#D55E00", "#56B4E9"
+LINES = ("-", "--", "-.", ":")
+LOWEST_SCORE = -0.6  # on the axis
+
+
+@styled()
+def plot_training_curves(curve: pd.DataFrame, *, num_candidates: int) -> Figure:
+    """Loss and retrieval accuracy per epoch.
+
+    Args:
+        curve: Columns ``epoch``, ``train_loss``, ``val_loss`` (nats), ``val_top1_accuracy``,
+            ``val_top10_accuracy`` (0 to 1).
+        num_candidates: Number of held-out locations among which the right one has to be found.
+    """
+    fig, (left, right) = plt.subplots(1, 2, figsize=(PAGE_WIDTH_IN, 2.4))
+    epoch = curve.epoch + 1
+    left.plot(epoch, curve.train_loss, color=TRAIN_COLOR, label="training")
+    left.plot(epoch, curve.val_loss, color=VAL_COLOR, label="validation (held-out blocks)")
+    best = curve.val_loss.idxmin()
+    left.plot(epoch[best], curve.val_loss[best], "o", color=VAL_COLOR, ms=4, label="kept")
+    left.set(ylabel="contrastive loss (nats)", title="Loss")
+    for k, color in ((1, TOP1_COLOR), (10, VAL_COLOR)):
+        right.plot(epoch, 100 * curve[f"val_top{k}_accuracy"], color=color, label=f"in the top {k}")
+        right.axhline(100 * k / num_candidates, color=color, lw=0.8, ls=":")
+    title = f"Right location among {num_candidates:,} (dotted: chance)"
+    right.set(ylabel="held-out patches (%)", title=title, ylim=(0, None))
+    for ax in (left, right):
+        ax.set_xlabel("epoch")
+        ax.legend()
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return fig
+
+
+@styled()
+def plot_curves(
+    summary: pd.DataFrame, *, encoders: Sequence[str], xlabel: str, num_columns: int = 4
+) -> Figure:
+    """Score against the number of labels or shots: one panel per task, one line per encoder.
+
+    Args:
+        summary: Scores of protocols that differ in their shots ("+5%") or labels (":300").
+        encoders: Encoders to draw, at most seven; bands are the 95 % intervals.
+        xlabel: Name of what grows to the right.
+        num_columns: Panels in a row.
+
+    Raises:
+        ValueError: If there are more encoders than colours.
+    """
+    styles = make_styles("encoders", encoders)
+    _, shots, labels, _ = zip(*map(parse_protocol, summary.protocol), strict=True)
+    table = summary.assign(x=labels if shots[0] is None else shots)
+    ticks = sorted(table.x.unique())
+    x = np.arange(len(ticks))
+    tasks = list(table.task.unique())
+    num_rows = -(-len(tasks) // num_columns)
+    size = PAGE_WIDTH_IN, 0.6 + 1.45 * num_rows
+    fig, axes = plt.subplots(num_rows, num_columns, figsize=size, sharex=True, squeeze=False)
+    for ax, task in zip(axes.flat, tasks, strict=False):
+        of_task = table[table.task == task]
+        for encoder, style in styles.items():
+            rows = of_task[of_task.encoder == encoder].set_index("x").reindex(ticks)
+            ax.plot(x, rows.score, ms=3, lw=1, label=encoder, **style)
+            ax.fill_between(x, rows.low, rows.high, color=style["color"], alpha=0.12, lw=0)
+        metric = of_task.metric.iloc[0].replace("R2", "R²")
+        ax.set(title=task.replace("_", " "), ylabel=metric)
+        if of_task[of_task.encoder.isin(encoders)].score.min() < LOWEST_SCORE:
+            ax.set_ylim(bottom=LOWEST_SCORE)
+        ax.set_xticks(x, [f"{value:g}" for value in ticks])
+    for ax in axes.flat[len(tasks) :]:
+        ax.set_axis_off()
+    for ax in axes[-1]:
+        ax.set_xlabel(xlabel)
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=6)
+    return fig
+
+
+@styled()
+def plot_localization_errors(
+    errors_km: Mapping[str, Float[np.ndarray, " num_images"]],
+    *,
+    radii_km: tuple[float | int, ...],
+) -> Figure:
+    """Share of images that are localised within a distance, for several ways to do it.
+
+    Args:
+        errors_km: Great-circle distances to the truth in km, by the name of the way.
+        radii_km: Distances to mark, in km.
+    """
+    fig, ax = plt.subplots(figsize=(0.62 * PAGE_WIDTH_IN, 2.9))
+    for index, (name, errors) in enumerate(errors_km.items()):
+        share = np.arange(1, len(errors) + 1) / len(errors)
+        ax.step(np.sort(errors), share, where="post", ls=LINES[index % len(LINES)], label=name)
+    for radius in radii_km:
+        ax.axvline(radius, color="0.75", lw=0.6, zorder=0)
+    ax.set(xscale="log", xlim=(min(radii_km) / 1.5, 21_000), ylim=(0, 1))
+    ax.set(xlabel="distance to the truth, km", ylabel="share of images within it")
+    ticks = [*radii_km, 10_000]
+    ax.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
+    ax.minorticks_off()
+    ax.legend(loc="upper left")
+    return fig

@@ -1,0 +1,181 @@
+"""Forest plots: differences of scores with intervals, and the order that they put variants in."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from satclip_lib.evaluation.ablations import ALL_TASKS, compare_rankings
+from satclip_lib.plotting.style import COLORS, PAGE_WIDTH_IN, make_styles, styled
+
+LARGEST_DIFFERENCE = 0.6  # on the axis of plot_forest; what is beyond is an arrow at its edge
+INSIDE = 0.9  # share of differences inside the axis of plot_variants
+LARGE_SHIFT = 1 / 3  # of all ranks, from which on a line has a colour
+
+
+@styled()
+def plot_forest(summary: pd.DataFrame, *, reference: str, encoders: Sequence[str]) -> Figure:
+    """Score of the reference minus that of others, with 95 % intervals: right of 0 it is ahead.
+
+    Args:
+        summary: Table from :func:`satclip_lib.evaluation.summary.summarise`; one panel per
+            protocol.
+        reference: Encoder that the summary's differences are from.
+        encoders: Encoders to compare it with, at most six, in the order of colours.
+
+    Raises:
+        ValueError: If there are more encoders than colours.
+    """
+    styles = make_styles("encoders", encoders, skip=1)  # the first is the reference's
+    metric = summary.drop_duplicates("task").set_index("task")["metric"].str.replace("R2", "R²")
+    fig, panels = _make_panels(
+        dict.fromkeys(summary.protocol.unique(), LARGEST_DIFFERENCE),
+        [f"{task.replace('_', ' ')} ({name})" for task, name in metric.items()],
+        height_in=0.8 + 0.36 * len(metric),
+        xlabel=f"{reference} minus the other",
+    )
+    offsets = np.linspace(-0.3, 0.3, len(encoders)) if len(encoders) > 1 else [0.0]
+    for protocol, ax in panels.items():
+        for (encoder, style), offset in zip(styles.items(), offsets, strict=True):
+            rows = summary[(summary.protocol == protocol) & (summary.encoder == encoder)]
+            rows = rows.set_index("task").reindex(metric.index)
+            interval = -rows.difference_high, -rows.difference_low
+            style = style | {"label": encoder, "offset": offset}
+            _draw_marks(ax, -rows.difference, interval, size=9.0, **style)
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=6)
+    return fig
+
+
+@styled()
+def plot_variants(
+    summary: pd.DataFrame, *, reference: str, encoders: Sequence[str] | None = None
+) -> Figure:
+    """Score of each variant minus that of the reference: right of 0 the variant is better.
+
+    Small marks are single tasks, black diamonds their mean, with its interval.
+
+    Args:
+        summary: Table from :func:`satclip_lib.evaluation.ablations.summarise_variants` or
+            :func:`~satclip_lib.evaluation.ablations.compare_runs`; one panel per protocol, at
+            most seven tasks.
+        reference: Variant that the summary's differences are from.
+        encoders: Variants from top to bottom; None for all, in the order of the summary.
+
+    Raises:
+        ValueError: If there are more tasks than colours.
+    """
+    names = [name for name in encoders or summary.encoder.unique() if name != reference]
+    tasks = [task for task in summary.task.unique() if task != ALL_TASKS]
+    styles = make_styles("tasks", tasks)
+    shown = summary[summary.encoder.isin(names)]
+    largest = shown.difference.abs().groupby(shown.protocol, sort=False).quantile(INSIDE)
+    fig, panels = _make_panels(
+        {protocol: 1.1 * size or 1.0 for protocol, size in largest.items()},
+        names,
+        height_in=1.0 + 0.19 * len(names),
+        xlabel=f"score minus that of “{reference}”",
+    )
+    for protocol, ax in panels.items():
+        of_protocol = shown[shown.protocol == protocol]
+        for task, style in styles.items():
+            rows = of_protocol[of_protocol.task == task].set_index("encoder").reindex(names)
+            _draw_marks(ax, rows.difference, size=8.0, label=task.replace("_", " "), **style)
+        mean = of_protocol[of_protocol.task == ALL_TASKS].set_index("encoder").reindex(names)
+        interval = mean.difference_low, mean.difference_high
+        style = {"color": "black", "marker": "D", "label": ALL_TASKS}
+        _draw_marks(ax, mean.difference, interval, size=14.0, **style)
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    return fig
+
+
+@styled()
+def plot_rankings(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """The order of variants, best on top, under one way of splitting and another.
+
+    Lines of variants that gain or lose at least a third of all ranks have a colour. Between two
+    columns stands the rank correlation of the orders they give.
+
+    Args:
+        tables: One table per panel from
+            :func:`satclip_lib.evaluation.ablations.tabulate_differences`, by title.
+    """
+    tallest = max(len(table) for table in tables.values())
+    fig, axes = plt.subplots(
+        1,
+        len(tables),
+        figsize=(PAGE_WIDTH_IN, 0.75 + 0.135 * tallest),
+        width_ratios=[len(table.columns) for table in tables.values()],
+        squeeze=False,
+    )
+    for ax, (title, table) in zip(axes[0], tables.items(), strict=True):
+        _draw_ranks(ax, table)
+        ax.set_title(title)
+    return fig
+
+
+def _make_panels(
+    edges: Mapping[str, float], rows: Sequence[str], *, height_in: float, xlabel: str
+) -> tuple[Figure, dict[str, Axes]]:
+    """Empty panels by title, each from minus to plus its edge; named rows, the first on top."""
+    fig, axes = plt.subplots(
+        1, len(edges), figsize=(PAGE_WIDTH_IN, height_in), sharey=True, squeeze=False
+    )
+    for ax, (title, edge) in zip(axes[0], edges.items(), strict=True):
+        ax.axvline(0, color="black", lw=0.6, zorder=1)
+        for y in range(0, len(rows), 2):
+            ax.axhspan(y - 0.5, y + 0.5, color="0.95", lw=0, zorder=0)
+        ax.set(title=title, xlabel=xlabel, xlim=(-edge, edge), ylim=(len(rows) - 0.5, -0.5))
+        ax.tick_params(axis="y", length=0)
+        ax.spines["left"].set_visible(False)
+    axes[0, 0].set_yticks(range(len(rows)), rows)
+    return fig, dict(zip(edges, axes[0], strict=True))
+
+
+def _draw_marks(
+    ax: Axes,
+    middle: pd.Series,
+    interval: tuple[pd.Series, pd.Series] | None = None,
+    *,
+    offset: float = 0.0,
+    size: float,
+    color: str,
+    marker: str,
+    label: str,
+) -> None:
+    """One mark per row, and a line from low to high; marks beyond the axis are arrows."""
+    y, edge = np.arange(len(middle)) + offset, ax.get_xlim()[1]
+    if interval is not None:
+        low, high = (end.clip(-edge, edge) for end in interval)
+        ax.hlines(y, low, high, color=color, lw=0.9)
+    at_edge = 0.985 * edge
+    inside = middle.abs() <= at_edge
+    style = {"color": color, "linewidths": 0, "zorder": 3}
+    ax.scatter(middle[inside], y[inside], size, marker=marker, label=label, **style)
+    for sign, arrow in ((1, ">"), (-1, "<")):
+        beyond = sign * middle > at_edge
+        at = np.full(beyond.sum(), sign * at_edge)
+        ax.scatter(at, y[beyond], 1.5 * size, marker=arrow, **style)
+
+
+def _draw_ranks(ax: Axes, table: pd.DataFrame) -> None:
+    ranks = table.rank(ascending=False, method="first")
+    correlation = compare_rankings(table)
+    columns = list(table)
+    shift = ranks[columns[-1]] - ranks[columns[0]]
+    for name, row in ranks.iterrows():
+        rises = shift[name] <= -LARGE_SHIFT * len(ranks)
+        falls = shift[name] >= LARGE_SHIFT * len(ranks)
+        color = COLORS[1] if rises else COLORS[0] if falls else "0.6"
+        ax.plot(row.to_numpy(), color=color, marker="o", ms=2.5, lw=1, zorder=2 + (color != "0.6"))
+        ax.text(-0.06, row.iloc[0], name, ha="right", va="center", fontsize=6)
+    for place, (left, right) in enumerate(itertools.pairwise(columns)):
+        text = f"ρ = {correlation.loc[left, right]:.2f}".replace("-", "−")
+        ax.text(place + 0.5, 0.35, text, ha="center", va="bottom", fontsize=7)
+    ax.set(xlim=(-0.1, len(columns) - 0.9), ylim=(len(ranks) + 0.5, 0), yticks=[])
+    ax.set_xticks(range(len(columns)), columns)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
