@@ -9,7 +9,7 @@ import xarray as xr
 
 from satclip_lib.data import blue_marble
 from satclip_lib.data import patch_store as patches
-from satclip_lib.data.images import load_images, load_true_color, to_true_color
+from satclip_lib.data.images import FRAME_COLOR, load_images, load_true_color, to_true_color
 from satclip_lib.data.land import sample_land_lonlat
 from satclip_lib.data.patch_store import (
     count_scales,
@@ -175,10 +175,10 @@ def test_seasons_and_scales_are_a_store_like_any_other(workspace):
 
 
 def test_patches_are_seen_in_true_colour():
-    """July unless asked otherwise; lights are warm; one month and Sentinel-2 have one look."""
+    """July unless asked otherwise; lights are warm; one month and Sentinel-2 have one picture."""
     dataset = make_blue_marble_patches(num_patches=50, imagery="seasons", zooms=(1, 8))
     january, july, default, lights = (
-        load_true_color(dataset, look=look) for look in ("jan", "jul", None, "lights")
+        load_true_color(dataset, season=season) for season in ("jan", "jul", None, "lights")
     )
     assert july.shape == (50, 8, 8, 3) and july.dtype == np.float32
     np.testing.assert_array_equal(july, default)
@@ -190,13 +190,21 @@ def test_patches_are_seen_in_true_colour():
     one_month = make_blue_marble_patches(num_patches=5)
     pixels = one_month.patches.values.transpose(0, 2, 3, 1)
     np.testing.assert_allclose(load_true_color(one_month) * 255, pixels, atol=1e-3)
-    with pytest.raises(ValueError, match="look must be one of None, got 'jan'"):
-        load_true_color(one_month, look="jan")
+    with pytest.raises(ValueError, match="season must be one of None, got 'jan'"):
+        load_true_color(one_month, season="jan")
     with pytest.raises(ValueError, match="jan, apr, jul, oct, lights, got 'may'"):
-        load_true_color(dataset, look="may")
+        load_true_color(dataset, season="may")
+    wide = load_true_color(dataset, slice(2), context_px=64)  # 8 px in the middle, and a frame
+    np.testing.assert_allclose(wide[:, 28:36, 28:36], july[:2], atol=1e-6)
+    for side in (wide[:, 27, 27:37], wide[:, 36, 27:37], wide[:, 27:37, 27], wide[:, 27:37, 36]):
+        np.testing.assert_allclose(side, np.broadcast_to(np.float32(FRAME_COLOR), side.shape))
+    around = blue_marble.cut_patches(get_lonlat(dataset)[:2], size_px=64, imagery="seasons")
+    np.testing.assert_allclose(wide[:, 0, 0] * 255, around[:, 6:9, 0, 0], atol=1e-3)
     level_2a = torch.full((2, 12, 4, 4), 0.1) * torch.arange(12)[:, None, None]
     seen = to_true_color(level_2a, BAND_NAMES)
     np.testing.assert_allclose(seen[0, 0, 0], [0.9, 0.6, 0.3], atol=1e-6)  # B04 B03 B02, times 3
+    others = dataset.assign_attrs(source="another satellite")
+    np.testing.assert_array_equal(load_true_color(others, context_px=64), july)  # as they are
 
 
 def test_validation_patches_are_in_blocks_of_their_own():

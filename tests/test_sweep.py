@@ -39,7 +39,7 @@ def test_an_unknown_setting_is_refused():
 
 
 def test_variants_share_places_and_differ_in_what_they_say(tmp_path):
-    """Same locations and split, chips of the asked size, views and filters; runs not repeated."""
+    """Same locations and split, patches of the asked size, views and filters; runs not repeated."""
     dataset = make_blue_marble_patches(num_patches=200, seed=3)
     variants = {
         "base": SMALL,
@@ -67,3 +67,12 @@ def test_variants_share_places_and_differ_in_what_they_say(tmp_path):
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("model.safetensors")}
     assert train_variants(variants, dataset, seed=1, folder=tmp_path) == trained
     assert before == {path: path.stat().st_mtime_ns for path in before} and len(before) == 6
+
+
+def test_patches_are_of_the_imagery_of_the_store(tmp_path):
+    """Seasons at two scales stay that: twice 13 bands, means and deviations, and the filters."""
+    dataset = make_blue_marble_patches(num_patches=60, imagery="seasons", zooms=(1, 2))
+    (folder,) = train_variants({"base": SMALL}, dataset, seed=0, folder=tmp_path).values()
+    assert load_config(folder)["image_encoder"]["num_bands"] == 26
+    (features,) = (np.load(path) for path in (tmp_path / "features").glob("*/features.npy"))
+    assert features.shape == (1, 60, 8 + 2 * 26)

@@ -5,16 +5,18 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 import xarray as xr
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
-from satclip_lib.data.patch_store import read_patches
+from satclip_lib.data.blue_marble import Imagery, cut_patches, list_bands
+from satclip_lib.data.patch_store import get_imagery, get_lonlat, read_patches
 from satclip_lib.data.seasons import COLORS, SEASONS
 from satclip_lib.data.sentinel2 import BAND_NAMES, MODEL_BAND_NAMES, insert_cirrus_band
 from satclip_lib.data.transforms import center_crop
 from satclip_lib.image_encoder import ImageEncoder
 
 LIGHT_EXPONENTS = (0.7, 1.3, 2.6)  # of red, green, blue
+FRAME_COLOR = (1.0, 0.85, 0.0)  # yellow, which neither land nor snow nor sea has
 SENTINEL2_BRIGHTNESS = 3  # land reflects little: pictures are brightened by this factor
 
 
@@ -76,52 +78,96 @@ def prepare_images(
 
 
 def load_true_color(
-    dataset: xr.Dataset, index=slice(None), *, look: str | None = None
+    dataset: xr.Dataset,
+    index=slice(None),
+    *,
+    season: str | None = None,
+    context_px: int | None = None,
 ) -> Float32[np.ndarray, "batch height width 3"]:
     """Patches of a store as people see them: red, green and blue from 0 to 1, channels last.
 
     Args:
         dataset: Open patch store.
         index: Which patches: a slice, row numbers or a mask.
-        look: See :func:`to_true_color`.
+        season: See :func:`to_true_color`.
+        context_px: Side of a larger square around each patch that is shown in its place, with the
+            patch framed in the middle. Only the Blue Marble has surroundings; other patches are
+            shown as they are.
     """
-    return to_true_color(load_images(dataset, index), dataset.band.values, look=look)
+    imagery = get_imagery(dataset)
+    if context_px is None or imagery is None:
+        return to_true_color(load_images(dataset, index), dataset.band.values, season=season)
+    return cut_true_color(
+        get_lonlat(dataset)[index],
+        size_px=context_px,
+        imagery=imagery,
+        season=season,
+        framed_px=dataset.sizes["x"],
+    )
+
+
+def cut_true_color(
+    lonlat: Float64[np.ndarray, "batch 2"],
+    *,
+    size_px: int,
+    imagery: Imagery = "seasons",
+    season: str | None = None,
+    framed_px: int | None = None,
+) -> Float32[np.ndarray, "batch size_px size_px 3"]:
+    """Squares of the Blue Marble as people see them: red, green and blue from 0 to 1.
+
+    Args:
+        lonlat: ``(batch, 2)`` longitude and latitude of the centres, degrees.
+        size_px: Side of the squares, in pixels of 1/15 degree.
+        imagery: See :func:`satclip_lib.data.blue_marble.cut_patches`.
+        season: See :func:`to_true_color`.
+        framed_px: Side of a patch in the middle, around which a frame is drawn.
+    """
+    pixels = torch.from_numpy(cut_patches(lonlat, size_px=size_px, imagery=imagery))
+    pictures = to_true_color(pixels / 255, list_bands(imagery), season=season)
+    if framed_px is not None:
+        first, last = (size_px - framed_px) // 2, (size_px + framed_px) // 2
+        ring = np.zeros((size_px, size_px), dtype=bool)
+        ring[max(0, first - 1) : last + 1, max(0, first - 1) : last + 1] = True
+        ring[first:last, first:last] = False  # around the patch, not on it
+        pictures[:, ring] = FRAME_COLOR
+    return pictures
 
 
 def to_true_color(
     images: Float[Tensor, "batch bands height width"],
     band_names: Iterable[str],
     *,
-    look: str | None = None,
+    season: str | None = None,
 ) -> Float32[np.ndarray, "batch height width 3"]:
     """Images as people see them: red, green and blue from 0 to 1, channels last.
 
     Args:
         images: Values of order one.
         band_names: Names of their bands.
-        look: For bands of the four seasons "jan", "apr", "jul" or "oct"; or "lights", which
+        season: For bands of the four seasons "jan", "apr", "jul" or "oct"; or "lights", which
             shows the lights of the night from black over orange to white. None is July, or the
-            one look that other images have.
+            one picture that other images have.
 
     Raises:
-        ValueError: If the bands do not have this look.
+        ValueError: If the bands do not have this season.
     """
     names = tuple(map(str, band_names))
     is_sentinel2 = "B04" in names
-    looks: dict[str | None, tuple[str, ...]] = {
-        season: tuple(f"{color}_{season}" for color in COLORS)
-        for season in SEASONS
-        if f"red_{season}" in names
+    bands: dict[str | None, tuple[str, ...]] = {
+        name: tuple(f"{color}_{name}" for color in COLORS)
+        for name in SEASONS
+        if f"red_{name}" in names
     }
-    if looks:
-        looks["lights"] = ("lights",)
-        look = look or "jul"
+    if bands:
+        bands["lights"] = ("lights",)
+        season = season or "jul"
     else:
-        looks[None] = ("B04", "B03", "B02") if is_sentinel2 else COLORS
-    if look not in looks:
-        raise ValueError(f"look must be one of {', '.join(map(str, looks))}, got {look!r}")
-    images = images[:, [names.index(name) for name in looks[look]]]
+        bands[None] = ("B04", "B03", "B02") if is_sentinel2 else COLORS
+    if season not in bands:
+        raise ValueError(f"season must be one of {', '.join(map(str, bands))}, got {season!r}")
+    images = images[:, [names.index(name) for name in bands[season]]]
     images = (images * (SENTINEL2_BRIGHTNESS if is_sentinel2 else 1)).clip(0, 1)
-    if look == "lights":
+    if season == "lights":
         images = torch.cat([images**exponent for exponent in LIGHT_EXPONENTS], dim=1)
     return images.permute(0, 2, 3, 1).float().numpy()

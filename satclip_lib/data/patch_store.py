@@ -114,6 +114,11 @@ def cut_blue_marble_patches(
     return dataset if len(zooms) == 1 else dataset.assign_attrs(zooms=list(zooms))
 
 
+def get_imagery(dataset: xr.Dataset) -> Imagery | None:
+    """Which form of the Blue Marble a store was cut from; None if from something else."""
+    return {source: name for name, source in BLUE_MARBLE_SOURCES.items()}.get(dataset.source)
+
+
 def count_scales(dataset: xr.Dataset) -> int:
     """How many scales the bands of a store are of, see the head of this module."""
     return len(dataset.attrs.get("zooms", [1]))

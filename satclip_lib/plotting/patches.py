@@ -28,7 +28,8 @@ def plot_sample_map(
     """Map of the patches by class, the held-out blocks framed, and examples of each class.
 
     Args:
-        dataset: Patch store; shown in true colour.
+        dataset: Patch store; shown in true colour, patches of the Blue Marble framed amid 64
+            pixels.
         layer: Class of each patch, say its biome.
         num_examples: Number of patches of each class to show; rarer classes are left out.
         seed: Random seed of the choice of examples and of the drawing order.
@@ -50,10 +51,10 @@ def plot_sample_map(
     for i, kind in enumerate(shown):
         panel = fig.add_subplot(cells[i % num_rows, i // num_rows])
         chosen = rng.choice(np.flatnonzero(layer.values == kind), num_examples, replace=False)
-        pictures = load_true_color(dataset, np.sort(chosen))  # (num_examples, y, x, 3)
+        pictures = load_true_color(dataset, np.sort(chosen), context_px=64)
         gap = ((0, 0), (0, 0), (0, 1), (0, 0))
         strip = np.concatenate([*np.pad(pictures, gap, constant_values=1.0)], axis=1)
-        panel.imshow(strip, interpolation="nearest")
+        panel.imshow(strip)
         panel.set_anchor("W")
         panel.set_axis_off()
         on_right = {"transform": panel.transAxes, "clip_on": False}

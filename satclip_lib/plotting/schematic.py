@@ -47,7 +47,7 @@ def plot_method_overview(
         row, column = divmod(i, columns)
         place = _place(2 + column * side, 36.5 - row * side, side - 0.6, side - 0.6)
         ax = fig.add_axes(place, xticks=[], yticks=[])
-        ax.imshow(picture, interpolation="nearest")
+        ax.imshow(picture)
         ax.spines[["top", "right"]].set_visible(True)
         box = {"boxstyle": "square,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.8}
         ax.text(0.08, 0.9, i + 1, transform=ax.transAxes, va="top", fontsize=6, bbox=box, **bold)

@@ -117,7 +117,7 @@ def plot_localizations(
     for index, picture in enumerate(pictures):
         row, column = divmod(index, MAPS_IN_A_ROW)
         beside = fig.add_subplot(grid[row, 2 * column])
-        beside.imshow(picture, interpolation="nearest")
+        beside.imshow(picture)
         beside.set_axis_off()
         beside.set_anchor("C")  # in the middle of its map's height
         ax = add_map(fig, grid[row, 2 * column + 1], title=titles[index])
@@ -147,7 +147,7 @@ def plot_retrieved(
     fig, axes = plt.subplots(*pictures.shape[:2], figsize=size, squeeze=False)
     for cells, row, place, texts in zip(axes, pictures, places, captions, strict=True):
         for ax, picture, text in zip(cells, row, texts, strict=True):
-            ax.imshow(picture, interpolation="nearest")
+            ax.imshow(picture)
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
             ax.set_title(text, fontsize=6, pad=2)

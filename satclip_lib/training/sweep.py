@@ -9,7 +9,7 @@ from typing import Any
 import xarray as xr
 
 from satclip_lib.data.features import cache_features
-from satclip_lib.data.patch_store import cut_blue_marble_patches, get_lonlat
+from satclip_lib.data.patch_store import cut_blue_marble_patches, get_imagery, get_lonlat
 from satclip_lib.location_encoder import LocationEncoderConfig
 from satclip_lib.training.fit import PretrainingConfig, pretrain
 from satclip_lib.training.recipes import prepare_image_encoder
@@ -70,8 +70,9 @@ def train_variants(
 
     Args:
         variants: Variants by name.
-        dataset: Patch store or part of one, of which only the locations and the split are used:
-            patches are cut anew from the Blue Marble, in the size that a variant asks for.
+        dataset: Patch store or part of one. Patches are cut anew at its locations from the Blue
+            Marble, in the size that a variant asks for; bands and scales are those of the store,
+            or one scale of the seasons where the store is of other imagery.
         seed: Random seed for filters and views, and, added to a variant's own, for weights,
             order and dropout.
         folder: Folder of features and checkpoints.
@@ -83,7 +84,11 @@ def train_variants(
     for name, variant in variants.items():
         part = dataset.isel(patch=slice(variant.num_locations))
         patches = cut_blue_marble_patches(
-            get_lonlat(part), is_val=(part.split == "val").values, size_px=variant.size_px
+            get_lonlat(part),
+            is_val=(part.split == "val").values,
+            size_px=variant.size_px,
+            imagery=get_imagery(part) or "seasons",
+            zooms=part.attrs.get("zooms", (1,)),
         )
         key = (variant.num_locations, variant.size_px, variant.num_random_features)
         if key not in image_encoders:
