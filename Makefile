@@ -10,7 +10,7 @@ export OMP_WAIT_POLICY := PASSIVE
 $(if $(filter 3.%,$(MAKE_VERSION)),$(error GNU Make 4 is needed; on macOS `brew install make`, then `gmake`))
 
 .DELETE_ON_ERROR:
-.PHONY: help FORCE browser figures data pretrain reference verify expected site test types lint edges lab lock clean
+.PHONY: help FORCE browser figures data pretrain reference verify expected peers site test types lint edges lab lock clean
 .DEFAULT_GOAL := help
 
 help:  ## print this help
@@ -78,6 +78,9 @@ verify: figures  ## make the figures and compare their numbers with the committe
 
 expected: figures  ## take the numbers of the figures as those to expect
 	$(VENV)/bin/python benchmarks/verify.py --profile $(PROFILE) --update
+
+peers: $(READY)  ## bring the pretrained encoders that ours are compared with
+	$(INSTALL) --no-deps geoclip==1.3.0 && $(VENV)/bin/python -m satclip_lib.evaluation.peers
 
 site: $(READY)  ## render notebooks, figures, API and results into build/site (after make figures)
 	$(VENV)/bin/python -m docs.build_site --profile $(PROFILE)

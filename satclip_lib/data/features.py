@@ -20,6 +20,7 @@ from satclip_lib.files import fingerprint, write_atomically
 from satclip_lib.image_encoder import ImageEncoder
 from satclip_lib.progress import progress_bar
 
+FORMAT = "features/2"  # of a store; another one is not looked into
 BATCH_BYTES = 2**26  # of pixels as float32; what an encoder makes of them is several times that
 
 
@@ -102,7 +103,7 @@ def cache_features(
         batch_size = max(1, min(1024, BATCH_BYTES // patch_bytes))
     drawn = (num_views, seed, batch_size) if num_views > 1 else ()
     content = dataset.attrs["sha256"], get_lonlat(dataset)  # a part has the whole's attributes
-    key = fingerprint(content, size_px, drawn, image_encoder.config, image_encoder)
+    key = fingerprint(FORMAT, content, size_px, drawn, image_encoder.config, image_encoder)
     path = Path(folder) / key[:16]
     if path.is_dir():
         return FeatureStore(path)

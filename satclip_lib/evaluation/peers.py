@@ -163,3 +163,7 @@ def _in_batches(encode_batch: Callable[[LonLat], torch.Tensor]) -> Encode:
             return torch.cat([encode_batch(part) for part in parts]).numpy()
 
     return encode
+
+
+if __name__ == "__main__":
+    fetch_peers()
