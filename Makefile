@@ -78,7 +78,6 @@ verify: figures  ## make the figures and compare their numbers with the committe
 
 expected: figures  ## take the numbers of the figures as those to expect
 	$(VENV)/bin/python benchmarks/verify.py --profile $(PROFILE) --update
-
 peers: $(READY)  ## bring the pretrained encoders that ours are compared with
 	$(INSTALL) --no-deps geoclip==1.3.0 && $(VENV)/bin/python -m satclip_lib.evaluation.peers
 
