@@ -9,7 +9,7 @@ import pytest
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.text import Text
 
-from satclip_lib.data.images import load_images
+from satclip_lib.data.images import load_true_color
 from satclip_lib.data.patch_store import make_blue_marble_patches
 from satclip_lib.embedding.localization import RADII_KM
 from satclip_lib.plotting.clusters import (
@@ -268,8 +268,8 @@ def test_sample_map_shows_every_patch_and_examples_of_its_class():
     assert [drawn.count(color) for color in colors.values()] == [30, 27, 2]
     strips = fig.axes[1:]
     assert [ax.texts[0].get_text() for ax in strips] == ["x", "y"]
-    first = strips[0].images[0].get_array()[:, :8]  # (8, 8, 3)
-    of_class = load_images(dataset, slice(0, 30)).permute(0, 2, 3, 1).numpy()
+    first = strips[0].images[0].get_array()[:, :64]  # (64, 64, 3), with the patch amid it
+    of_class = load_true_color(dataset, slice(0, 30), context_px=64)
     assert min(np.abs(patch - first).max() for patch in of_class) < 1e-6
 
 

@@ -11,6 +11,7 @@ import gzip
 import io
 import itertools
 import json
+import re
 import sys
 import zlib
 from collections.abc import Callable, Iterator
@@ -130,11 +131,13 @@ def _find_suffix(path: Path) -> str:
 def _read_text(path: Path, columns: tuple[str, str] | None) -> Iterator[Chunk]:
     with _open_text(path) as file, _long_fields():
         lines: list[str] = []  # of the current record
-        first = file.readline().removeprefix("\ufeff")
-        delimiter = _find_delimiter(first, default=DELIMITERS[_find_suffix(path)])
+        head = [file.readline().removeprefix("\ufeff")]
+        while "".join(head).count('"') % 2 and (more := file.readline()):
+            head.append(more)  # a name in quotes has more than one line
+        delimiter = _find_delimiter("".join(head), default=DELIMITERS[_find_suffix(path)])
 
         def keep_lines() -> Iterator[str]:
-            for line in itertools.chain([first], file):
+            for line in itertools.chain(head, file):
                 lines.append(line)
                 yield line
 
@@ -214,7 +217,8 @@ def to_float(text: str) -> float:
 
 
 def _find_delimiter(header: str, *, default: str) -> str:
-    """The usual one, unless only another one is there."""
+    """The usual one, unless only another one is there; what is in quotes does not count."""
+    header = re.sub(r'"[^"]*"', "", header)
     return default if default in header else max(",\t;", key=header.count)
 
 
