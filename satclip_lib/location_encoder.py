@@ -95,9 +95,8 @@ class LocationEncoder(nn.Module):
             self.config.num_degrees, convention=self.config.convention
         )
         damping = self.config.damping
-        self.damping = (
-            SpectralDamping(self.config.num_degrees, damping) if damping else nn.Identity()
-        )
+        spectral = SpectralDamping(self.config.num_degrees, damping) if damping else None
+        self.damping = spectral or nn.Identity()
         self.network = Siren(
             self.harmonics.num_features,
             self.config.embed_dim,
@@ -106,8 +105,8 @@ class LocationEncoder(nn.Module):
             first_omega=self.config.first_omega,
             dropout=self.config.dropout,
         )
-        if damping and damping.scaled_init:
-            self.network.reset_parameters(fan_in=self.damping.factors().square().sum().item())
+        if spectral and damping and damping.scaled_init:
+            self.network.reset_parameters(fan_in=spectral.factors().square().sum().item())
 
     def forward(self, lonlat: Float[Tensor, "batch 2"]) -> Float[Tensor, "batch embed_dim"]:
         """Embed locations.
