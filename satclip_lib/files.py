@@ -1,5 +1,6 @@
 """Where files live, and how they are written: whole or not at all."""
 
+import errno
 import functools
 import hashlib
 import json
@@ -222,8 +223,10 @@ def _put_in_place(scratch: Path, path: Path) -> None:
         try:
             os.replace(scratch, path)
             return
-        except OSError:
-            if not (path.is_dir() and scratch.exists()):
+        except OSError as error:
+            # By now another run may have moved the folder that was in the way.
+            in_the_way = error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR)
+            if not (scratch.exists() and (in_the_way or path.is_dir())):
                 raise
         with suppress(FileNotFoundError):  # another run has just moved it away
             os.rename(path, scratch.with_name(f"old-{secrets.token_hex(8)}"))
