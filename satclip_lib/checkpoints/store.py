@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -135,8 +135,7 @@ def load_trained(folder: Path, names: Sequence[str]) -> dict[str, SatCLIP]:
             f"none of {', '.join(names)} is in {folder}: run notebook 02_pretraining, or "
             "`make pretrain`"
         )
-    models = {name: load_satclip(folder / name, image_encoder=True) for name in found}
-    return {name: model for name, model in models.items() if isinstance(model, SatCLIP)}
+    return {name: cast(SatCLIP, load_satclip(folder / name, image_encoder=True)) for name in found}
 
 
 def save_pretrained(
