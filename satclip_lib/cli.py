@@ -1,4 +1,4 @@
-"""The command line: ``satclip embed``, ``grid``, ``localize`` and ``info``.
+"""The command line: ``satclip embed``, ``grid``, ``similar``, ``localize`` and ``info``.
 
 Heavy packages are imported by the commands that need them, so that ``satclip --help`` is quick.
 """
@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from satclip_lib.checkpoints.download import find_checkpoint
+from satclip_lib.checkpoints.download import BUNDLED_MODEL, find_checkpoint
 from satclip_lib.checkpoints.store import load_config, load_location_encoder, load_satclip
 from satclip_lib.files import write_atomically
 
@@ -46,9 +46,11 @@ def main(arguments: list[str] | None = None) -> int:
 def embed_table(options: argparse.Namespace) -> None:
     """Embed the rows of a file, some at a time, beside the columns that are there."""
     from satclip_lib.embedding.embed import NAME, embed, resolve_encoder
+    from satclip_lib.embedding.retrieval import load_retrieval
     from satclip_lib.embedding.tables import read_chunks, write_chunks
 
     encoder = resolve_encoder(options.model)
+    retrieval = load_retrieval(options.model) if options.retrieval else False
     training_lonlat = None
     if options.uncertainty:
         from satclip_lib.checkpoints.store import load_training_lonlat
@@ -64,6 +66,8 @@ def embed_table(options: argparse.Namespace) -> None:
                 found = embed(
                     chunk.lonlat,
                     encoder,
+                    num_dims=options.dims,
+                    retrieval=retrieval,
                     missing=options.missing,
                     wrap_longitude=options.wrap_longitude,
                     with_uncertainty=options.uncertainty,
@@ -73,7 +77,10 @@ def embed_table(options: argparse.Namespace) -> None:
                 where = f"in the rows from {num_done} on, " if num_done else ""
                 raise ValueError(f"{where}{error}") from error
             num_done += len(chunk.lonlat)
-            yield chunk, found if options.uncertainty else {NAME: found}
+            groups = found if options.uncertainty else {NAME: found}
+            if retrieval:
+                groups = retrieval.split(groups.pop(NAME)) | groups
+            yield chunk, groups
 
     with write_atomically(options.output) as scratch:
         write_chunks(embed_chunks(), scratch)
@@ -86,6 +93,8 @@ def export_grid(options: argparse.Namespace) -> None:
 
     grid = embed_grid(
         options.model,
+        num_dims=options.dims,
+        retrieval=options.retrieval,
         resolution_deg=options.resolution,
         registration=options.registration,
         dtype=options.dtype,
@@ -97,6 +106,25 @@ def export_grid(options: argparse.Namespace) -> None:
 
     with Client(options.scheduler):
         save_grid(grid, options.output)
+
+
+def list_similar(options: argparse.Namespace) -> None:
+    """Print the places that look most like one, best first, as CSV; and draw a map."""
+    from satclip_lib.embedding.similar import compare_with, find_similar
+
+    lon, lat = options.lon, options.lat
+    found = find_similar(lon, lat, options.model, num_results=options.k, apart_km=options.apart)
+    found.round(4).to_csv(sys.stdout, index=False)
+    if options.map is not None:
+        import pandas as pd
+
+        from satclip_lib.plotting.similarity import plot_similarity_map
+
+        place = pd.DataFrame({"lon": lon, "lat": lat, "similarity": 1.0}, index=["the place"])
+        places = pd.concat([place, found.set_axis(range(1, len(found) + 1))])
+        figure = plot_similarity_map(*compare_with(lon, lat, options.model), places=places)
+        with write_atomically(options.map) as scratch:
+            figure.savefig(scratch, format=options.map.suffix[1:] or "png")
 
 
 def localize_images(options: argparse.Namespace) -> None:
@@ -196,13 +224,20 @@ def _make_parser() -> argparse.ArgumentParser:
         return sub
 
     def add_model(sub: argparse.ArgumentParser, flag: str = "--model") -> None:
-        required = {"required": True} if flag.startswith("-") else {}
-        sub.add_argument(flag, help="checkpoint folder, published name or .ckpt file", **required)
+        default = {"default": BUNDLED_MODEL} if flag.startswith("-") else {}
+        text = f"checkpoint folder, published name or .ckpt file; {BUNDLED_MODEL} comes with it"
+        sub.add_argument(flag, help=text, **default)
+
+    def add_groups(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--dims", type=int, help="how many of the first numbers are kept")
+        text = "the latitude and what images show come before: for regions without labels"
+        sub.add_argument("--retrieval", action="store_true", help=text)
 
     table = add("embed", embed_table)
     add_model(table)
     table.add_argument("points", type=Path, help="CSV, TSV, Parquet, GeoJSON, GPKG, ...")
     table.add_argument("-o", "--output", type=Path, required=True, help=".parquet, .csv or .tsv")
+    add_groups(table)
     table.add_argument("--columns", nargs=2, metavar=("LON", "LAT"), help="if called otherwise")
     table.add_argument("--missing", choices=("raise", "propagate"), default="raise", help="of NaN")
     table.add_argument("--wrap-longitude", action="store_true", help="accept more than 180 degrees")
@@ -210,14 +245,23 @@ def _make_parser() -> argparse.ArgumentParser:
 
     grid = add("grid", export_grid)
     add_model(grid)
+    add_groups(grid)
     grid.add_argument("--resolution", type=float, required=True, help="degrees")
     grid.add_argument("-o", "--output", type=Path, required=True, help=".zarr or .tif")
     grid.add_argument("--dtype", choices=("float32", "float16", "int8"), default="float32")
     grid.add_argument("--registration", choices=("gridline", "pixel"), default="gridline")
     grid.add_argument("--scheduler", help="address of a Dask cluster")
 
+    similar = add("similar", list_similar)
+    add_model(similar)
+    similar.add_argument("lon", type=float, help="longitude, degrees")
+    similar.add_argument("lat", type=float, help="latitude, degrees; -- before a negative number")
+    similar.add_argument("-k", type=int, default=10, help="places")
+    similar.add_argument("--apart", type=float, default=1000.0, help="kilometres between any two")
+    similar.add_argument("--map", type=Path, help=".png, .pdf or .svg")
+
     images = add("localize", localize_images)
-    add_model(images)
+    images.add_argument("--model", required=True, help="checkpoint folder with an image encoder")
     images.add_argument("images", nargs="+", help="any raster with the model's bands in order")
     images.add_argument("--scale", type=float, help="of pixels; default: that of the training")
     images.add_argument("--places", type=int, default=100_000, help="compared, on the globe")

@@ -50,6 +50,7 @@ class LocationEncoderConfig:
         dropout: Share of hidden pre-activations set to zero while training.
         damping: Damping of high degrees, see :class:`SpectralDamping`; None leaves the harmonics
             as they are, as the paper does.
+        ordered: Whether training turns the embedding so that what images share comes first.
         convention: Sign and scale of the harmonics, see :class:`SphericalHarmonics`.
 
     Raises:
@@ -63,6 +64,7 @@ class LocationEncoderConfig:
     first_omega: float = 30.0
     dropout: float = 0.5
     damping: Damping | None = None
+    ordered: bool = False
     convention: Convention = "orthonormal"
 
     def __post_init__(self) -> None:

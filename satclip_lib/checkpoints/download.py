@@ -23,6 +23,8 @@ PUBLISHED_MODELS = {
     for tower in ("ResNet18", "ResNet50", "ViT16")
     for num_degrees in (10, 40)
 }
+# Trained by the demo profile, and in the package: see its README.md.
+BUNDLED_MODEL = "blue-marble-l40"
 # The commit that torchgeo pins. For the other five nobody has published one: see find_checkpoint.
 PINNED_REVISIONS = {"satclip-vit16-l40": "0ef2acc0b91d3c8cfdf4a0cc03207095989287ab"}
 
@@ -47,8 +49,8 @@ def find_checkpoint(name_or_path: str | Path, *, revision: str | None = None) ->
 
     Args:
         name_or_path: Folder or file that exists (one of the two files of our format stands for
-            its folder); key of ``PUBLISHED_MODELS``; Hugging Face id, ``"owner/name"``; or
-            https address of a ``.ckpt`` file.
+            its folder); ``BUNDLED_MODEL``; key of ``PUBLISHED_MODELS``; Hugging Face id,
+            ``"owner/name"``; or https address of a ``.ckpt`` file.
         revision: Commit, tag or branch on the Hugging Face Hub. Where it is not given,
             "satclip-vit16-l40" comes from a pinned commit, and everything else from the commit
             that "main" was when it was first downloaded: give a commit to be sure of more.
@@ -67,6 +69,8 @@ def find_checkpoint(name_or_path: str | Path, *, revision: str | None = None) ->
         return path.parent if path.name in (WEIGHTS_NAME, CONFIG_NAME) else path
     if "://" in name_or_path:
         return _fetch_url(name_or_path)
+    if name_or_path == BUNDLED_MODEL:
+        return Path(__file__).parent / BUNDLED_MODEL
     published = name_or_path.lower().removeprefix("microsoft/")
     if repo_id := PUBLISHED_MODELS.get(published):
         revision = revision or PINNED_REVISIONS.get(published)
@@ -77,8 +81,9 @@ def find_checkpoint(name_or_path: str | Path, *, revision: str | None = None) ->
         return fetch_from_hub(name_or_path, CONFIG_NAME, revision=commit).parent
     if path.name == name_or_path and not path.suffix:
         raise FileNotFoundError(
-            f"{name_or_path!r} is neither a folder here nor a published model; those are "
-            f"{', '.join(PUBLISHED_MODELS)}. `make pretrain` makes those of the notebooks"
+            f"{name_or_path!r} is neither a folder here nor a model with a name; those are "
+            f"{', '.join([BUNDLED_MODEL, *PUBLISHED_MODELS])}. `make pretrain` makes those of the "
+            "notebooks"
         )
     return path
 

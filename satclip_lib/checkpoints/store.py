@@ -40,9 +40,11 @@ from satclip_lib.sphere import check_locations
 FORMAT = "satclip-lib/1"
 LOCATION_PREFIX = "location_encoder."
 TRAINING_LONLAT_NAME = "training_lonlat.npy"
+RETRIEVAL_NAME = "retrieval.safetensors"  # see embedding.retrieval
 # What a folder may hold to be replaced; the last one is written by training.fit.
 FILES_OF_A_MODEL = {
-    CONFIG_NAME, WEIGHTS_NAME, CARD_NAME, TRAINING_LONLAT_NAME, "training_curve.csv",
+    CONFIG_NAME, WEIGHTS_NAME, CARD_NAME, TRAINING_LONLAT_NAME, RETRIEVAL_NAME,
+    "training_curve.csv",
 }  # fmt: skip
 MAX_HEADER_BYTES = 2**20  # of a config, or of the names and shapes of tensors; ours have 40 KB
 MAX_SIZE = 1_000_000  # of whole numbers in a config

@@ -10,8 +10,10 @@ import torch
 from jaxtyping import Float, Float64
 from torch import nn
 
+from satclip_lib.checkpoints.download import BUNDLED_MODEL
 from satclip_lib.checkpoints.store import load_location_encoder, load_training_lonlat
 from satclip_lib.embedding.containers import read_locations
+from satclip_lib.embedding.retrieval import Retrieval, load_retrieval
 from satclip_lib.embedding.uncertainty import compute_uncertainty
 from satclip_lib.fast.folded_encoder import FoldedEncoder
 from satclip_lib.fast.siren import ROWS_AT_ONCE
@@ -26,8 +28,10 @@ GENERIC_BATCH_SIZE = 8192  # of a model that is no LocationEncoder
 
 def embed(
     data: Any,
-    model: nn.Module | Path | str,
+    model: nn.Module | Path | str = BUNDLED_MODEL,
     *,
+    num_dims: int | None = None,
+    retrieval: Retrieval | bool = False,
     columns: tuple[Any, Any] | None = None,
     missing: Missing = "raise",
     wrap_longitude: bool = False,
@@ -57,7 +61,15 @@ def embed(
             other angles where CF units say what they are.
         model: a :class:`LocationEncoder`, a :class:`SatCLIP`, any module
             ``(batch, 2) -> (batch, embed_dim)`` in eval mode, or what :func:`load_satclip` takes.
-            It runs on the device it is on. Any other module gets its degrees as float64.
+            It runs on the device it is on. Any other module gets its degrees as float64. None
+            named takes the small model that travels with the package.
+        num_dims: How many of the first numbers of the embedding are kept, such as 16, 32 or 64:
+            what images share, of a model that was trained to be ordered. None keeps all.
+        retrieval: Whether two more groups come before the embedding, which then has length one:
+            ``zonal``, four functions of the latitude, and ``retrieved``, what the training images
+            around the place look like. A table gets columns ``zonal_<i>`` and ``retrieved_<i>``;
+            everything else has all groups side by side. Take them for regions without labels.
+            True reads them from the checkpoint; a :class:`Retrieval` is used as it is.
         columns: names of longitude and latitude in a ``DataFrame`` that calls them something else.
         missing: what to do with NaN: "raise", or "propagate" to embeddings of NaN.
         wrap_longitude: accept longitudes beyond 180 degrees, such as 0 to 360.
@@ -71,8 +83,9 @@ def embed(
     Raises:
         TypeError: if ``data`` is none of the above, or the uncertainty of a module is asked for
             that is no :class:`LocationEncoder`.
-        ValueError: if the model is in training mode (dropout would make embeddings random), there
-            is no CRS, or a coordinate is not a longitude and latitude. Says which rows.
+        ValueError: if the model is in training mode (dropout would make embeddings random), its
+            embedding has no order or no map of images, there is no CRS, or a coordinate is not a
+            longitude and latitude. Says which rows.
 
     Example:
         >>> embed(pd.DataFrame({"lon": [2.35], "lat": [48.86]}, index=["Paris"]), encoder)
@@ -80,15 +93,23 @@ def embed(
         Paris    -0.213412     0.128112  ...
     """
     encoder = resolve_encoder(model)
+    check_num_dims(num_dims, encoder)
+    if retrieval is True:
+        retrieval = load_retrieval(model)
     locations = read_locations(data, columns=columns)
     lonlat, is_known = check_locations(
         locations.lonlat, missing=missing, wrap_longitude=wrap_longitude
     )
     if locations.axes is not None and is_known.all() and isinstance(encoder, LocationEncoder):
-        embeddings = _embed_grid(*locations.axes, FoldedEncoder(encoder))
+        embeddings = _embed_grid(*locations.axes, FoldedEncoder(encoder, num_dims=num_dims))
     else:
         embeddings = _embed_points(lonlat, encoder, batch_size)
+    embeddings = embeddings[:, :num_dims]
     found = {NAME: embeddings}
+    if retrieval:
+        found = {NAME: retrieval.put_before(lonlat, embeddings)}
+        if locations.is_table:
+            found = retrieval.split(found[NAME])
     if with_uncertainty:
         if not isinstance(encoder, LocationEncoder):
             raise TypeError(
@@ -114,6 +135,24 @@ def resolve_encoder(model: nn.Module | Path | str) -> nn.Module:
     if encoder.training:
         raise ValueError("the model is in training mode: call model.eval() before embed()")
     return encoder
+
+
+def check_num_dims(num_dims: int | None, encoder: nn.Module) -> None:
+    """Refuse to cut an embedding short that is shorter, or whose numbers have no order.
+
+    Raises:
+        ValueError: With what to do instead.
+    """
+    if num_dims is None:
+        return
+    config = getattr(encoder, "config", None)
+    if not getattr(config, "ordered", False):
+        raise ValueError(
+            "num_dims needs a model whose embedding is ordered, and this one was not trained so: "
+            "leave num_dims out, or train with LocationEncoderConfig(ordered=True)"
+        )
+    if not 1 <= num_dims <= config.embed_dim:
+        raise ValueError(f"num_dims must be from 1 to {config.embed_dim}, got {num_dims}")
 
 
 def _embed_points(

@@ -11,8 +11,15 @@ import xarray as xr
 from jaxtyping import Float, Float64, Shaped
 from torch import nn
 
+from satclip_lib.checkpoints.download import BUNDLED_MODEL
 from satclip_lib.embedding.containers import read_axes
-from satclip_lib.embedding.embed import NAME, resolve_encoder, to_numpy
+from satclip_lib.embedding.embed import (
+    NAME,
+    check_num_dims,
+    resolve_encoder,
+    to_numpy,
+)
+from satclip_lib.embedding.retrieval import Retrieval, load_retrieval
 from satclip_lib.fast.folded_encoder import FoldedEncoder
 from satclip_lib.files import fingerprint
 from satclip_lib.location_encoder import LocationEncoder
@@ -28,8 +35,10 @@ LON_ATTRS = {"standard_name": "longitude", "long_name": "longitude", "units": "d
 
 
 def embed_grid(
-    model: nn.Module | Path | str,
+    model: nn.Module | Path | str = BUNDLED_MODEL,
     *,
+    num_dims: int | None = None,
+    retrieval: bool = False,
     resolution_deg: float | int | None = None,
     template: xr.DataArray | xr.Dataset | None = None,
     registration: Registration = "gridline",
@@ -42,6 +51,9 @@ def embed_grid(
 
     Args:
         model: A :class:`LocationEncoder` or what :func:`load_location_encoder` takes.
+        num_dims: How many of the first numbers of an ordered embedding are kept; None keeps all.
+        retrieval: Whether the groups ``zonal`` and ``retrieved`` come before the embedding, which
+            then has length one, see :func:`~satclip_lib.embedding.embed.embed`.
         resolution_deg: Distance between neighbours on a grid of the globe, degrees, north first.
             Give either this or ``template``.
         template: An xarray object with one-dimensional coordinates lon and lat. Their ``units``
@@ -69,27 +81,31 @@ def embed_grid(
     encoder = resolve_encoder(model)
     if not isinstance(encoder, LocationEncoder):
         raise TypeError(f"a grid needs a LocationEncoder, got a {type(encoder).__name__}")
+    check_num_dims(num_dims, encoder)
     if (resolution_deg is None) == (template is None):
         raise ValueError("give either resolution_deg or template")
     if template is None:
         lat, lon = make_axes(resolution_deg, registration=registration)
     else:
         lat, lon = _find_axes(template)
-    folded = FoldedEncoder(encoder)
+    folded = FoldedEncoder(encoder, num_dims=num_dims)
+    images = load_retrieval(model) if retrieval else None
+    num_features = folded.embed_dim + (sum(images.groups.values()) if images else 0)
     lat_deg, lon_deg = (axis.values.astype(np.float64) for axis in (lat, lon))
-    rounding = _measure_rounding(folded, lon_deg, lat_deg, dtype)
-    sha256 = fingerprint(encoder.config, encoder, lon_deg, lat_deg, dtype)
-    rows, columns = _choose_block(len(lat), len(lon), 4 * folded.embed_dim)
+    rounding = _measure_rounding(folded, images, lon_deg, lat_deg, dtype)
+    sha256 = fingerprint(encoder.config, encoder, num_dims, images, lon_deg, lat_deg, dtype)
+    rows, columns = _choose_block(len(lat), len(lon), 4 * num_features)
     latitudes = da.from_array(lat_deg[:, None, None], (rows, 1, 1), name=f"lat-{sha256}")
     longitudes = da.from_array(lon_deg[None, :, None], (1, columns, 1), name=f"lon-{sha256}")
     values = da.map_blocks(
         _embed_block,
-        dask.delayed(folded, name=f"encoder-{sha256}", traverse=False),  # once in the graph
+        # once in the graph
+        dask.delayed((folded, images), name=f"encoder-{sha256}", traverse=False),
         longitudes,
         latitudes,
         kept_as=dtype,  # map_blocks has a dtype of its own
         scale=rounding.get("scale_factor", 1.0),
-        chunks=(latitudes.chunks[0], longitudes.chunks[1], (folded.embed_dim,)),
+        chunks=(latitudes.chunks[0], longitudes.chunks[1], (num_features,)),
         meta=np.empty((0, 0, 0), dtype),
         name=f"embedding-{sha256}",
     )
@@ -148,7 +164,7 @@ def _choose_block(num_rows: int, num_columns: int, cell_bytes: int) -> tuple[int
 
 
 def _embed_block(
-    folded: FoldedEncoder,
+    encoders: tuple[FoldedEncoder, Retrieval | None],
     longitude_deg: Float64[np.ndarray, "1 columns 1"],
     latitude_deg: Float64[np.ndarray, "rows 1 1"],
     *,
@@ -156,11 +172,17 @@ def _embed_block(
     scale: float,
 ) -> Shaped[np.ndarray, "rows columns embed_dim"]:
     longitude, latitude = torch.tensor(longitude_deg.ravel()), torch.tensor(latitude_deg.ravel())
-    block = np.empty((len(latitude), len(longitude), folded.embed_dim), kept_as)
+    folded, images = encoders
+    num_features = folded.embed_dim + (sum(images.groups.values()) if images else 0)
+    block = np.empty((len(latitude), len(longitude), num_features), kept_as)
     num_rows = max(1, folded.batch_size // len(longitude))
     for start in range(0, len(block), num_rows):
         part = slice(start, start + num_rows)
         found = to_numpy(folded.embed_grid(longitude, latitude[part]))
+        if images:
+            places = torch.cartesian_prod(latitude[part], longitude).flip(1).numpy()
+            found = images.put_before(places, found.reshape(len(places), -1))
+            found = found.reshape(-1, len(longitude), num_features)
         block[part] = _round(found, kept_as, scale)
     return block
 
@@ -176,6 +198,7 @@ def _round(
 
 def _measure_rounding(
     folded: FoldedEncoder,
+    images: Retrieval | None,
     longitude_deg: Float64[np.ndarray, " columns"],
     latitude_deg: Float64[np.ndarray, " rows"],
     dtype: Dtype,
@@ -188,7 +211,10 @@ def _measure_rounding(
         return {}
     rng = np.random.default_rng(0)
     axes = [rng.choice(axis, 2 * NUM_SAMPLED) for axis in (longitude_deg, latitude_deg)]
-    sample = to_numpy(folded.embed(torch.from_numpy(np.stack(axes, axis=1))))
+    places = np.stack(axes, axis=1)
+    sample = to_numpy(folded.embed(torch.from_numpy(places)))
+    if images:
+        sample = images.put_before(places, sample)
     seen, unseen = np.split(sample, 2)
     scale = 1.0 if dtype == "float16" else float(np.abs(seen).max()) / 127
     rounded = _round(unseen, dtype, scale).astype(np.float32) * np.float32(scale)

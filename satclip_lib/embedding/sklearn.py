@@ -13,8 +13,10 @@ from sklearn.utils.validation import (
 )
 from torch import nn
 
+from satclip_lib.checkpoints.download import BUNDLED_MODEL
 from satclip_lib.embedding.coordinates import find_lonlat
-from satclip_lib.embedding.embed import embed, resolve_encoder
+from satclip_lib.embedding.embed import NAME, check_num_dims, embed, resolve_encoder
+from satclip_lib.embedding.retrieval import load_retrieval
 
 
 class LocationEmbedder(TransformerMixin, BaseEstimator):
@@ -24,7 +26,11 @@ class LocationEmbedder(TransformerMixin, BaseEstimator):
     fitted embedder carries its weights and can be pickled and used elsewhere.
 
     Args:
-        model: what :func:`satclip_lib.load_satclip` takes, or a location encoder in eval mode.
+        model: what :func:`satclip_lib.load_location_encoder` takes, or a location encoder in eval
+            mode. None named takes the small model that travels with the package.
+        num_dims: how many of the first numbers of an ordered embedding are kept; None keeps all.
+        retrieval: Whether the groups ``zonal`` and ``retrieved`` come before the embedding, see
+            :func:`embed`.
         columns: which two columns are longitude and latitude: positions, or names where ``X`` is a
             ``DataFrame``; the others are left out. None takes the columns called lon and lat, by
             the rule of :func:`embed`; where columns have no names ``X`` must have just these two,
@@ -35,6 +41,7 @@ class LocationEmbedder(TransformerMixin, BaseEstimator):
 
     Attributes:
         encoder_: the location encoder.
+        retrieval_: what the images around a place look like; None without ``retrieval``.
         n_features_in_: columns of ``X`` in ``fit``.
         feature_names_in_: their names, where they are all strings.
 
@@ -46,14 +53,18 @@ class LocationEmbedder(TransformerMixin, BaseEstimator):
 
     def __init__(
         self,
-        model: nn.Module | Path | str | None = None,
+        model: nn.Module | Path | str = BUNDLED_MODEL,
         *,
+        num_dims: int | None = None,
+        retrieval: bool = False,
         columns: tuple[Any, Any] | None = None,
         missing: str = "raise",
         wrap_longitude: bool = False,
         batch_size: int | None = None,
     ):
         self.model = model
+        self.num_dims = num_dims
+        self.retrieval = retrieval
         self.columns = columns
         self.missing = missing
         self.wrap_longitude = wrap_longitude
@@ -67,12 +78,13 @@ class LocationEmbedder(TransformerMixin, BaseEstimator):
             y: not used.
 
         Raises:
-            ValueError: if there is no model, or ``X`` holds no longitude and latitude.
+            ValueError: if the model has no order or map of images that is asked for, or ``X``
+                holds no longitude and latitude.
         """
-        if self.model is None:
-            raise ValueError("model is None: pass a checkpoint, a published name or an encoder")
         lonlat = self._read(X, reset=True)
         self.encoder_ = resolve_encoder(self.model)
+        check_num_dims(self.num_dims, self.encoder_)
+        self.retrieval_ = load_retrieval(self.model) if self.retrieval else None
         self._n_features_out = self._embed(lonlat[:1]).shape[1]
         return self
 
@@ -87,10 +99,13 @@ class LocationEmbedder(TransformerMixin, BaseEstimator):
         return self._embed(self._read(X, reset=False))
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Names of the columns of ``transform``: embedding_0, embedding_1, ..."""
+        """Names of the columns of ``transform``: embedding_0, ..., after those of retrieval."""
         check_is_fitted(self)
         _check_feature_names_in(self, input_features)
-        return np.array([f"embedding_{i}" for i in range(self._n_features_out)], dtype=object)
+        groups = self.retrieval_.groups if self.retrieval_ else {}
+        groups = groups | {NAME: self._n_features_out - sum(groups.values())}
+        names = [f"{group}_{i}" for group, count in groups.items() for i in range(count)]
+        return np.array(names, dtype=object)
 
     def _read(self, X: Any, *, reset: bool) -> np.ndarray:
         """Two columns of numbers out of ``X``, whatever else is in it."""
@@ -123,6 +138,8 @@ class LocationEmbedder(TransformerMixin, BaseEstimator):
         return embed(
             lonlat,
             self.encoder_,
+            num_dims=self.num_dims,
+            retrieval=self.retrieval_ or False,
             missing=self.missing,
             wrap_longitude=self.wrap_longitude,
             batch_size=self.batch_size,

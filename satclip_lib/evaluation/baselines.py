@@ -13,6 +13,7 @@ from satclip_lib.data import blue_marble
 from satclip_lib.data.blue_marble import Imagery
 from satclip_lib.data.land import sample_land_lonlat
 from satclip_lib.embedding.embed import embed
+from satclip_lib.embedding.retrieval import Retrieval
 from satclip_lib.image_encoder import RandomConvolutionalFeatures
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 from satclip_lib.spherical_harmonics import SphericalHarmonics
@@ -59,9 +60,16 @@ def make_untrained(config: LocationEncoderConfig, *, seed: int = 0) -> Encoder:
     return make_encoder(f"untrained L={config.num_degrees}", untrained)
 
 
-def make_encoder(name: str, model: nn.Module) -> Encoder:
-    """Wrap a location encoder in eval mode for the benchmark."""
-    return Encoder(name, lambda lonlat: embed(lonlat, model))
+def make_encoder(name: str, model: nn.Module, *, retrieval: Retrieval | None = None) -> Encoder:
+    """Wrap a location encoder in eval mode for the benchmark.
+
+    With ``retrieval`` the groups that it puts before the embedding have penalties of their own.
+    """
+    if retrieval is None:
+        return Encoder(name, lambda lonlat: embed(lonlat, model))
+    ends = np.cumsum([0, *retrieval.groups.values()]).tolist()
+    groups = (*map(slice, ends[:-1], ends[1:]), slice(ends[-1], None))
+    return Encoder(name, lambda lonlat: embed(lonlat, model, retrieval=retrieval), groups=groups)
 
 
 def encode_harmonics(

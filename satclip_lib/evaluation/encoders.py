@@ -15,6 +15,7 @@ from huggingface_hub import try_to_load_from_cache
 
 from satclip_lib.checkpoints.download import PINNED_REVISIONS, PUBLISHED_MODELS
 from satclip_lib.checkpoints.store import CONFIG_NAME, load_location_encoder
+from satclip_lib.embedding.retrieval import load_retrieval
 from satclip_lib.evaluation import peers, positional
 from satclip_lib.evaluation.baselines import (
     Encoder,
@@ -25,6 +26,8 @@ from satclip_lib.evaluation.baselines import (
     make_untrained,
 )
 from satclip_lib.location_encoder import LocationEncoder
+
+RETRIEVING = " + retrieval"  # in names of encoders
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,8 @@ def list_checkpoints(checkpoints: Path, names: Sequence[str]) -> list[Path]:
         checkpoints: The folder of checkpoints that :func:`make_encoders` is given.
         names: Names of encoders; those that are not ours count for nothing.
     """
-    return [_find_own(checkpoints, n) for n in (10, 40) if f"SatCLIP L={n}" in names]
+    own = [n for n in (10, 40) if any(name.startswith(f"SatCLIP L={n}") for name in names)]
+    return [_find_own(checkpoints, n) for n in own]
 
 
 def _try_to_make(entry: EncoderEntry, checkpoints: Path, seed: int) -> Encoder | str:
@@ -175,6 +179,26 @@ def _trained(num_degrees: int) -> EncoderEntry:
     )
 
 
+def _retrieving(num_degrees: int) -> EncoderEntry:
+    name = f"SatCLIP L={num_degrees}{RETRIEVING}"
+
+    def make(checkpoints: Path, seed: int) -> Encoder:
+        folder = _find_own(checkpoints, num_degrees)
+        try:
+            retrieval = load_retrieval(folder)
+        except ValueError as error:
+            raise EncoderUnavailableError(str(error)) from error
+        return make_encoder(name, load_location_encoder(folder), retrieval=retrieval)
+
+    return EncoderEntry(
+        name,
+        "pretrained",
+        "this repository; retrieval after Dhakal et al. (2025), arXiv 2502.19781",
+        make,
+        needs=f"a checkpoint with L={num_degrees} and a map of images, of notebook 02",
+    )
+
+
 def _published(name: str) -> EncoderEntry:
     return EncoderEntry(
         name,
@@ -237,6 +261,7 @@ ENCODERS: dict[str, EncoderEntry] = {
         ),
         _trained(10),
         _trained(40),
+        _retrieving(40),
         *map(_published, PUBLISHED_MODELS),
         _peer(
             "GeoCLIP", peers.load_geoclip, "Vivanco Cepeda et al. (2023), arXiv 2309.16020", "MIT"

@@ -28,6 +28,10 @@ class FoldedEncoder:
     and what is in square brackets is the same for a whole row of the grid: a cell costs
     :math:`2 L - 1` products per hidden unit instead of :math:`L^2`.
 
+    Args:
+        encoder: Encoder to rearrange.
+        num_dims: How many of the first numbers are computed; None computes all.
+
     Attributes:
         embed_dim: Number of values per location.
         dtype: Type of the embeddings.
@@ -35,9 +39,9 @@ class FoldedEncoder:
         batch_size: Number of scattered locations per pass that suits the device.
     """
 
-    def __init__(self, encoder: LocationEncoder):
+    def __init__(self, encoder: LocationEncoder, *, num_dims: int | None = None):
         network, damping = encoder.network, encoder.damping
-        self.embed_dim = encoder.config.embed_dim
+        self.embed_dim = num_dims or encoder.config.embed_dim
         self.dtype, self.device = network.last_layer.weight.dtype, network.last_layer.weight.device
         self._harmonics = encoder.harmonics
         with torch.no_grad():
@@ -48,9 +52,8 @@ class FoldedEncoder:
             if isinstance(damping, SpectralDamping):
                 weight, bias = self._layers[0]
                 self._layers[0] = (weight * damping.factors(), bias)
-            self._layers.append(
-                (network.last_layer.weight.clone(), network.last_layer.bias.clone())
-            )
+            last = network.last_layer
+            self._layers.append((last.weight[:num_dims].clone(), last.bias[:num_dims].clone()))
         self.batch_size = ROWS_AT_ONCE if self.device.type == "cpu" else BATCH_ROWS
 
     def embed(self, lonlat: Float[Tensor, "batch 2"]) -> Float[Tensor, "batch embed_dim"]:

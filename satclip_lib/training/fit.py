@@ -25,6 +25,7 @@ from satclip_lib.checkpoints.store import (
     save_training_lonlat,
 )
 from satclip_lib.data.features import FeatureStore
+from satclip_lib.embedding.retrieval import Retrieval, save_retrieval
 from satclip_lib.files import fingerprint, write_atomically
 from satclip_lib.image_encoder import ImageEncoder
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
@@ -32,7 +33,7 @@ from satclip_lib.model import SatCLIP
 from satclip_lib.training.batches import Batches
 from satclip_lib.training.checkpoint_io import SafetensorsCheckpointIO
 from satclip_lib.training.curve import CURVE_NAME, TrainingCurve
-from satclip_lib.training.image_components import ImageComponents
+from satclip_lib.training.image_components import ImageComponents, order_dimensions
 from satclip_lib.training.module import SatCLIPModule, Schedule, SoftTargetConfig
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,8 @@ class PretrainingConfig:
             east-west (1,112 m is 0.01 degree).
         soft_targets: How images that look alike share their locations; None aims at pairs alone,
             as the paper does.
+        retrieval: Whether the checkpoint keeps a map of what the images show, see
+            :class:`~satclip_lib.embedding.retrieval.Retrieval`.
         patience: Number of epochs without a lower loss on the held-out blocks after which the run
             stops; None never stops early.
         seed: Random seed for initialisation, order, jitter and dropout.
@@ -71,6 +74,7 @@ class PretrainingConfig:
     weight_decay: float = 0.01
     jitter_m: float = 1112.0
     soft_targets: SoftTargetConfig | None = None
+    retrieval: bool = False
     patience: int | None = None
     seed: int = 0
 
@@ -118,7 +122,8 @@ def pretrain(
 
     Returns:
         ``folder``, with ``model.safetensors``, ``config.json``, ``training_curve.csv`` and the
-        locations of the training split, by which embeddings know their limits.
+        locations of the training split, by which embeddings know their limits; and the map of
+        ``config.retrieval``, which the held-out images are part of: no label is.
 
     Raises:
         ValueError: If ``store`` was not made with ``image_encoder``, or a split is too small.
@@ -159,8 +164,14 @@ def pretrain(
     if trainer.is_global_zero:
         state = SafetensorsCheckpointIO().load_checkpoint(best)
         module.load_state_dict(state["state_dict"])
+        model = module.model.cpu()
+        if config.location_encoder.ordered:
+            order_dimensions(model, torch.from_numpy(store.features[~store.is_val]))
         with write_atomically(folder) as scratch:
-            save_pretrained(module.model, scratch, provenance=provenance)
+            save_pretrained(model, scratch, provenance=provenance)
+            if config.retrieval:
+                fitted = Retrieval.fit(store.lonlat, store.features, seed=config.seed)
+                save_retrieval(scratch, fitted)
             save_training_lonlat(scratch, store.lonlat[~store.is_val])
             curve.save(scratch / CURVE_NAME)
         shutil.rmtree(run_folder)

@@ -1,9 +1,11 @@
-"""What images look like, in a few numbers: soft targets compare images by them."""
+"""What images look like, in a few numbers: for soft targets, and for the order of an embedding."""
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from satclip_lib.model import SatCLIP
 
 
 class ImageComponents(nn.Module):
@@ -50,3 +52,23 @@ class ImageComponents(nn.Module):
     ) -> Float[Tensor, "batch num_components"]:
         """Unit vectors; the inner product of two says how alike the images are."""
         return F.normalize((features - self.mean) @ self.axes, dim=-1)
+
+
+@torch.no_grad()
+def order_dimensions(model: SatCLIP, features: Float[Tensor, "num_images num_features"]) -> None:
+    """Turn both towers so that the first numbers of an embedding are what images share.
+
+    The new axes are the principal axes of the embeddings of images, of length one, the largest
+    first. Both last layers are turned alike, so that every inner product stays what it was.
+
+    Args:
+        model: Model that is turned in place.
+        features: Features of the training images.
+    """
+    embeddings = F.normalize(model.image_projection(features), dim=-1).double()
+    axes = torch.linalg.eigh(embeddings.T @ embeddings).eigenvectors.flip(1)  # largest first
+    peaks = axes.gather(0, axes.abs().argmax(dim=0, keepdim=True))
+    axes = axes * peaks.sign()  # an axis has no sign of its own: its largest number is positive
+    for layer in (model.image_projection, model.location_encoder.network.last_layer):
+        layer.weight.copy_(axes.T @ layer.weight.double())
+        layer.bias.copy_(axes.T @ layer.bias.double())

@@ -39,9 +39,13 @@ RECIPES = {
     "paper-l40": PretrainingConfig(location_encoder=LocationEncoderConfig(num_degrees=40)),
     "ours-l40": PretrainingConfig(
         location_encoder=LocationEncoderConfig(
-            num_degrees=40, damping=Damping(degree=6.0, scaled_init=True), first_omega=15.0
+            num_degrees=40,
+            damping=Damping(degree=6.0, scaled_init=True),
+            first_omega=15.0,
+            ordered=True,
         ),
         soft_targets=SoftTargetConfig(weight=0.5, temperature=0.2),
+        retrieval=True,
     ),
 }
 
@@ -52,8 +56,8 @@ def make_recipe(name: str, **settings: Any) -> PretrainingConfig:
     Args:
         name: Key of ``RECIPES``. The paper's have 500 epochs at a batch of 8,192, a constant
             learning rate of 1e-4, plain harmonics and pairs as targets; "ours" damps the spectrum
-            of the harmonics, draws the first layer for what damping leaves, and lets images that
-            look alike share their locations.
+            of the harmonics, draws the first layer for what damping leaves, lets images that look
+            alike share their locations, orders the embedding, and keeps a map of the images.
         settings: Settings of :class:`PretrainingConfig` that take the place of the recipe's.
 
     Raises:

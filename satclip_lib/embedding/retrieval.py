@@ -1,0 +1,235 @@
+"""What the images near a place show: a map of image components that travels in the checkpoint.
+
+A location encoder has to guess what an unseen region looks like. The training images of that
+region are known, however, and only its labels are not. So the checkpoint keeps what they show, and
+:func:`~satclip_lib.embedding.embed.embed` with ``retrieval=True`` puts two more groups of numbers
+before the embedding: the latitude, and what the training images around the place look like.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, Int8
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from satclip_lib.checkpoints.download import CheckpointError, check_is_file, find_checkpoint
+from satclip_lib.checkpoints.store import RETRIEVAL_NAME
+from satclip_lib.fast.siren import ROWS_AT_ONCE
+from satclip_lib.files import write_atomically
+from satclip_lib.sphere import lonlat_to_unit_vectors
+
+CELLS_PER_DEG = 2  # of the map
+MAP_SHAPE = (180 * CELLS_PER_DEG + 1, 360 * CELLS_PER_DEG)  # rows from pole to pole, columns
+STEPS_PER_STD = 31.0  # of the int8 map, which so reaches four standard deviations
+NUM_ZONAL = 4  # zonal harmonics, of degrees 1 to 4
+NUM_NEIGHBORS = 16  # training places that a node of the map is the mean of
+NEAREST = 1e-3  # of the Earth's radius; within 6 km a training place weighs no more
+BANDWIDTH = 0.15  # of the Gaussian kernel, as its inverse length, on standardised inputs
+MAX_BYTES = 2**26
+
+
+class Retrieval(nn.Module):
+    r"""Two groups of numbers for each place: its latitude, and the images around it.
+
+    ``zonal``: the Legendre polynomials of degrees 1 to 4 in the sine of the latitude, which are the
+    zonal harmonics but for their scale: what continents have in common.
+
+    ``retrieved``: random Fourier features :math:`\cos(Wx + b)` of a Gaussian kernel. Two places
+    have similar numbers if x, the latitude and the main components of the images around them, is
+    similar, wherever they are. Each number stays between -1 and 1 on any continent. The components
+    are read off a map at half a degree. A node of it is the mean of the 16 nearest training
+    images, weighted by the inverse square of their distance.
+
+    Build it with :meth:`fit`. The constructor only sets sizes, for a state dict to be loaded.
+
+    Args:
+        num_components: Number of image components on the map.
+        num_features: Number of random Fourier features.
+
+    References:
+        Rahimi & Recht (2007), Random features for large-scale kernel machines; Dhakal et al.
+        (2025), RANGE: Retrieval Augmented Neural Fields for Multi-Resolution Geo-Embeddings,
+        arXiv 2502.19781, for the idea of retrieval.
+    """
+
+    components: Int8[Tensor, "rows columns num_components"]
+    weight: Float[Tensor, "num_features inputs"]
+    bias: Float[Tensor, " num_features"]
+    zonal_mean: Float[Tensor, " zonal"]
+    zonal_std: Float[Tensor, " zonal"]
+
+    def __init__(self, num_components: int = 16, num_features: int = 256):
+        super().__init__()
+        inputs = NUM_ZONAL + num_components
+        shape = (*MAP_SHAPE, num_components)
+        self.register_buffer("components", torch.zeros(shape, dtype=torch.int8))
+        self.register_buffer("weight", torch.zeros(num_features, inputs))
+        self.register_buffer("bias", torch.zeros(num_features))
+        self.register_buffer("zonal_mean", torch.zeros(NUM_ZONAL))
+        self.register_buffer("zonal_std", torch.ones(NUM_ZONAL))
+
+    @classmethod
+    def fit(
+        cls,
+        lonlat: Float[np.ndarray, "num_images 2"],
+        features: Float[np.ndarray, "num_images num_image_features"],
+        *,
+        num_components: int = 16,
+        num_features: int = 256,
+        seed: int = 0,
+    ) -> "Retrieval":
+        """Make the map out of the training images; needs SciPy.
+
+        Args:
+            lonlat: Places of the images, degrees.
+            features: Features of the images, of the frozen encoder.
+            num_components: Number of principal components that are kept, or as many as there are
+                features.
+            num_features: Number of random Fourier features.
+            seed: Random seed of these.
+        """
+        from scipy.spatial import cKDTree  # here, for a plain installation has no SciPy
+
+        num_components = min(num_components, features.shape[1])
+        model = cls(num_components, num_features)
+        centred = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)
+        variances, axes = np.linalg.eigh(centred.T @ centred / len(centred))  # ascending
+        kept = slice(-1, -1 - num_components, -1)
+        scale = np.sqrt(np.maximum(variances[kept], 1e-12 * variances[-1]))
+        standardised = centred @ axes[:, kept] / scale
+
+        tree = cKDTree(lonlat_to_unit_vectors(lonlat.astype(np.float64)))
+        latitude = np.linspace(90, -90, MAP_SHAPE[0])
+        longitude = np.arange(MAP_SHAPE[1]) / CELLS_PER_DEG - 180
+        nodes = np.stack(np.meshgrid(longitude, latitude), axis=-1).reshape(-1, 2)
+        count = min(NUM_NEIGHBORS, len(lonlat))
+        distance, rows = tree.query(lonlat_to_unit_vectors(nodes), k=[*range(1, count + 1)])
+        weight = (distance + NEAREST) ** -2.0
+        weight /= weight.sum(axis=1, keepdims=True)
+        smooth = np.stack([(weight * column[rows]).sum(axis=1) for column in standardised.T], -1)
+        steps = np.clip(np.round(STEPS_PER_STD * smooth), -127, 127).astype(np.int8)
+        model.components.copy_(torch.from_numpy(steps).reshape(model.components.shape))
+
+        zonal = _compute_zonal(torch.from_numpy(lonlat[:, 1].astype(np.float64)))
+        model.zonal_mean.copy_(zonal.mean(dim=0))
+        model.zonal_std.copy_(zonal.std(dim=0, correction=0))
+        generator = torch.Generator().manual_seed(seed)
+        model.weight.normal_(0, BANDWIDTH, generator=generator)
+        model.bias.uniform_(0, 2 * torch.pi, generator=generator)
+        return model.eval()
+
+    @property
+    def groups(self) -> dict[str, int]:
+        """Names of the groups and how many numbers each has, in their order."""
+        return {"zonal": NUM_ZONAL, "retrieved": len(self.bias)}
+
+    def forward(self, lonlat: Float[Tensor, "batch 2"]) -> Float[Tensor, "batch features"]:
+        """Both groups side by side, ``(batch, 4 + num_features)``, zonal first; degrees."""
+        zonal = _compute_zonal(lonlat[:, 1].double()).to(self.bias.dtype)
+        x = torch.cat(
+            [(zonal - self.zonal_mean) / self.zonal_std, self.look_up(lonlat)], dim=1
+        )  # (batch, inputs)
+        return torch.cat([zonal, (x @ self.weight.T + self.bias).cos_()], dim=1)
+
+    def put_before(
+        self,
+        lonlat: Float64[np.ndarray, "num_points 2"],
+        embeddings: Float[np.ndarray, "num_points embed_dim"],
+    ) -> Float[np.ndarray, "num_points features"]:
+        """Both groups and then the embeddings, which get length one, as the others are bounded."""
+        batches = torch.from_numpy(np.ascontiguousarray(lonlat)).split(ROWS_AT_ONCE)
+        num_before = sum(self.groups.values())
+        shape = (len(lonlat), num_before + embeddings.shape[1])
+        values = np.empty(shape, np.float32)
+        with torch.inference_mode():
+            for number, batch in enumerate(batches):
+                rows = slice(number * ROWS_AT_ONCE, number * ROWS_AT_ONCE + len(batch))
+                values[rows, :num_before] = self(batch).numpy()
+        length = np.linalg.norm(embeddings, axis=1, keepdims=True)
+        values[:, num_before:] = embeddings / np.maximum(length, np.finfo(np.float32).tiny)
+        return values
+
+    def split(
+        self, values: Float[np.ndarray, "num_points features"]
+    ) -> dict[str, Float[np.ndarray, "num_points _"]]:
+        """What :meth:`put_before` returns, as columns of each group and of the "embedding"."""
+        ends = np.cumsum([*self.groups.values()])
+        parts = np.split(values, ends, axis=1)
+        return dict(zip([*self.groups, "embedding"], parts, strict=True))
+
+    def look_up(self, lonlat: Float[Tensor, "batch 2"]) -> Float[Tensor, "batch num_components"]:
+        """Image components at some places, in standard deviations, bilinear between nodes."""
+        num_rows, num_columns, _ = self.components.shape
+        y = (90 - lonlat[:, 1].double()) * CELLS_PER_DEG
+        x = (lonlat[:, 0].double() + 180) * CELLS_PER_DEG
+        top = y.floor().clamp(0, num_rows - 2).long()
+        left = x.floor().long()
+        down, right = (
+            (y - top).to(self.bias.dtype)[:, None],
+            (x - left).to(self.bias.dtype)[:, None],
+        )
+        left, beside = left % num_columns, (left + 1) % num_columns
+        north = torch.lerp(self._node(top, left), self._node(top, beside), right)
+        south = torch.lerp(self._node(top + 1, left), self._node(top + 1, beside), right)
+        return torch.lerp(north, south, down) / STEPS_PER_STD
+
+    def _node(self, row: Tensor, column: Tensor) -> Tensor:
+        return self.components[row, column].to(self.bias.dtype)
+
+
+def save_retrieval(folder: Path | str, retrieval: Retrieval) -> Path:
+    """Put the map beside the weights of a checkpoint."""
+    path = Path(folder) / RETRIEVAL_NAME
+    with write_atomically(path) as scratch:
+        save_file(retrieval.state_dict(), scratch)
+    return path
+
+
+def load_retrieval(model: Any) -> Retrieval:
+    """The map of a checkpoint.
+
+    Args:
+        model: What :func:`~satclip_lib.checkpoints.download.find_checkpoint` takes; anything else
+            has no map.
+
+    Raises:
+        ValueError: If the model has none.
+        CheckpointError: If the map is damaged.
+    """
+    folder = find_checkpoint(model) if isinstance(model, str | Path) else None
+    if folder is None or not (folder / RETRIEVAL_NAME).is_file():
+        raise ValueError(
+            f"this model has no {RETRIEVAL_NAME}, which retrieval needs: pass the folder of a "
+            "checkpoint that was trained here, or 'blue-marble-l40'"
+        )
+    path = folder / RETRIEVAL_NAME
+    try:
+        check_is_file(path)
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"it has more than {MAX_BYTES:,} bytes")
+        tensors = load_file(path)
+        if set(tensors) != set(Retrieval(1, 1).state_dict()):
+            raise ValueError(f"it holds {', '.join(sorted(tensors))}")
+        retrieval = Retrieval(tensors["components"].shape[-1], len(tensors["bias"]))
+        for name, wanted in retrieval.state_dict().items():
+            found = tensors[name]
+            if (found.shape, found.dtype) != (wanted.shape, wanted.dtype):
+                raise ValueError(f"{name} is {found.dtype} {tuple(found.shape)}")
+            if found.is_floating_point() and not found.isfinite().all():
+                raise ValueError(f"{name} holds NaN or inf")
+        retrieval.load_state_dict(tensors)
+    except Exception as error:  # those of safetensors are of many kinds
+        raise CheckpointError(f"cannot read {path} ({error}): fetch or train it again") from error
+    return retrieval.eval()
+
+
+def _compute_zonal(latitude_deg: Float[Tensor, " batch"]) -> Float[Tensor, "batch zonal"]:
+    """Legendre polynomials of degrees 1 to 4 in the sine of the latitude, each at most 1."""
+    sine = torch.sin(torch.deg2rad(latitude_deg))
+    square = sine.square()
+    second, third = (3 * square - 1) / 2, (5 * square - 3) * sine / 2
+    fourth = ((35 * square - 30) * square + 3) / 8
+    return torch.stack([sine, second, third, fourth], dim=1)

@@ -1,0 +1,284 @@
+"""What images show near a place: the map in a checkpoint, and what users get of it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import xarray as xr
+from numpy.polynomial import legendre
+from safetensors.torch import load_file, save_file
+
+from satclip_lib.checkpoints.download import BUNDLED_MODEL, CheckpointError, find_checkpoint
+from satclip_lib.checkpoints.store import (
+    RETRIEVAL_NAME,
+    hash_checkpoint,
+    load_config,
+    load_location_encoder,
+    load_training_lonlat,
+    save_pretrained,
+    save_training_lonlat,
+)
+from satclip_lib.cli import main
+from satclip_lib.embedding.embed import embed
+from satclip_lib.embedding.grid import embed_grid
+from satclip_lib.embedding.retrieval import Retrieval, load_retrieval, save_retrieval
+from satclip_lib.embedding.similar import compare_with, find_similar
+from satclip_lib.embedding.sklearn import LocationEmbedder
+from satclip_lib.image_encoder import RandomConvolutionalFeatures
+from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
+from satclip_lib.model import SatCLIP
+from satclip_lib.sphere import compute_distance_km
+from satclip_lib.training.image_components import order_dimensions
+from satclip_lib.training.recipes import RECIPES
+
+PLACES = np.array([[2.35, 48.86], [139.69, 35.69], [-180, 10], [179.999, 10], [0, 90], [0, -90]])
+
+
+def make_images(num_images=400, seed=0):
+    """Places all over the globe, and features of which the first depends on the place."""
+    rng = np.random.default_rng(seed)
+    lonlat = np.stack([rng.uniform(-180, 180, num_images), rng.uniform(-80, 80, num_images)], 1)
+    features = rng.normal(size=(num_images, 6)).astype(np.float32)
+    features[:, 0] += 5 * np.cos(np.radians(lonlat[:, 0]))
+    return lonlat, features
+
+
+@pytest.fixture(scope="module")
+def retrieval():
+    """A small map."""
+    return Retrieval.fit(*make_images(), num_components=3, num_features=8)
+
+
+@pytest.fixture
+def checkpoint(tmp_path, retrieval):
+    """A whole checkpoint with an ordered embedding, a map and its training places."""
+    config = LocationEncoderConfig(num_degrees=3, hidden_dim=8, embed_dim=6, ordered=True)
+    torch.manual_seed(0)
+    folder = save_pretrained(LocationEncoder(config).eval(), tmp_path / "model")
+    save_retrieval(folder, retrieval)
+    save_training_lonlat(folder, make_images()[0])
+    return folder
+
+
+def test_zonal_numbers_are_legendre_polynomials(retrieval):
+    """Of degrees 1 to 4 in the sine of the latitude, by NumPy."""
+    zonal = retrieval(torch.tensor(PLACES))[:, :4].numpy()
+    sine = np.sin(np.radians(PLACES[:, 1]))
+    expected = [legendre.legval(sine, np.eye(5)[degree]) for degree in range(1, 5)]
+    np.testing.assert_allclose(zonal, np.transpose(expected), atol=1e-6)
+
+
+def test_a_node_is_the_mean_of_the_nearest_images():
+    """By a loop over all images, for nodes of the map; off by half a step of its integers."""
+    lonlat, features = make_images()
+    found = Retrieval.fit(lonlat, features, num_components=2, num_features=2)
+    centred = features - features.mean(axis=0)
+    _, singular, axes = np.linalg.svd(centred.astype(np.float64), full_matrices=False)
+    components = centred @ axes[:2].T / singular[:2] * np.sqrt(len(lonlat))
+    for lon, lat in ((0.0, 0.0), (-180.0, 60.5), (100.5, -33.0), (0.0, 90.0)):
+        place = np.tile([lon, lat], (len(lonlat), 1))
+        chord = 2 * np.sin(compute_distance_km(place, lonlat) / 6371.0088 / 2)
+        nearest = np.argsort(chord)[:16]
+        weight = (chord[nearest] + 1e-3) ** -2.0
+        expected = weight @ components[nearest] / weight.sum()
+        node = found.look_up(torch.tensor([[lon, lat]])).numpy()[0]
+        np.testing.assert_allclose(np.abs(node), np.abs(expected), atol=0.51 / 31)  # sign is free
+
+
+def test_between_nodes_it_is_bilinear_and_wraps(retrieval):
+    """In the middle of four nodes it is their mean, also across the date line."""
+    for lon in (10.0, 179.5):
+        corners = torch.tensor(
+            [[x, y] for x in (lon, lon + 0.5 - 360 * (lon > 179)) for y in (20.0, 20.5)]
+        )
+        middle = retrieval.look_up(torch.tensor([[lon + 0.25, 20.25]]))
+        torch.testing.assert_close(middle[0], retrieval.look_up(corners).mean(dim=0))
+    west, east = retrieval(torch.tensor([[-180.0, 5.0], [180.0, 5.0]]))
+    torch.testing.assert_close(west, east)
+
+
+def test_retrieved_numbers_stand_for_a_gaussian_kernel():
+    """Inner products of many random features approach the kernel of what they are made from."""
+    lonlat, features = make_images()
+    many = Retrieval.fit(lonlat, features, num_components=3, num_features=20_000)
+    places = torch.tensor(PLACES[:3])
+    zonal = (many(places)[:, :4] - many.zonal_mean) / many.zonal_std
+    x = torch.cat([zonal, many.look_up(places)], dim=1)
+    expected = torch.exp(-0.5 * (0.15 * torch.cdist(x, x)) ** 2)
+    found = many(places)[:, 4:]
+    torch.testing.assert_close(2 * found @ found.T / 20_000, expected, atol=0.03, rtol=0)
+
+
+def test_all_of_the_ways_in_agree(checkpoint, tmp_path):
+    """Array, tensor, table, xarray, grid, scikit-learn and command line give the same numbers."""
+    array = embed(PLACES, checkpoint, num_dims=4, retrieval=True)
+    assert array.shape == (6, 4 + 8 + 4)
+    np.testing.assert_allclose(np.linalg.norm(array[:, -4:], axis=1), 1, rtol=1e-6)
+    np.testing.assert_array_equal(
+        array, embed(torch.tensor(PLACES), checkpoint, num_dims=4, retrieval=True).numpy()
+    )
+    table = pd.DataFrame(PLACES, columns=["lon", "lat"])
+    frame = embed(table, checkpoint, num_dims=4, retrieval=True)
+    names = [
+        f"{g}_{i}" for g, n in (("zonal", 4), ("retrieved", 8), ("embedding", 4)) for i in range(n)
+    ]
+    assert [*frame] == names
+    np.testing.assert_array_equal(frame.to_numpy(), array)
+    embedder = LocationEmbedder(checkpoint, num_dims=4, retrieval=True).fit(table)
+    assert [*embedder.get_feature_names_out()] == names
+    np.testing.assert_array_equal(embedder.transform(table), array)
+    table.to_csv(tmp_path / "in.csv", index=False)
+    words = f"embed {tmp_path}/in.csv -o {tmp_path}/out.parquet --model {checkpoint} --dims 4"
+    assert main([*words.split(), "--retrieval"]) == 0
+    np.testing.assert_allclose(pd.read_parquet(tmp_path / "out.parquet")[names], array, atol=1e-6)
+    axes = {"lat": [10.0, -5.0], "lon": [2.0, 3.0, 4.0]}
+    template = xr.Dataset(coords=axes)
+    grid = embed_grid(checkpoint, template=template, num_dims=4, retrieval=True).compute()
+    points = np.array([[lon, lat] for lat in axes["lat"] for lon in axes["lon"]])
+    scattered = embed(points, checkpoint, num_dims=4, retrieval=True).reshape(2, 3, 16)
+    np.testing.assert_allclose(grid, scattered, atol=2e-6)
+    np.testing.assert_allclose(
+        embed(template, checkpoint, num_dims=4, retrieval=True), grid, atol=2e-6
+    )
+
+
+def test_nothing_changes_where_nothing_is_asked_for(checkpoint):
+    """Without retrieval and num_dims an embedding is that of the module, not of length one."""
+    model = load_location_encoder(checkpoint)
+    with torch.inference_mode():
+        expected = model(torch.tensor(PLACES)).numpy()
+    np.testing.assert_allclose(embed(PLACES, checkpoint), expected, atol=1e-6)
+    np.testing.assert_allclose(embed(PLACES, checkpoint, num_dims=2), expected[:, :2], atol=1e-6)
+
+
+def test_missing_places_and_none(checkpoint):
+    """NaN stays NaN in every group; no places give no rows."""
+    places = np.vstack([PLACES, [[np.nan, 1.0]]])
+    found = embed(places, checkpoint, retrieval=True, missing="propagate")
+    assert np.isnan(found[-1]).all() and np.isfinite(found[:-1]).all()
+    assert embed(np.empty((0, 2)), checkpoint, retrieval=True).shape[0] == 0
+
+
+def test_what_cannot_be_had_is_refused(checkpoint, tmp_path):
+    """An embedding without order or map, and too many dimensions, each with what to do."""
+    plain = LocationEncoder(LocationEncoderConfig(num_degrees=3, hidden_dim=8, embed_dim=6)).eval()
+    with pytest.raises(ValueError, match="not trained so: leave num_dims out"):
+        embed(PLACES, plain, num_dims=2)
+    with pytest.raises(ValueError, match=r"from 1 to 6, got 7"):
+        embed(PLACES, checkpoint, num_dims=7)
+    with pytest.raises(ValueError, match="pass the folder of a checkpoint"):
+        embed(PLACES, plain, retrieval=True)
+    with pytest.raises(ValueError, match="retrieval needs"):
+        LocationEmbedder(plain, retrieval=True).fit(PLACES)
+
+
+def spoil(tensors, kind):
+    """Maps that are not whole."""
+    if kind == "shape":
+        tensors["components"] = tensors["components"][1:].contiguous()
+    elif kind == "type":
+        tensors["components"] = tensors["components"].float()
+    elif kind == "nan":
+        tensors["weight"][0] = torch.nan
+    elif kind == "missing":
+        del tensors["bias"]
+    elif kind == "more":
+        tensors["other"] = torch.zeros(1)
+    return tensors
+
+
+@pytest.mark.parametrize("kind", ["shape", "type", "nan", "missing", "more", "bytes", "folder"])
+def test_a_damaged_map_is_refused(checkpoint, kind):
+    """Whatever is wrong with it, the message names the file."""
+    path = checkpoint / RETRIEVAL_NAME
+    tensors = spoil(load_file(path), kind)
+    path.unlink()
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "bytes":
+        path.write_bytes(b"\xff" * 100)
+    else:
+        save_file(tensors, path)
+    with pytest.raises((CheckpointError, ValueError), match=RETRIEVAL_NAME):
+        load_retrieval(checkpoint)
+
+
+def test_order_keeps_cosines_and_sorts():
+    """Turned towers give the same logits; the images' second moments fall, and are uncorrelated."""
+    torch.manual_seed(0)
+    images = torch.rand(200, 3, 8, 8)
+    tower = RandomConvolutionalFeatures.fit(images, num_random_features=16)
+    config = LocationEncoderConfig(num_degrees=4, hidden_dim=16, embed_dim=12, ordered=True)
+    model = SatCLIP(tower, LocationEncoder(config)).eval()
+    lonlat = torch.rand(50, 2) * 90
+    with torch.inference_mode():
+        before = model(images, lonlat)
+        order_dimensions(model, model.compute_image_features(images))
+        torch.testing.assert_close(model(images, lonlat), before, atol=1e-4, rtol=1e-4)
+        found = torch.nn.functional.normalize(model.encode_images(images), dim=1).double()
+    moments = (found.T @ found / len(found)).numpy()
+    assert (np.diff(np.diag(moments)) <= 1e-9).all()
+    np.testing.assert_allclose(moments, np.diag(np.diag(moments)), atol=1e-6)
+
+
+def test_similar_places(checkpoint, capsys, tmp_path):
+    """Sorted, apart from each other, and with the similarity of all places; also as a command."""
+    lonlat, similarity = compare_with(10.0, 20.0, checkpoint)
+    found = find_similar(10.0, 20.0, checkpoint, num_results=4, apart_km=2000)
+    assert (found.similarity.diff()[1:] <= 0).all()
+    for row in found.itertuples():
+        index = np.flatnonzero((lonlat == [row.lon, row.lat]).all(axis=1))
+        assert similarity[index] == pytest.approx(row.similarity)
+    places = np.vstack([[[10.0, 20.0]], found[["lon", "lat"]].to_numpy()])
+    for number in range(len(places)):
+        others = np.delete(places, number, axis=0)
+        assert compute_distance_km(np.tile(places[number], (4, 1)), others).min() >= 2000
+    far = compute_distance_km(np.tile([10.0, 20.0], (len(lonlat), 1)), lonlat) >= 2000
+    assert similarity[far].max() == pytest.approx(found.similarity[0])
+    words = f"similar 10 20 --model {checkpoint} -k 4 --apart 2000 --map {tmp_path}/map.png"
+    assert main(words.split()) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "lon,lat,similarity,distance_km" and len(lines) == 5
+    assert (tmp_path / "map.png").read_bytes()[:4] == b"\x89PNG"
+    assert main(["similar", "10", "95", "--model", str(checkpoint)]) == 1
+    assert "latitude" in capsys.readouterr().err
+
+
+def test_the_model_of_the_package():
+    """It is small, half-precision and ordered; its card and config say what made it."""
+    folder = find_checkpoint(BUNDLED_MODEL)
+    weights = load_file(folder / "model.safetensors")
+    assert {x.dtype for x in weights.values()} == {torch.float16}
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 8e6
+    provenance = load_config(folder)["provenance"]
+    recipe = json.loads(json.dumps(provenance["pretraining"]["location_encoder"]))
+    assert load_config(folder)["location_encoder"] == recipe
+    ours = RECIPES["ours-l40"]
+    assert load_location_encoder(folder).config == ours.location_encoder
+    assert provenance["pretraining"]["retrieval"] and ours.retrieval
+    card = (folder / "README.md").read_text()
+    assert provenance["made by"] in card and provenance["what it is not"] in card
+    assert len(provenance["sha256 of the weights before rounding to float16"]) == 64
+    assert len(hash_checkpoint(folder)) == 64
+    assert len(load_training_lonlat(BUNDLED_MODEL)) > 30_000
+    table = pd.DataFrame({"lon": [2.35], "lat": [48.86]}, index=["Paris"])
+    assert embed(table, retrieval=True, num_dims=32).shape == (1, 4 + 256 + 32)
+
+
+def test_the_first_embedding_needs_the_light_core_alone(tmp_path):
+    """With SciPy, pandas and the rest hidden, and no network, an array is embedded."""
+    script = tmp_path / "first.py"
+    script.write_text(
+        "import sys\n"
+        "for name in ('scipy', 'pandas', 'sklearn', 'xarray', 'PIL'): sys.modules[name] = None\n"
+        "from satclip_lib import embed\n"
+        "assert embed([[2.35, 48.86]]).shape == (1, 256)\n"
+        "assert embed([[2.35, 48.86]], retrieval=True).shape == (1, 516)\n"
+    )
+    root = Path(__file__).parents[1]
+    subprocess.run([sys.executable, script], check=True, cwd=root, timeout=120)
