@@ -25,8 +25,8 @@ def compare_with(
         model: Checkpoint with a map of images, see :mod:`satclip_lib.embedding.retrieval`.
 
     Returns:
-        Longitude and latitude of the places, and the cosine of their retrieved numbers with those
-        of the place: 1 where images and latitude are the same, about 0 where nothing is.
+        Longitude and latitude of the places, and the cosine of their image components with those
+        of the place: 1 where images show the same, about 0 where they have nothing in common.
 
     Raises:
         ValueError: If the model has no map or no list of places, or the place is no longitude and
@@ -36,8 +36,8 @@ def compare_with(
     lonlat = load_training_lonlat(model).astype(np.float64)
     retrieval = load_retrieval(model)
     with torch.inference_mode():
-        found = retrieval(torch.from_numpy(np.concatenate([place, lonlat])))
-        found = F.normalize(found[:, retrieval.groups["zonal"] :], dim=1)
+        found = retrieval.look_up(torch.from_numpy(np.concatenate([place, lonlat])))
+        found = F.normalize(found, dim=1)
     return lonlat, (found[1:] @ found[0]).numpy()
 
 
