@@ -30,7 +30,7 @@ ROOMS = {
     "checkpoints": (*METHOD, *GROUND),
     "data": (*METHOD, *GROUND),
     "embedding": (*METHOD, *GROUND, "fast", "checkpoints", "data"),
-    "training": (*METHOD, *GROUND, "fast", "checkpoints", "data"),
+    "training": (*METHOD, *GROUND, "fast", "checkpoints", "data", "embedding"),
     "evaluation": (*METHOD, *GROUND, "fast", "checkpoints", "data", "embedding"),
     "plotting": (*METHOD, *GROUND, "checkpoints", "data", "embedding", "evaluation"),
 }

@@ -105,14 +105,12 @@ def test_positions_decide_where_names_are_silent(table):
 
 
 def test_bad_coordinates_are_refused(table):
-    """Swapped columns, NaN and no model are errors, in transform as in fit."""
+    """Swapped columns and NaN are errors, in transform as in fit."""
     embedder = LocationEmbedder(_make_encoder()).fit(table[["lon", "lat"]].to_numpy())
     with pytest.raises(ValueError, match="swapped"):
         embedder.transform(np.array([[35.7, 139.7]]))
     with pytest.raises(ValueError, match="NaN"):
         embedder.transform(np.array([[np.nan, 1.0]]))
-    with pytest.raises(ValueError, match="model is None"):
-        LocationEmbedder().fit(np.zeros((1, 2)))
     with pytest.raises(NotFittedError):
         LocationEmbedder(_make_encoder()).get_feature_names_out()
 
