@@ -18,8 +18,10 @@ from common import Bar, draw_on_sphere, run_fresh, save_result, time_in_turns
 from scipy.special import sph_harm_y_all
 
 from satclip_lib import Damping, LocationEncoder, LocationEncoderConfig, SphericalHarmonics
+from satclip_lib.checkpoints.download import BUNDLED_MODEL
 from satclip_lib.checkpoints.store import save_pretrained
 from satclip_lib.embedding.embed import embed
+from satclip_lib.embedding.retrieval import load_retrieval
 from satclip_lib.fast.folded_encoder import FoldedEncoder
 
 NUM_POINTS, NUM_POINTS_SLOW, NUM_POINTS_MANY, NUM_ROUNDS = 32_768, 512, 200_000, 5
@@ -72,6 +74,7 @@ def measure(num_degrees: int) -> dict:
     folded, harmonics = FoldedEncoder(encoder), SphericalHarmonics(num_degrees)
     lonlat, few = map(torch.tensor, map(draw_on_sphere, (NUM_POINTS, NUM_POINTS_SLOW)))
     batches = lonlat.split(folded.batch_size)
+    retrieval = load_retrieval(BUNDLED_MODEL)
     longitude = torch.arange(1440, dtype=torch.float64) / 4 - 180
     latitude = torch.linspace(-90, 90, 24, dtype=torch.float64)
     rows = latitude.split(max(1, folded.batch_size // len(longitude)))
@@ -84,6 +87,9 @@ def measure(num_degrees: int) -> dict:
         "matrix product, 2048": measure_matrix_product(torch.float32, 2048),
         "matrix product, bfloat16, 1024": measure_matrix_product(torch.bfloat16, 1024),
         "embed, float32, scattered": lambda: embed(lonlat.numpy(), encoder),
+        "embed with retrieval, float32, scattered": lambda: embed(
+            lonlat.numpy(), encoder, retrieval=retrieval
+        ),
         "embed, float32, grid": lambda: [folded.embed_grid(longitude, x) is None for x in rows],
         "model(lonlat), float32": in_batches(encoder),
         "harmonics, float32": in_batches(lambda x: harmonics(x, dtype=torch.float32)),
@@ -186,6 +192,7 @@ def list_bars(coarse: dict, fine: dict, globe: dict) -> list[Bar]:
     )
     difference = fine["largest difference of grid and scattered"]
     seconds, gib = globe["seconds"], globe["peak memory, GiB"]
+    retrieving = fine["locations/s"]["embed with retrieval, float32, scattered"]
     what = "harmonics, L = 40, rate over sphericart-torch's in float64"
     beside = f"{float32} in float32, {float64} in float64"
     return [
@@ -195,6 +202,7 @@ def list_bars(coarse: dict, fine: dict, globe: dict) -> list[Bar]:
         else Bar(what, "1", "sphericart-torch is not installed", None),
         Bar("embed over the module, one place, time", "3x", f"{one}x", one <= 3),
         Bar("embed over the module, 200,000 places, L = 10", "1x", f"{many}x", many <= 1),
+        Bar("embed with retrieval, L = 40", "20,000/s", f"{retrieving:,}/s", retrieving >= 20_000),
         Bar("grid over scattered, locations per second", "2x", f"{grid}x", grid >= 2),
         Bar("grid against scattered", "1e-05", f"{difference:.0e}", difference <= 1e-5),
         Bar("0.25-degree globe to Zarr", "40 s", f"{seconds} s", seconds <= 40),

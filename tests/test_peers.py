@@ -1,10 +1,12 @@
 """Pretrained peers: the networks of other projects with their own weights, where these are here."""
 
+import importlib.util
 import itertools
 import shutil
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from huggingface_hub import try_to_load_from_cache
@@ -14,7 +16,8 @@ from satclip_lib.checkpoints.store import load_location_encoder
 from satclip_lib.data.land import sample_land_lonlat
 from satclip_lib.data.registry import FileUnavailableError, fetch_file, load_registry
 from satclip_lib.evaluation import peers
-from satclip_lib.evaluation.baselines import EncoderUnavailableError
+from satclip_lib.evaluation.baselines import Encoder, EncoderUnavailableError
+from satclip_lib.evaluation.benchmark import run_benchmark
 from satclip_lib.evaluation.peers import (
     TORCHSPATIAL,
     compute_torchspatial_inputs,
@@ -192,3 +195,15 @@ def test_published_weights_give_the_numbers_that_others_got():
         found = encoder(torch.tensor(LON_LAT, dtype=torch.float64))[:, :8]
     # at L = 40 the authors' harmonics are good to 2e-4 at these latitudes
     np.testing.assert_allclose(found.numpy(), FIRST_EIGHT, atol=0.02)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("geoclip") is None, reason="needs `make peers`")
+def test_peers_are_scored_by_several_processes():
+    """Encoders that only a function can make are made in each process, with the same scores."""
+    knobs = {"tasks": ["climate_zone", "biome"], "protocols": ["random"], "probes": ["knn"]}
+
+    def make(seed):
+        return [Encoder("GeoCLIP", peers.load_geoclip())]
+
+    one, two = (run_benchmark(make, num_points=200, num_jobs=n, **knobs) for n in (1, 2))
+    pd.testing.assert_frame_equal(one.scores, two.scores)

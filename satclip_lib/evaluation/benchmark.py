@@ -106,7 +106,7 @@ def run_benchmark(
     scored = pool(
         score(
             group,
-            encoders(seed) if callable(encoders) else encoders,
+            encoders,
             seed=seed,
             options=replace(options or ProbeOptions(), seed=seed),
             **settings,
@@ -132,7 +132,7 @@ def run_benchmark(
 
 def score_tasks(
     group: Sequence[TaskData],
-    encoders: Sequence[Encoder],
+    encoders: Sequence[Encoder] | EncoderMaker,
     *,
     protocols: Sequence[str],
     probes: Sequence[str],
@@ -142,8 +142,10 @@ def score_tasks(
 ) -> tuple[list[dict[str, Any]], list[tuple[str, str, str]]]:
     """Rows of the benchmark for tasks of one kind at the same points, and reasons of absence.
 
-    Each encoder embeds the points once, and linear probes share all sums over points.
+    Each encoder embeds the points once, and linear probes share all sums over points. Encoders
+    that a function makes are made here, in the process that uses them: peers cannot be sent.
     """
+    encoders = encoders(seed) if callable(encoders) else encoders
     embedded = {e.name: _embed_points(e, group[0]) for e in encoders}
     rows, absent = [], []
     for protocol in protocols:

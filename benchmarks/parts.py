@@ -1,0 +1,99 @@
+"""What each group of numbers is worth for transfer: ``python benchmarks/parts.py``.
+
+Nothing is trained: the checkpoint of the demo profile (``make pretrain``) is scored on the six
+zero-shot tasks, whole and with parts left out, by linear probes under random folds, blocks of 10
+degrees and held-out continents. Parts were chosen on seeds 0 to 2; seeds 3 to 5 confirm.
+Writes ``benchmarks/results/parts.json``.
+"""
+
+import argparse
+
+import numpy as np
+from common import Bar, save_result
+
+from satclip_lib.checkpoints.store import load_location_encoder
+from satclip_lib.embedding.embed import embed
+from satclip_lib.embedding.retrieval import load_retrieval
+from satclip_lib.evaluation.baselines import Encoder, make_encoder
+from satclip_lib.evaluation.benchmark import run_benchmark
+from satclip_lib.evaluation.summary import ZERO_SHOT_TASKS, average_tasks, summarise
+from satclip_lib.files import Workspace
+
+PROTOCOLS = ("random", "blocks", "continents")
+SEEDS = {"chosen on": (0, 1, 2), "confirmed on": (3, 4, 5)}
+WHOLE = "zonal | retrieved | embedding"
+
+
+def make_parts() -> list[Encoder]:
+    """The whole and its parts, of one checkpoint."""
+    folder = Workspace("demo").checkpoints / "rcf-l40"
+    model, retrieval = load_location_encoder(folder), load_retrieval(folder)
+    whole = make_encoder(WHOLE, model, retrieval=retrieval)
+    zonal, retrieved, location = whole.groups or ()
+
+    def keep(name: str, *columns: slice) -> Encoder:
+        """Some columns of the whole; a penalty for each, where there are several."""
+        sizes = [len(range(*c.indices(before + model.config.embed_dim))) for c in columns]
+        ends = [sum(sizes[:n]) for n in range(len(sizes) + 1)]
+        groups = tuple(map(slice, ends[:-1], ends[1:]))
+
+        def encode(lonlat):
+            values = whole.encode(lonlat)
+            return np.concatenate([values[:, c] for c in columns], axis=1)
+
+        return Encoder(name, encode, groups=groups if len(groups) > 1 else None)
+
+    before = sum(retrieval.groups.values())
+    first = {n: slice(before, before + n) for n in (16, 32, 64)}
+    return [
+        Encoder("embedding", lambda lonlat: embed(lonlat, model)),
+        *(keep(f"first {n} of the embedding", columns) for n, columns in first.items()),
+        keep("zonal", zonal),
+        keep("retrieved", retrieved),
+        keep("zonal | embedding", zonal, location),
+        keep("retrieved | embedding", retrieved, location),
+        keep("zonal | retrieved", zonal, retrieved),
+        keep("zonal | retrieved | first 64", zonal, retrieved, first[64]),
+        whole,
+        Encoder("all, one penalty", whole.encode),
+    ]
+
+
+def main() -> None:
+    """Measure, and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--num-points", type=int, default=4_000, help="per task")
+    parser.add_argument("--num-jobs", type=int, default=2, help="processes")
+    knobs = vars(parser.parse_args())
+    means: dict[str, dict] = {}
+    by_task: dict[str, dict] = {}
+    for purpose, seeds in SEEDS.items():
+        result = run_benchmark(
+            make_parts(), ZERO_SHOT_TASKS, protocols=PROTOCOLS, probes=("linear",), seeds=seeds,
+            **knobs,
+        )  # fmt: skip
+        for found, table in (
+            (means, summarise(average_tasks(result), reference=WHOLE)),
+            (by_task, summarise(result, reference=WHOLE)),
+        ):
+            columns = ["protocol"] if found is means else ["protocol", "task"]
+            scores = table.pivot(index="encoder", columns=columns, values="score").round(4)
+            if found is by_task:
+                scores.columns = [" / ".join(name) for name in scores.columns]
+            found[f"{purpose} seeds {seeds[0]} to {seeds[-1]}"] = scores.to_dict("index")
+    last = list(means.values())[-1]
+    bars = [
+        Bar(
+            f"{WHOLE}, {protocol}, over the embedding alone",
+            "above it",
+            f"{last[WHOLE][protocol]:.3f} against {last['embedding'][protocol]:.3f}",
+            last[WHOLE][protocol] > last["embedding"][protocol],
+        )
+        for protocol in PROTOCOLS
+    ]
+    content = {"num_points": knobs["num_points"], "mean of six tasks": means, "by task": by_task}
+    save_result("parts", content, bars=bars, packages=["torch", "numpy", "scikit-learn"])
+
+
+if __name__ == "__main__":
+    main()
