@@ -1,6 +1,7 @@
 """The notebooks, and their code run in the process of a test."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 
@@ -18,7 +19,7 @@ def read_notebook(name: str) -> nbformat.NotebookNode:
 
 def run_cells(name: str, *, profile: str) -> dict:
     """Run the code of a notebook here, with the parameters of a profile; what it defined."""
-    names: dict = {"display": lambda *shown: None}
+    names: dict = {"display": lambda *shown, **options: SimpleNamespace(update=lambda shown: None)}
     for number, cell in enumerate(read_notebook(name).cells):
         if cell.cell_type == "code":
             exec(compile(cell.source, f"{name}, cell {number}", "exec"), names)  # our own code
