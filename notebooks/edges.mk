@@ -69,9 +69,9 @@ $(BUILD)/02_pretraining.ipynb: $(call missing,$(02_pretraining)) satclip_lib/__i
   satclip_lib/image_encoder/backbones.py satclip_lib/image_encoder/base.py \
   satclip_lib/image_encoder/random_features.py satclip_lib/location_encoder.py satclip_lib/loss.py \
   satclip_lib/model.py satclip_lib/plotting/__init__.py satclip_lib/plotting/curves.py \
-  satclip_lib/plotting/figures.py satclip_lib/plotting/style.mplstyle \
-  satclip_lib/plotting/style.py satclip_lib/progress.py satclip_lib/sphere.py \
-  satclip_lib/spherical_harmonics.py satclip_lib/training/__init__.py \
+  satclip_lib/plotting/figures.py satclip_lib/plotting/globes.py satclip_lib/plotting/maps.py \
+  satclip_lib/plotting/style.mplstyle satclip_lib/plotting/style.py satclip_lib/progress.py \
+  satclip_lib/sphere.py satclip_lib/spherical_harmonics.py satclip_lib/training/__init__.py \
   satclip_lib/training/batches.py satclip_lib/training/checkpoint_io.py \
   satclip_lib/training/curve.py satclip_lib/training/fit.py \
   satclip_lib/training/image_components.py satclip_lib/training/module.py \
