@@ -41,7 +41,10 @@ def test_overview_lists_the_sections(notebook):
 
 
 def test_has_all_parts(notebook):
-    """Title, overview with time, files and figures, prerequisites, summary, exercises and so on."""
+    """Title, overview with time, files and figures, prerequisites, summary, exercises and so on.
+
+    Exercises come with the advice to do them in a profile of their own.
+    """
     prose = "\n".join(_sources(notebook, "markdown"))
     assert re.match(r"# \d\d \w+", prose)
     for heading in (
@@ -57,6 +60,7 @@ def test_has_all_parts(notebook):
         assert word in prose
     exercises = prose.split("## Exercises")[1].split("\n## ")[0]
     assert 3 <= len(re.findall(r"^\d\. ", exercises, flags=re.M)) <= 5
+    assert 'run `make exercises` and set `profile = "exercises"`' in exercises
 
 
 def test_imports_are_in_one_cell(notebook):
@@ -105,14 +109,15 @@ def test_later_notebooks_read_what_pretraining_writes(profile):
     written = [f"{image_encoder}-l10", f"{image_encoder}-l40"]
     for stem in ("03_embedding_space", "06_biome_clustering", "07_image_localization"):
         assert get(stem, "checkpoints") == written
-    assert get("00_quickstart", "model") == written[0]
+    assert get("00_quickstart", "model") == written[1]
 
 
 @pytest.mark.parametrize("stem", SOLUTIONS)
 def test_solutions_answer_the_exercises(stem):
     """Solutions are headed by the exercises, word for word, and each has something to check."""
     prose = "\n".join(_sources(read_notebook(stem), "markdown"))
-    exercises = prose.split("## Exercises\n")[1].split("\n## ")[0].strip().splitlines()
+    exercises = prose.split("## Exercises\n")[1].split("\n## ")[0]
+    exercises = re.findall(r"^\d\. .+$", exercises, flags=re.M)
     solutions = read_notebook(f"solutions/{stem}")
     test_committed_without_outputs(solutions)
     test_imports_are_in_one_cell(solutions)
