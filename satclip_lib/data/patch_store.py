@@ -10,6 +10,7 @@ scale after scale.
 """
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +21,6 @@ import xarray as xr
 from jaxtyping import Bool, Float64, Shaped
 from zarr.codecs import BloscCodec
 
-from satclip_lib.checkpoints.store import load_config
 from satclip_lib.data import blue_marble
 from satclip_lib.data.blue_marble import Imagery
 from satclip_lib.data.land import sample_land_lonlat
@@ -222,7 +222,8 @@ def open_patches(path: Path | str, *, trained: Iterable[Path] = ()) -> xr.Datase
     dataset = xr.open_zarr(path, consolidated=False, chunks=None)
     found = hash_patches(dataset)
     for checkpoint in trained:
-        expected = load_config(checkpoint)["provenance"].get("images", {}).get("patches")
+        config = json.loads((checkpoint / "config.json").read_text())
+        expected = config["provenance"].get("images", {}).get("patches")
         if expected != found:
             raise ValueError(
                 f"{checkpoint} was trained on patches with the hash {str(expected)[:12]}, those in "
