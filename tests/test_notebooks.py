@@ -4,6 +4,7 @@ import ast
 import re
 import sys
 from pathlib import Path
+from statistics import median
 
 import nbformat
 import pytest
@@ -80,6 +81,31 @@ def test_parameters_are_few_literals_with_reasons(notebook):
         ast.literal_eval(line.split("=", 1)[1].split("#")[0].strip())
         assert "  # " in line
     assert lines[0].startswith('profile = "demo"')
+
+
+def test_code_cells_are_short():
+    """Half of all code cells have at most six lines, not counting imports and parameters."""
+    cells = [source for stem in STEMS for source in _sources(read_notebook(stem), "code")[2:]]
+    assert median(len(cell.splitlines()) for cell in cells) <= 6
+
+
+def test_the_method_is_built_and_checked():
+    """Each piece of the method stands in a cell, and a cell says that the library has the same."""
+    built = {
+        "01_dataset_construction": ("F.conv2d(", "torch.allclose(features, library(images)"),
+        "02_pretraining": (
+            "def compute_legendre(", "def compute_harmonics(", "SphericalHarmonics(L)(lonlat)",
+            "def siren_layer(", "torch.allclose(embeddings, library(lonlat)",
+            "def compute_loss(", "model.logit_scale.exp()), library)",
+            "def take_step(", "torch.allclose(after, library.encode_locations(lonlat)",
+        ),
+        "03_embedding_space": ("np.argsort(-cosine)", "search(here[None]", "np.linalg.svd("),
+        "04_downstream_tasks": ("np.linalg.solve(", "np.allclose(predicted, library.predicted"),
+        "06_biome_clustering": ("np.exp(-(distance", "find_ab_params("),
+    }  # fmt: skip
+    for stem, pieces in built.items():
+        code = "\n".join(_sources(read_notebook(stem), "code"))
+        assert [piece for piece in pieces if piece not in code] == [], stem
 
 
 def test_figure_table_and_notebooks_agree():
