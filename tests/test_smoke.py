@@ -39,7 +39,6 @@ EXERCISES = {
     ("04_downstream_tasks", "23"): [],
     ("05_geographic_generalization", "13"): [],
     ("06_biome_clustering", "14"): [],
-    ("06_biome_clustering", "3"): [],
     ("07_image_localization", "124"): [
         ("make_gallery(model, ", "make_gallery(model, land_only=False, "),
         ('    "Alps": (10.0, 46.6),', '    "Alps": (10.0, 46.6), "Berlin": (13.4, 52.5),'),
