@@ -44,7 +44,7 @@ $(after_pretraining): $(checkpoints) | $(BUILD)/02_pretraining.ipynb
 $(checkpoints): $(BUILD)/02_pretraining.ipynb ;
 $(BUILD)/08_ablations.ipynb: benchmarks/results/ablations.json
 
-# edges.mk has each notebook's modules and figures. Where a figure was deleted, it runs again.
+# edges.mk lists each notebook's modules and figures. One of whose figures is gone has to run again.
 missing = $(if $(filter-out $(wildcard $1),$1),FORCE)
 include notebooks/edges.mk
 FORCE:

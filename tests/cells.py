@@ -19,15 +19,15 @@ def read_notebook(name: str) -> nbformat.NotebookNode:
 
 
 def run_cells(
-    name: str, *, profile: str, values: dict | None = None, edits: Sequence[tuple[str, str]] = ()
+    name: str, *, profile: str, edits: Sequence[tuple[str, str]] = (), **parameters
 ) -> dict:
     """Run the code of a notebook here; what it defined.
 
     Args:
         name: Notebook, below ``notebooks/``.
-        profile: Profile that names the folders.
-        values: Parameters that differ from the notebook's own; None takes the profile's.
+        profile: Profile whose folders and parameters are used.
         edits: Pieces of code, and what stands in their place. Each stands in one cell only.
+        parameters: Parameters that differ from the profile's.
     """
     names: dict = {"display": lambda *shown, **options: SimpleNamespace(update=lambda shown: None)}
     waiting = list(edits)
@@ -38,7 +38,6 @@ def run_cells(
                 waiting.remove((old, new))
             exec(compile(cell.source, f"{name}, cell {number}", "exec"), names)  # our own code
         if "parameters" in cell.metadata.get("tags", []):
-            chosen = load_profile(profile).get(name, {}) if values is None else values
-            names |= {"profile": profile} | chosen
+            names |= {"profile": profile} | load_profile(profile).get(name, {}) | parameters
     assert not waiting, f"not in {name}: {waiting}"
     return names

@@ -128,7 +128,7 @@ def test_exercises_run_as_written(stem, numbers, smoke_run, shape_checks_off, mo
     values, edits = _read_exercises(stem, numbers)
     smoke = load_profile("smoke").get(stem, {}) | SMALLER.get(stem, {})
     edits += EXERCISES[stem, numbers]
-    run_cells(stem, profile=PROFILE, values=smoke | values, edits=edits)
+    run_cells(stem, profile=PROFILE, edits=edits, **(smoke | values))
     plt.close("all")
     assert _list_files(smoke_run) == before
 
@@ -167,4 +167,4 @@ def test_patches_of_an_exercise_reach_no_later_lesson(smoke_run, shape_checks_of
     save_patches(patches, Workspace(PROFILE).patches)
     for stem in ("03_embedding_space", "07_image_localization"):
         with pytest.raises(ValueError, match=r"trained on patches .* run notebook 02 again"):
-            run_cells(stem, profile=PROFILE, values=load_profile("smoke")[stem])
+            run_cells(stem, profile=PROFILE, **load_profile("smoke")[stem])
