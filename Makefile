@@ -10,7 +10,7 @@ export OMP_WAIT_POLICY := PASSIVE
 $(if $(filter 3.%,$(MAKE_VERSION)),$(error GNU Make 4 is needed; on macOS `brew install make`, then `gmake`))
 
 .DELETE_ON_ERROR:
-.PHONY: help FORCE browser figures data pretrain reference verify expected peers site test types lint edges lab lock clean
+.PHONY: help FORCE browser figures data pretrain reference verify expected peers site test types lint edges lab exercises lock clean
 .DEFAULT_GOAL := help
 
 help:  ## print this help
@@ -18,8 +18,7 @@ help:  ## print this help
 	@echo "Options: PROFILE=smoke|demo|paper (now $(PROFILE)), SATCLIP_DATA_MIRROR=folder, SATCLIP_OFFLINE=1, JOBS=2"
 
 # --- set-up -------------------------------------------------------------------------------------
-# uv installs in seconds what takes pip minutes. pip comes first for torch, whose build for this
-# machine may lie on an index that only pip is told of, and last where uv finds no index at all.
+# uv is fast. pip installs torch, whose index only pip may know, and all where uv finds no index.
 INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -c requirements.lock
 unexport PYTHONDONTWRITEBYTECODE  # modules are compiled when first imported, and only then
 
@@ -45,8 +44,7 @@ $(after_pretraining): $(checkpoints) | $(BUILD)/02_pretraining.ipynb
 $(checkpoints): $(BUILD)/02_pretraining.ipynb ;
 $(BUILD)/08_ablations.ipynb: benchmarks/results/ablations.json
 
-# edges.mk says which modules each notebook imports, and names its figures: 03_embedding_space is
-# a list of files. A notebook of which a figure was deleted has to run again.
+# edges.mk lists each notebook's modules and figures. One of whose figures is gone has to run again.
 missing = $(if $(filter-out $(wildcard $1),$1),FORCE)
 include notebooks/edges.mk
 FORCE:
@@ -109,6 +107,8 @@ lint: $(READY) types  ## check style and types, notebooks included
 
 lab: $(READY)  ## open the notebooks in JupyterLab
 	$(VENV)/bin/jupyter lab notebooks/00_quickstart.ipynb
+exercises: $(READY)  ## copy the data of notebooks into a profile of its own, for exercises
+	@$(VENV)/bin/python -m tools.exercises --profile $(PROFILE)
 
 lock: $(READY)  ## rewrite requirements.lock from what is installed now
 	sed -n '/^#/p' requirements.lock > requirements.lock.new

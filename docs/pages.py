@@ -37,7 +37,7 @@ def make_course_page(notebooks: Mapping[str, NotebookNode]) -> str:
     text = "# The course\n\n| notebook | at the end |\n|---|---|\n"
     for page, notebook in lessons.items():
         title, _, purpose = notebook.cells[0].source.partition("\n\n")
-        purpose = purpose.split("\n\n")[0].removeprefix("At the end you hold ").strip()
+        purpose = purpose.split("\n\n")[0].removeprefix("At the end ").strip()
         text += f"| [{title.removeprefix('# ')}]({page}.ipynb) | {purpose} |\n"
     text += (
         "\nIn a checkout, `make lab` opens them. Each ends with exercises"

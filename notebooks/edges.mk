@@ -69,9 +69,9 @@ $(BUILD)/02_pretraining.ipynb: $(call missing,$(02_pretraining)) satclip_lib/__i
   satclip_lib/image_encoder/backbones.py satclip_lib/image_encoder/base.py \
   satclip_lib/image_encoder/random_features.py satclip_lib/location_encoder.py satclip_lib/loss.py \
   satclip_lib/model.py satclip_lib/plotting/__init__.py satclip_lib/plotting/curves.py \
-  satclip_lib/plotting/figures.py satclip_lib/plotting/style.mplstyle \
-  satclip_lib/plotting/style.py satclip_lib/progress.py satclip_lib/sphere.py \
-  satclip_lib/spherical_harmonics.py satclip_lib/training/__init__.py \
+  satclip_lib/plotting/figures.py satclip_lib/plotting/globes.py satclip_lib/plotting/maps.py \
+  satclip_lib/plotting/style.mplstyle satclip_lib/plotting/style.py satclip_lib/progress.py \
+  satclip_lib/sphere.py satclip_lib/spherical_harmonics.py satclip_lib/training/__init__.py \
   satclip_lib/training/batches.py satclip_lib/training/checkpoint_io.py \
   satclip_lib/training/curve.py satclip_lib/training/fit.py \
   satclip_lib/training/image_components.py satclip_lib/training/module.py \
@@ -84,18 +84,19 @@ $(BUILD)/03_embedding_space.ipynb: $(call missing,$(03_embedding_space)) satclip
   satclip_lib/checkpoints/__init__.py satclip_lib/checkpoints/archive.py \
   satclip_lib/checkpoints/download.py satclip_lib/checkpoints/model_card.py \
   satclip_lib/checkpoints/published.py satclip_lib/checkpoints/store.py \
-  satclip_lib/data/__init__.py satclip_lib/data/blue_marble.py satclip_lib/data/images.py \
-  satclip_lib/data/labels.py satclip_lib/data/land.py satclip_lib/data/natural_earth.py \
-  satclip_lib/data/originals.py satclip_lib/data/patch_store.py satclip_lib/data/registry.json \
-  satclip_lib/data/registry.py satclip_lib/data/seasons.py satclip_lib/data/sentinel2.py \
-  satclip_lib/data/transforms.py satclip_lib/embedding/__init__.py \
+  satclip_lib/data/__init__.py satclip_lib/data/blue_marble.py satclip_lib/data/features.py \
+  satclip_lib/data/images.py satclip_lib/data/labels.py satclip_lib/data/land.py \
+  satclip_lib/data/natural_earth.py satclip_lib/data/originals.py satclip_lib/data/patch_store.py \
+  satclip_lib/data/registry.json satclip_lib/data/registry.py satclip_lib/data/seasons.py \
+  satclip_lib/data/sentinel2.py satclip_lib/data/transforms.py satclip_lib/embedding/__init__.py \
   satclip_lib/embedding/containers.py satclip_lib/embedding/coordinates.py \
   satclip_lib/embedding/embed.py satclip_lib/embedding/geometries.py \
-  satclip_lib/embedding/uncertainty.py satclip_lib/evaluation/__init__.py \
-  satclip_lib/evaluation/baselines.py satclip_lib/evaluation/clusters.py \
-  satclip_lib/evaluation/positional.py satclip_lib/evaluation/projection.py \
-  satclip_lib/evaluation/splits.py satclip_lib/fast/__init__.py satclip_lib/fast/folded_encoder.py \
-  satclip_lib/fast/siren.py satclip_lib/files.py satclip_lib/image_encoder/__init__.py \
+  satclip_lib/embedding/similarity_search.py satclip_lib/embedding/uncertainty.py \
+  satclip_lib/evaluation/__init__.py satclip_lib/evaluation/baselines.py \
+  satclip_lib/evaluation/clusters.py satclip_lib/evaluation/positional.py \
+  satclip_lib/evaluation/projection.py satclip_lib/evaluation/splits.py \
+  satclip_lib/fast/__init__.py satclip_lib/fast/folded_encoder.py satclip_lib/fast/siren.py \
+  satclip_lib/files.py satclip_lib/image_encoder/__init__.py \
   satclip_lib/image_encoder/backbones.py satclip_lib/image_encoder/base.py \
   satclip_lib/image_encoder/random_features.py satclip_lib/location_encoder.py \
   satclip_lib/model.py satclip_lib/plotting/__init__.py satclip_lib/plotting/figures.py \

@@ -1,6 +1,8 @@
 """The notebooks, and their code run in the process of a test."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 
@@ -16,12 +18,26 @@ def read_notebook(name: str) -> nbformat.NotebookNode:
     return nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
 
 
-def run_cells(name: str, *, profile: str) -> dict:
-    """Run the code of a notebook here, with the parameters of a profile; what it defined."""
-    names: dict = {"display": lambda *shown: None}
+def run_cells(
+    name: str, *, profile: str, edits: Sequence[tuple[str, str]] = (), **parameters
+) -> dict:
+    """Run the code of a notebook here; what it defined.
+
+    Args:
+        name: Notebook, below ``notebooks/``.
+        profile: Profile whose folders and parameters are used.
+        edits: Pieces of code, and what stands in their place. Each stands in one cell only.
+        parameters: Parameters that differ from the profile's.
+    """
+    names: dict = {"display": lambda *shown, **options: SimpleNamespace(update=lambda shown: None)}
+    waiting = list(edits)
     for number, cell in enumerate(read_notebook(name).cells):
         if cell.cell_type == "code":
+            for old, new in [edit for edit in waiting if edit[0] in cell.source]:
+                cell.source = cell.source.replace(old, new)
+                waiting.remove((old, new))
             exec(compile(cell.source, f"{name}, cell {number}", "exec"), names)  # our own code
         if "parameters" in cell.metadata.get("tags", []):
-            names |= {"profile": profile} | load_profile(profile).get(name, {})
+            names |= {"profile": profile} | load_profile(profile).get(name, {}) | parameters
+    assert not waiting, f"not in {name}: {waiting}"
     return names

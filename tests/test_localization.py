@@ -171,6 +171,17 @@ def test_a_gallery_of_other_weights_is_refused(dataset, model, tmp_path):
     localize(images, other, Gallery(gallery.lonlat, gallery.embeddings))
 
 
+def test_features_of_another_encoder_are_refused(dataset, model, tmp_path):
+    """As many features as the model wants are not enough: they must come from its image encoder."""
+    images = load_images(dataset)
+    other = RandomConvolutionalFeatures.fit(images, num_random_features=8, seed=1)
+    store = cache_features(dataset, other, folder=tmp_path)
+    with pytest.raises(ValueError, match="made by another image encoder than the model's"):
+        localize(store, model, make_gallery(model, num_points=300))
+    with pytest.raises(ValueError, match="made by another image encoder than the model's"):
+        retrieve(np.zeros((1, 2)), store, model)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_images_take_the_precision_of_the_model(dataset, model, store, dtype):
     """Images and features are cast to it, and embeddings come back as float32."""

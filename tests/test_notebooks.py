@@ -4,6 +4,7 @@ import ast
 import re
 import sys
 from pathlib import Path
+from statistics import median
 
 import nbformat
 import pytest
@@ -41,7 +42,10 @@ def test_overview_lists_the_sections(notebook):
 
 
 def test_has_all_parts(notebook):
-    """Title, overview with time, files and figures, prerequisites, summary, exercises and so on."""
+    """Title, overview with time, files and figures, prerequisites, summary, exercises and so on.
+
+    Exercises come with the advice to do them in a profile of their own.
+    """
     prose = "\n".join(_sources(notebook, "markdown"))
     assert re.match(r"# \d\d \w+", prose)
     for heading in (
@@ -57,6 +61,7 @@ def test_has_all_parts(notebook):
         assert word in prose
     exercises = prose.split("## Exercises")[1].split("\n## ")[0]
     assert 3 <= len(re.findall(r"^\d\. ", exercises, flags=re.M)) <= 5
+    assert 'run `make exercises` and set `profile = "exercises"`' in exercises
 
 
 def test_imports_are_in_one_cell(notebook):
@@ -76,6 +81,31 @@ def test_parameters_are_few_literals_with_reasons(notebook):
         ast.literal_eval(line.split("=", 1)[1].split("#")[0].strip())
         assert "  # " in line
     assert lines[0].startswith('profile = "demo"')
+
+
+def test_code_cells_are_short():
+    """Half of all code cells have at most six lines, not counting imports and parameters."""
+    cells = [source for stem in STEMS for source in _sources(read_notebook(stem), "code")[2:]]
+    assert median(len(cell.splitlines()) for cell in cells) <= 6
+
+
+def test_the_method_is_built_and_checked():
+    """Each piece of the method stands in a cell, and a cell says that the library has the same."""
+    built = {
+        "01_dataset_construction": ("F.conv2d(", "torch.allclose(features, library(images)"),
+        "02_pretraining": (
+            "def compute_legendre(", "def compute_harmonics(", "SphericalHarmonics(L)(lonlat)",
+            "def siren_layer(", "torch.allclose(embeddings, library(lonlat)",
+            "def compute_loss(", "model.logit_scale.exp()), library)",
+            "def take_step(", "torch.allclose(after, library.encode_locations(lonlat)",
+        ),
+        "03_embedding_space": ("np.argsort(-cosine)", "search(here[None]", "np.linalg.svd("),
+        "04_downstream_tasks": ("np.linalg.solve(", "np.allclose(predicted, library.predicted"),
+        "06_biome_clustering": ("np.exp(-(distance", "find_ab_params("),
+    }  # fmt: skip
+    for stem, pieces in built.items():
+        code = "\n".join(_sources(read_notebook(stem), "code"))
+        assert [piece for piece in pieces if piece not in code] == [], stem
 
 
 def test_figure_table_and_notebooks_agree():
@@ -105,14 +135,15 @@ def test_later_notebooks_read_what_pretraining_writes(profile):
     written = [f"{image_encoder}-l10", f"{image_encoder}-l40"]
     for stem in ("03_embedding_space", "06_biome_clustering", "07_image_localization"):
         assert get(stem, "checkpoints") == written
-    assert get("00_quickstart", "model") == written[0]
+    assert get("00_quickstart", "model") == written[1]
 
 
 @pytest.mark.parametrize("stem", SOLUTIONS)
 def test_solutions_answer_the_exercises(stem):
     """Solutions are headed by the exercises, word for word, and each has something to check."""
     prose = "\n".join(_sources(read_notebook(stem), "markdown"))
-    exercises = prose.split("## Exercises\n")[1].split("\n## ")[0].strip().splitlines()
+    exercises = prose.split("## Exercises\n")[1].split("\n## ")[0]
+    exercises = re.findall(r"^\d\. .+$", exercises, flags=re.M)
     solutions = read_notebook(f"solutions/{stem}")
     test_committed_without_outputs(solutions)
     test_imports_are_in_one_cell(solutions)

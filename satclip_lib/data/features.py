@@ -14,13 +14,13 @@ import xarray as xr
 from jaxtyping import Bool, Float32, Float64
 
 from satclip_lib.data.images import load_images, prepare_images
-from satclip_lib.data.patch_store import get_lonlat
+from satclip_lib.data.patch_store import get_lonlat, hash_patches
 from satclip_lib.data.transforms import augment, center_crop
 from satclip_lib.files import fingerprint, write_atomically
 from satclip_lib.image_encoder import ImageEncoder
 from satclip_lib.progress import progress_bar
 
-FORMAT = "features/2"  # of a store; another one is not looked into
+FORMAT = "features/3"  # of a store; another one is not looked into
 BATCH_BYTES = 2**26  # of pixels as float32; what an encoder makes of them is several times that
 
 
@@ -52,7 +52,11 @@ class FeatureStore:
 
     @cached_property
     def about(self) -> dict[str, Any]:
-        """What the features were made from: ``key``, a hash, and ``images``, scale and dtype."""
+        """What the features were made from.
+
+        ``key`` and ``image_encoder`` are hashes; ``images`` has the ``scale`` and ``dtype`` of
+        the patches and their hash, ``patches``.
+        """
         return json.loads((self.folder / "features.json").read_text())
 
     @property
@@ -102,8 +106,8 @@ def cache_features(
         patch_bytes = 4 * int(np.prod(dataset.patches.shape[1:]))  # as float32
         batch_size = max(1, min(1024, BATCH_BYTES // patch_bytes))
     drawn = (num_views, seed, batch_size) if num_views > 1 else ()
-    content = dataset.attrs["sha256"], get_lonlat(dataset)  # a part has the whole's attributes
-    key = fingerprint(FORMAT, content, size_px, drawn, image_encoder.config, image_encoder)
+    patches, encoder_hash = hash_patches(dataset), hash_image_encoder(image_encoder)
+    key = fingerprint(FORMAT, patches, size_px, drawn, encoder_hash)
     path = Path(folder) / key[:16]
     if path.is_dir():
         return FeatureStore(path)
@@ -136,5 +140,12 @@ def cache_features(
         np.save(scratch / "lonlat.npy", get_lonlat(dataset))
         np.save(scratch / "is_val.npy", (dataset.split == "val").values)
         images = {"scale": dataset.attrs["scale"], "dtype": str(dataset.patches.dtype)}
-        (scratch / "features.json").write_text(json.dumps({"key": key, "images": images}))
+        images["patches"] = patches
+        about = {"key": key, "image_encoder": encoder_hash, "images": images}
+        (scratch / "features.json").write_text(json.dumps(about))
     return FeatureStore(path)
+
+
+def hash_image_encoder(image_encoder: ImageEncoder) -> str:
+    """Hexadecimal SHA-256 of the settings and weights of an image encoder."""
+    return fingerprint(image_encoder.config, image_encoder)

@@ -10,7 +10,8 @@ scale after scale.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -203,17 +204,39 @@ def hash_patch(patch: Shaped[np.ndarray, "bands size size"]) -> str:
     return hashlib.sha256(np.ascontiguousarray(patch)).hexdigest()
 
 
-def open_patches(path: Path | str) -> xr.Dataset:
+def open_patches(path: Path | str, *, trained: Iterable[Path] = ()) -> xr.Dataset:
     """Open a patch store; nothing but the coordinates is read yet.
+
+    Args:
+        path: The store.
+        trained: Checkpoints that must have been trained on these very patches.
 
     Raises:
         FileNotFoundError: If there is no store, with the command that makes it.
+        ValueError: If a checkpoint was trained on other patches, by their hash.
     """
     if not Path(path).is_dir():
         raise FileNotFoundError(
             f"no patch store at {path}: run notebook 01_dataset_construction, or `make data`"
         )
-    return xr.open_zarr(path, consolidated=False, chunks=None)
+    dataset = xr.open_zarr(path, consolidated=False, chunks=None)
+    found = hash_patches(dataset)
+    for checkpoint in trained:
+        config = json.loads((checkpoint / "config.json").read_text())
+        expected = config["provenance"].get("images", {}).get("patches")
+        if expected != found:
+            raise ValueError(
+                f"{checkpoint} was trained on patches with the hash {str(expected)[:12]}, those in "
+                f"{path} have {found[:12]}: run notebook 02 again, or bring its patches back with "
+                "notebook 01. Exercises are best done in a profile of their own, see "
+                "`make exercises`"
+            )
+    return dataset
+
+
+def hash_patches(dataset: xr.Dataset) -> str:
+    """Hexadecimal SHA-256 of pixels, locations and split; a part of a store has one of its own."""
+    return fingerprint(dataset.attrs["sha256"], get_lonlat(dataset))
 
 
 def read_patches(

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 from torch import Tensor
 
-from satclip_lib.data.features import FeatureStore
+from satclip_lib.data.features import FeatureStore, hash_image_encoder
 from satclip_lib.data.land import is_land
 from satclip_lib.data.natural_earth import load_countries
 from satclip_lib.embedding.embed import embed
@@ -170,7 +170,8 @@ def localize(
         rows: Rows of a feature store; None takes all.
 
     Raises:
-        ValueError: If the gallery has not that many places, or is of another model.
+        ValueError: If the gallery has not that many places, or gallery or features are of
+            another model.
     """
     units = _embed_images(images, model, rows)
     if units.shape[1] != gallery.embeddings.shape[1]:
@@ -202,7 +203,7 @@ def retrieve(
 
     Args:
         lonlat: Longitude and latitude of the places, degrees.
-        store: Features that the model's image encoder made.
+        store: Features that the model's image encoder made; others are refused.
         model: Model with both encoders.
         num_results: Number of patches per place.
         rows: Patches to choose from; None takes all.
@@ -247,6 +248,12 @@ def _embed_images(
     """Embeddings of length one, some images at a time, where and how precise the model is."""
     weight = model.image_projection.weight
     if isinstance(images, FeatureStore):
+        is_exact = weight.dtype == torch.float32  # else the encoder's own weights were rounded
+        if is_exact and images.about["image_encoder"] != hash_image_encoder(model.image_encoder):
+            raise ValueError(
+                f"the features in {images.folder} were made by another image encoder than the "
+                "model's: make them with cache_features(dataset, model.image_encoder)"
+            )
         rows = np.arange(len(images.lonlat)) if rows is None else rows
         parts = np.split(rows, range(BATCH_SIZE, len(rows), BATCH_SIZE))
         batches = (torch.from_numpy(images.features[part]) for part in parts)

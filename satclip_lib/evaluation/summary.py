@@ -223,7 +223,12 @@ def _list_won(best: pd.Series, reference: str) -> str:
 
 
 def _compare(scores: pd.Series, reference: str, other: str) -> str:
-    return f"{scores[reference]:.2f} against {scores[other]:.2f}"
+    """The two scores, with enough digits to tell them apart, up to four."""
+    for num_digits in (2, 3, 4):
+        own, others = (f"{scores[name]:.{num_digits}f}" for name in (reference, other))
+        if own != others:
+            break
+    return f"{own} against {others}"
 
 
 def _name(task: str) -> str:
