@@ -33,9 +33,11 @@ DOCUMENTS = {
     "CHANGELOG.md": "project/changelog",
 }
 GENERATED = ("benchmarks", "gallery")  # of these, the page is generated and the document left out
+# Short titles, so that the first six and the search stand on one line; the others are under "More".
 MENU = [
-    "course", "gallery", "results", "benchmarks", "faq", "locations", "api/index", "data/index",
-    "models", "regional", "cloud", "project/*",
+    "Course <course>", "Figures <gallery>", "Results <results>", "Questions <faq>",
+    "Inputs <locations>", "API <api/index>", "Data <data/index>", "benchmarks", "models",
+    "regional", "cloud", "project/*",
 ]  # fmt: skip
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 

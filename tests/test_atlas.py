@@ -93,6 +93,7 @@ def open_page(browser):
 
     def open_file(path: Path, *, address: str = "", device: dict = DESKTOP):
         contexts.append(browser.new_context(**device))
+        contexts[-1].set_default_timeout(120_000)  # the machine may be busy
         page = contexts[-1].new_page()
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else 0)

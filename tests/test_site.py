@@ -111,6 +111,21 @@ def test_no_page_fails_loads_from_outside_or_is_wider_than_a_phone(site, browser
     assert len(paths) > 20
 
 
+def test_menu_is_one_line_and_the_console_is_silent(site, browser):
+    """On a screen of 1,280 pixels the bar at the top is one line; nothing complains."""
+    tab = browser.new_page(viewport={"width": 1280, "height": 800})
+    said: list[str] = []
+    tab.on("console", lambda message: message.type == "log" or said.append(message.text))
+    tab.goto((site / "index.html").as_uri())
+    tops = tab.evaluate(
+        """[...document.querySelectorAll('.bd-header .nav-link, .bd-header .search-button-field')]
+           .map(link => link.getBoundingClientRect()).filter(box => box.width)
+           .map(box => box.top + box.height / 2)"""
+    )
+    assert len(tops) >= 8 and max(tops) - min(tops) < 10
+    assert not said
+
+
 def test_equations_and_search_work_from_disk(site, browser):
     """MathJax sets the loss in type, and the search finds a function."""
     tab = browser.new_context(offline=True).new_page()

@@ -1,5 +1,6 @@
 // The first part of the atlas's script: the plane and the map that places are drawn in.
-// atlas.js, the second part, holds data, colours and state. Both are one module.
+// atlas.state.js holds data, colours and state, atlas.side.js what stands beside the panels. The
+// three are one module.
 const by_id = (id) => document.getElementById(id)
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value))
 const DEGREE = Math.PI / 180
@@ -83,8 +84,9 @@ class Panel {
 
   resize() {
     this.ratio = Math.min(2, devicePixelRatio)  // more would be slow, and not seen
-    this.width = this.canvas.width = Math.max(1, Math.round(this.canvas.clientWidth * this.ratio))
-    this.height = this.canvas.height = Math.max(1, Math.round(this.canvas.clientHeight * this.ratio))
+    const pixels = (length) => Math.max(1, Math.round(length * this.ratio))
+    this.width = this.canvas.width = pixels(this.canvas.clientWidth)
+    this.height = this.canvas.height = pixels(this.canvas.clientHeight)
     this.image = this.context.createImageData(this.width, this.height)
     this.pixels = new Uint32Array(this.image.data.buffer)  // alpha, blue, green, red
     draw_soon()
@@ -144,11 +146,9 @@ class Panel {
 
 class PlanePanel extends Panel {
   constructor(id) {
-    const xs = data.plane.filter((_, i) => i % 2 === 0), ys = data.plane.filter((_, i) => i % 2)
-    const range = (values) => [values.reduce((a, b) => Math.min(a, b)), values.reduce((a, b) => Math.max(a, b))]
-    const [[west, east], [south, north]] = [range(xs), range(ys)]
-    super(id, {x: (west + east) / 2, y: (south + north) / 2, zoom: 1})
-    this.extent = [1.1 * (east - west) || 1, 1.1 * (north - south) || 1]
+    const [x, y] = [0, 1].map((axis) => data.plane.filter((_, i) => i % 2 === axis).sort())
+    super(id, {x: (x[0] + x.at(-1)) / 2, y: (y[0] + y.at(-1)) / 2, zoom: 1})
+    this.extent = [x, y].map((values) => 1.1 * (values.at(-1) - values[0]) || 1)
   }
 
   get scale() {
@@ -197,7 +197,8 @@ class PlanePanel extends Panel {
         const left = Math.round(x), top = Math.round(y)
         for (let v = -reach; v <= reach; v++) {
           const half = Math.floor(Math.sqrt(Math.max(0, radius * radius - v * v)))
-          pixels.fill(colours[i], (top + v) * width + left - half, (top + v) * width + left + half + 1)
+          const middle = (top + v) * width + left
+          pixels.fill(colours[i], middle - half, middle + half + 1)
         }
       }
     }
@@ -215,7 +216,7 @@ class PlanePanel extends Panel {
     context.fillStyle = "#111"
     const taken = []
     for (const [number, ...position] of layer.islands) {
-      if (layer === layers[state.layer] && state.classes.size && !state.classes.has(number)) continue
+      if (layer === layers[state.layer] && !is_chosen(number)) continue
       const half = context.measureText(layer.names[number]).width / 2
       const [center, y] = this.to_screen(...position)
       const x = clamp(center, half + 4 * ratio, this.width - half - 4 * ratio)

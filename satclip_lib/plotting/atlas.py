@@ -1,9 +1,9 @@
 """The atlas: one HTML file in which a plane of embeddings and a globe are explored together.
 
 It opens in any browser, a phone's too, without a network: places, pictures, towns and embeddings
-are inside the file. ``atlas.html`` is the page, ``atlas.panels.js`` draws the plane and the globe,
-and ``atlas.js`` does what happens when somebody touches, searches or chooses other colours. The
-arrays are one gzipped safetensors file, whose metadata hold all text as JSON.
+are inside the file. ``atlas.html`` is the page. Of its script, ``atlas.panels.js`` draws the plane
+and the globe, ``atlas.state.js`` compares and colours places, and ``atlas.side.js`` fills what
+stands beside. The data are one gzipped safetensors file, whose metadata hold all text as JSON.
 """
 
 import base64
@@ -129,7 +129,7 @@ def save_atlas(
     parts = {
         "sprite": make_sprite(patches),
         "contents": base64.b64encode(packed).decode(),
-        "script": _read("atlas.panels.js") + _read("atlas.js"),
+        "script": "\n".join(_read(f"atlas.{part}.js") for part in ("panels", "state", "side")),
     }
     page = re.sub(r"\{\{ (\w+) \}\}", lambda found: parts[found[1]], _read("atlas.html"))
     with write_atomically(path) as scratch:
@@ -247,7 +247,7 @@ def _describe(layer: Layer, plane: np.ndarray, values: np.ndarray) -> dict:
     }
 
 
-def _list_named_places() -> list[tuple[str, str, float, float]]:
+def _list_named_places() -> list[list]:
     """Name, country, longitude and latitude of countries, then of towns, the largest first."""
     countries = load_countries().rename(columns={"country": "name"}).assign(country="")
     middles = countries.geometry.representative_point()
