@@ -9,9 +9,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from docs.build_site import build_site, rewrite_links
+from docs.build_site import build_site, frame_files, rewrite_links
 from docs.check_site import find_problems
 from docs.pages import tables_of
+from satclip_lib.plotting.atlas import AtlasView
 
 ROOT = Path(__file__).parents[1]
 PHONE = {"width": 375, "height": 800}  # CSS pixels
@@ -163,6 +164,19 @@ def test_links_of_the_repository_become_links_of_the_site():
     )
     below = rewrite_links("[x](../README.md)", document="data/README.md", page="data/index")
     assert below == "[x](../index.md)"
+
+
+def test_frames_show_the_copy_of_the_file_that_the_site_has(tmp_path):
+    """The atlas is on the site once; a frame of a file that is not there stays as it is."""
+    (tmp_path / "a.html").write_text("<p class='x'>Atlas</p>")
+    (tmp_path / "b.html").write_text("<p>Atlas</p>")
+    shown = (
+        AtlasView(tmp_path / "a.html")._repr_html_() + AtlasView(tmp_path / "b.html")._repr_html_()
+    )
+    (tmp_path / "b.html").unlink()
+    framed = frame_files(shown, page="notebooks/06", figures=tmp_path)
+    assert framed.count('src="../a.html"') == 1 and framed.count("srcdoc=") == 1
+    assert 'data-file="b.html" srcdoc="&lt;p&gt;' in framed
 
 
 def test_results_become_tables():

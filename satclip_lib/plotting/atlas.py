@@ -151,7 +151,10 @@ class AtlasView:
     def _repr_html_(self) -> str:
         page = html.escape(self.path.read_text(encoding="utf-8"), quote=True)
         style = f"width:100%;height:{self.height_px}px;border:1px solid #ccc"
-        return f'<iframe title="Atlas" style="{style}" srcdoc="{page}"></iframe>'
+        name = html.escape(
+            self.path.name, quote=True
+        )  # for those who have the file beside the page
+        return f'<iframe title="Atlas" style="{style}" data-file="{name}" srcdoc="{page}"></iframe>'
 
 
 def quantize(
