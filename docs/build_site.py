@@ -33,9 +33,11 @@ DOCUMENTS = {
     "CHANGELOG.md": "project/changelog",
 }
 GENERATED = ("benchmarks", "gallery")  # of these, the page is generated and the document left out
+# Short titles, so that the first six and the search stand on one line; the others are under "More".
 MENU = [
-    "course", "gallery", "results", "benchmarks", "faq", "locations", "api/index", "data/index",
-    "models", "regional", "cloud", "project/*",
+    "Course <course>", "Figures <gallery>", "Results <results>", "Questions <faq>",
+    "Inputs <locations>", "API <api/index>", "Data <data/index>", "benchmarks", "models",
+    "regional", "cloud", "project/*",
 ]  # fmt: skip
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 
@@ -71,7 +73,7 @@ def collect_pages(source: Path, *, workspace: Workspace) -> None:
     shutil.copy(ROOT / "docs" / "conf.py", source)
     shutil.copytree(ROOT / "figures" / "reference", source / "figures" / "reference")
     (source / "extra").mkdir()
-    notebooks = collect_notebooks(source, build=workspace.build)
+    notebooks = collect_notebooks(source, build=workspace.build, figures=workspace.figures)
     written = {
         "course": pages.make_course_page(notebooks),
         "gallery": pages.make_gallery_page(source, figures=workspace.figures),
@@ -90,7 +92,9 @@ def collect_pages(source: Path, *, workspace: Workspace) -> None:
         path.write_text(text)
 
 
-def collect_notebooks(source: Path, *, build: Path) -> dict[str, nbformat.NotebookNode]:
+def collect_notebooks(
+    source: Path, *, build: Path, figures: Path
+) -> dict[str, nbformat.NotebookNode]:
     """Copy the notebooks as they ran, or as they are where they have not run.
 
     Returns:
@@ -105,6 +109,10 @@ def collect_notebooks(source: Path, *, build: Path) -> dict[str, nbformat.Notebo
         for cell in notebook.cells:
             if cell.cell_type == "markdown":
                 cell.source = rewrite_links(cell.source, document=document, page=page)
+            for output in cell.get("outputs", []):
+                if "text/html" in output.get("data", {}):
+                    shown = output.data["text/html"]
+                    output.data["text/html"] = frame_files(shown, page=page, figures=figures)
         if not executed.is_file():
             first = notebook.cells[0]
             first.source += "\n\n:::{note}\nThis notebook was not run for this site.\n:::"
@@ -113,6 +121,22 @@ def collect_notebooks(source: Path, *, build: Path) -> dict[str, nbformat.Notebo
         nbformat.write(notebook, target)
         notebooks[page] = notebook
     return notebooks
+
+
+def frame_files(shown: str, *, page: str, figures: Path) -> str:
+    """Let a frame that holds a whole file show the copy of the file that the site has.
+
+    Args:
+        shown: HTML.
+        page: path of the page it stands in, from the site's root, without suffix.
+        figures: folder of the files that the site has copies of.
+    """
+
+    def rewrite(match: re.Match) -> str:
+        up = "../" * page.count("/")
+        return f'src="{up}{match[1]}"' if (figures / match[1]).is_file() else match[0]
+
+    return re.sub(r'data-file="([^"]+)" srcdoc="[^"]*"', rewrite, shown)
 
 
 def rewrite_links(text: str, *, document: str, page: str) -> str:

@@ -50,6 +50,7 @@ html_static_path = ["static", mathjax]
 html_css_files = ["site.css"]
 html_extra_path = ["extra"]
 html_copy_source = False
+html_context = {"default_mode": "auto"}  # light or dark, as the reader's system has it
 html_theme_options = {
     "header_links_before_dropdown": 6,
     "navigation_with_keys": False,

@@ -193,8 +193,10 @@ $(BUILD)/06_biome_clustering.ipynb: $(call missing,$(06_biome_clustering)) \
   satclip_lib/image_encoder/__init__.py satclip_lib/image_encoder/backbones.py \
   satclip_lib/image_encoder/base.py satclip_lib/image_encoder/random_features.py \
   satclip_lib/location_encoder.py satclip_lib/model.py satclip_lib/plotting/__init__.py \
-  satclip_lib/plotting/atlas.html satclip_lib/plotting/atlas.js satclip_lib/plotting/atlas.py \
-  satclip_lib/plotting/clusters.py satclip_lib/plotting/figures.py satclip_lib/plotting/layers.py \
+  satclip_lib/plotting/atlas.html satclip_lib/plotting/atlas.panels.js \
+  satclip_lib/plotting/atlas.py satclip_lib/plotting/atlas.side.js \
+  satclip_lib/plotting/atlas.state.js satclip_lib/plotting/clusters.py \
+  satclip_lib/plotting/figures.py satclip_lib/plotting/globes.py satclip_lib/plotting/layers.py \
   satclip_lib/plotting/maps.py satclip_lib/plotting/style.mplstyle satclip_lib/plotting/style.py \
   satclip_lib/progress.py satclip_lib/sphere.py satclip_lib/spherical_harmonics.py
 

@@ -1,4 +1,4 @@
-"""The atlas, in a real browser: it opens alone, and both panels always show the same points.
+"""The atlas, in a real browser: it opens alone, its panels agree, and its answers are NumPy's.
 
 Chromium is taken from ``$CHROMIUM`` or the PATH; `make test` installs it where it may. Pictures
 of what the browser showed are kept in ``build/screenshots``.
@@ -12,38 +12,63 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from PIL import Image
+from pyproj import Proj
 
-from satclip_lib.plotting.atlas import SPRITE_COLUMNS, AtlasView, make_sprite, save_atlas
+from satclip_lib.data.natural_earth import lookup_regions
+from satclip_lib.plotting.atlas import (
+    CELL_DEG,
+    FAR_KM,
+    NO_PLACE,
+    SEA,
+    SIMILARITY_COLORS,
+    SPRITE_COLUMNS,
+    AtlasView,
+    find_islands,
+    find_nearest_places,
+    make_sprite,
+    quantize,
+    save_atlas,
+)
 from satclip_lib.plotting.layers import Layer, make_class_layer
+from satclip_lib.sphere import compute_distance_km
 
 SCREENSHOTS = Path(__file__).parents[1] / "build" / "screenshots"
-NUM_POINTS = 6_000
-COLORS = {"africa": "#d00000", "america": "#0000d0"}
+NUM_POINTS, EMBED_DIM = 6_000, 32
+COLORS = {"africa": "#d00000", "america": "#0000d0", "oceania": "#00a000"}
+CENTERS = {"africa": (20.0, 5.0), "america": (-58.0, -10.0), "oceania": (133.0, -24.0)}
+IN_PLANE = {"africa": (-5.0, 0.0), "america": (5.0, 0.0), "oceania": (5.0, 5.0)}
+DESKTOP = {"viewport": {"width": 1280, "height": 800}}
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+
+
+def _make_inputs() -> dict:
+    """Three groups, each on a continent of its own, and apart in the plane."""
+    rng = np.random.default_rng(0)
+    names = np.array([*COLORS])[np.arange(NUM_POINTS) % 3]
+    lonlat = np.array([CENTERS[name] for name in names]) + rng.uniform(-6, 6, (NUM_POINTS, 2))
+    plane = np.array([IN_PLANE[name] for name in names]) + rng.uniform(-2, 2, (NUM_POINTS, 2))
+    embeddings = rng.normal(size=(NUM_POINTS, EMBED_DIM)).astype(np.float32)
+    embeddings[:, 0] += 3  # the cosines are not all about 0
+    return {
+        "plane": plane.astype(np.float32),
+        "lonlat": lonlat,
+        "embeddings": embeddings,
+        "patches": rng.integers(0, 256, (NUM_POINTS, 3, 8, 8), np.uint8),
+        "layers": [
+            make_class_layer("Side", list(names), colors=COLORS),
+            Layer("Height", lonlat[:, 1], units="m"),
+            Layer("People", np.full(NUM_POINTS, np.log1p(1234.0)), units="per km²", is_log=True),
+        ],
+    }
 
 
 @pytest.fixture(scope="module")
 def atlas(tmp_path_factory) -> Path:
-    """6,000 points: those in Africa are left in the plane, those in South America are right."""
-    rng = np.random.default_rng(0)
-    in_africa = np.arange(NUM_POINTS) % 2 == 0
-    center = np.where(in_africa[:, None], [20.0, 5.0], [-58.0, -10.0])
-    lonlat = center + rng.uniform(-6, 6, (NUM_POINTS, 2))
-    plane = np.where(in_africa[:, None], [-5.0, 0.0], [5.0, 0.0])
-    plane = (plane + rng.uniform(-2, 2, (NUM_POINTS, 2))).astype(np.float32)
-    classes = np.where(in_africa, "africa", "america")
-    return save_atlas(
-        tmp_path_factory.mktemp("atlas") / "atlas.html",
-        plane=plane,
-        lonlat=lonlat,
-        patches=rng.integers(0, 256, (NUM_POINTS, 3, 8, 8), np.uint8),
-        layers=[
-            make_class_layer("Side", list(classes), colors=COLORS),
-            Layer("Height", lonlat[:, 1], units="m"),
-        ],
-        title="A test",
-        subtitle="of the atlas",
-    )
+    """6,000 places in Africa, South America and Australia."""
+    path = tmp_path_factory.mktemp("atlas") / "atlas.html"
+    return save_atlas(path, **_make_inputs(), title="A test", subtitle="of the atlas")
 
 
 @pytest.fixture(scope="module")
@@ -64,21 +89,22 @@ def browser():
 @pytest.fixture
 def open_page(browser):
     """Opens a file; whatever goes wrong in the browser or asks the network fails the test."""
-    wrong, pages = [], []
+    wrong, contexts = [], []
 
-    def open_file(path: Path):
-        page = browser.new_page(viewport={"width": 1440, "height": 800})
-        pages.append(page)
+    def open_file(path: Path, *, address: str = "", device: dict = DESKTOP):
+        contexts.append(browser.new_context(**device))
+        contexts[-1].set_default_timeout(120_000)  # the machine may be busy
+        page = contexts[-1].new_page()
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else 0)
         page.on("request", lambda request: wrong.append(request.url))
         page.on("dialog", lambda dialog: wrong.append(dialog.message) or dialog.dismiss())
-        page.goto(path.as_uri())
+        page.goto(path.as_uri() + address)
         return page
 
     yield open_file
-    for page in pages:
-        page.close()
+    for context in contexts:
+        context.close()
     harmless = ("file:", "data:", "blob:", "about:")
     assert not [what for what in wrong if not what.startswith(harmless)]
 
@@ -91,21 +117,47 @@ def page(open_page, atlas):
     return page
 
 
-def _selected(page) -> list[int]:
-    return page.evaluate(
-        "Bokeh.documents[0].get_model_by_name('points').selected.indices.toSorted((a, b) => a - b)"
+@pytest.fixture
+def phone(open_page, atlas):
+    """The atlas on a telephone with a touch screen, 390 pixels wide."""
+    page = open_page(atlas, device=PHONE)
+    page.wait_for_selector("#atlas[data-ready]")
+    return page
+
+
+def _read(page, name: str) -> np.ndarray:
+    """An array of the page, as numbers."""
+    return np.array(page.evaluate(f"Array.from({name})"), dtype=float)
+
+
+def _shown(page) -> list[int]:
+    return np.flatnonzero(_read(page, "atlas.is_shown")).tolist()
+
+
+def _screen_position(page, panel: str, place: int) -> tuple[float, float]:
+    """Where a place is on the screen, in the pixels of mouse and fingers."""
+    return tuple(
+        page.evaluate(
+            """([panel, place]) => {
+              const {canvas, ratio} = atlas[panel]
+              const [x, y] = atlas[panel].to_screen(...atlas[panel].position(place))
+              const box = canvas.getBoundingClientRect()
+              return [box.left + x / ratio, box.top + y / ratio]
+            }""",
+            [panel, place],
+        )
     )
 
 
-def _column(page, name: str) -> np.ndarray:
-    script = "name => Array.from(Bokeh.documents[0].get_model_by_name('points').data[name])"
-    return np.array(page.evaluate(script, name), dtype=float)
+def _touch_place(page, place: int) -> None:
+    page.mouse.click(*_screen_position(page, "plane", place))
+    page.wait_for_function("atlas.state.place >= 0")
 
 
 def _look(page, panel: str, name: str) -> np.ndarray:
     """What a panel shows, ``(height, width, 3)``; kept as a screenshot."""
     page.mouse.move(1, 1)  # off the panels, so that nothing is pointed at
-    page.wait_for_timeout(400)  # one redraw
+    page.wait_for_timeout(200)  # one redraw
     picture = page.locator(f"#panel-{panel}").screenshot()
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     (SCREENSHOTS / f"atlas_{name}_{panel}.png").write_bytes(picture)
@@ -121,38 +173,94 @@ def _count(picture: np.ndarray, color: str) -> int:
 
 def _drag_around(page, panel: str, left: float, right: float) -> None:
     """A lasso around a part of a panel, from left to right in shares of its width."""
+    page.click("#lasso")
     box = page.locator(f"#panel-{panel}").bounding_box()
-    corners = [(left, 0.12), (right, 0.12), (right, 0.95), (left, 0.95), (left, 0.12)]
+    corners = [(left, 0.05), (right, 0.05), (right, 0.95), (left, 0.95), (left, 0.06)]
     points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in corners]
     page.mouse.move(*points[0])
     page.mouse.down()
     for point in points[1:]:
-        page.mouse.move(*point, steps=3)
+        page.mouse.move(*point, steps=5)
     page.mouse.up()
-    page.wait_for_function("Bokeh.documents[0].get_model_by_name('points').selected.indices.length")
 
 
-def test_file_is_small_and_whole(page, atlas):
-    """Less than 15 MB for 20,000 points, patches that do not compress included."""
-    assert atlas.stat().st_size < 15e6 * NUM_POINTS / 20_000
-    assert len(_column(page, "x")) == NUM_POINTS
+def _similarity(embeddings: np.ndarray, query: np.ndarray) -> np.ndarray:
+    """The cosine, in 64 bits, from whole numbers."""
+    lengths = np.linalg.norm(embeddings, axis=1) * np.linalg.norm(query)
+    return embeddings @ query / lengths
+
+
+def test_panels_show_all_places(page):
+    """Both panels have both colours, and every place has its cell of the map."""
+    assert len(_read(page, "atlas.data.plane")) == 2 * NUM_POINTS
     for panel in ("plane", "map"):
         picture = _look(page, panel, "all")
         assert _count(picture, "africa") > 500 and _count(picture, "america") > 500
+    assert "6,000 places" in page.locator("#legend h2").inner_text()
     page.screenshot(path=SCREENSHOTS / "atlas.png")
 
 
-@pytest.mark.parametrize(("panel", "other"), [("plane", "map"), ("map", "plane")])
-def test_selection_is_linked_both_ways(page, panel, other):
-    """A lasso around Africa in one panel selects the same points, and mutes the others, in both."""
-    is_africa = _column(page, "layer0") == 0
-    left, right = (0.02, 0.5) if panel == "plane" else (0.48, 0.9)
+def test_map_is_equal_earth(page):
+    """The flat map is PROJ's Equal Earth round its middle, and clicks are turned back."""
+    rng = np.random.default_rng(0)
+    lonlat = np.column_stack([rng.uniform(-169, 189, 50), rng.uniform(-89, 89, 50)])
+    middle = page.evaluate("atlas.map.view.lon")
+    expected = np.stack(Proj(proj="eqearth", R=1, lon_0=middle)(*lonlat.T), axis=1)
+    found, back = page.evaluate(
+        """lonlat => {
+          const {map} = atlas
+          const at = lonlat.map(([lon, lat]) => map.to_screen(lon, lat))
+          return [at.map(([x, y]) => [(x - map.width / 2) / map.scale,
+                                      (map.height / 2 - y) / map.scale]),
+                  at.map(([x, y]) => map.to_world(x, y))]
+        }""",
+        lonlat.tolist(),
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+    lonlat[:, 0] = (lonlat[:, 0] + 180) % 360 - 180
+    np.testing.assert_allclose(back, lonlat, atol=1e-6)
+
+
+def test_globe_shows_one_half(page):
+    """Turned to Africa, the globe hides America; what it shows it turns back."""
+    page.click("#globe")
+    assert page.locator("#globe").get_attribute("aria-pressed") == "true"
+    picture = _look(page, "map", "globe")
+    assert _count(picture, "africa") > 500
+    seen = page.evaluate("[atlas.map.to_screen(150, 0), atlas.map.to_screen(20, 5)]")
+    assert seen[0] is None
+    back = page.evaluate("at => atlas.map.to_world(...at)", seen[1])
+    np.testing.assert_allclose(back, (20, 5), atol=1e-9)
+
+
+@pytest.mark.parametrize("panel", ["plane", "map"])
+def test_selection_is_linked_both_ways(page, panel):
+    """A lasso around Africa in one panel selects the same places, and mutes the others, in both."""
+    is_africa = _read(page, "atlas.layers[0].values") == 0
+    left, right = (0.02, 0.5) if panel == "plane" else (0.48, 0.7)
     _drag_around(page, panel, left, right)
-    assert _selected(page) == list(np.flatnonzero(is_africa))
-    for name in (panel, other):
+    assert _shown(page) == list(np.flatnonzero(is_africa))
+    for name in ("plane", "map"):
         picture = _look(page, name, f"selected_in_{panel}")
         assert _count(picture, "africa") > 500 and _count(picture, "america") == 0
-    assert f"{NUM_POINTS // 2:,} of {NUM_POINTS:,}" in page.locator("#legend").inner_text()
+    assert "2,000 of 6,000 places" in page.locator("#legend h2").inner_text()
+    assert "In the lasso: 2,000 places" in page.locator("#answer").inner_text()
+
+
+def test_lasso_crosses_the_date_line(page):
+    """A lasso around 180 degrees selects both sides, and nothing else."""
+    inside = page.evaluate(
+        """() => {
+          atlas.state.lasso = {panel: atlas.map, points: [[170, -60], [-170, -60], [-170, 60],
+                                                          [170, 60]]}
+          const is_inside = atlas.make_lasso_test()
+          return [[175, 0], [-175, 0], [165, 0], [-165, 0], [0, 0], [175, 61]].map((position) => {
+            atlas.map.position = () => position
+            return is_inside(0)
+          })
+        }"""
+    )
+    assert inside == [True, True, False, False, False, False]
 
 
 def test_colours_switch(page):
@@ -166,45 +274,228 @@ def test_colours_switch(page):
     assert _count(_look(page, "map", "by_class_again"), "africa") > 500
 
 
-def test_legend_hides_classes(page):
-    """A click on a class hides its points in both panels, another shows them again."""
-    page.locator("#legend button", has_text="america").click()
+def test_logarithms_are_shown_as_what_they_are_of(page):
+    """A layer of log(1 + x) says x and its unit."""
+    page.select_option("#layer", label="People")
+    assert page.locator("#legend .ends").inner_text().endswith("1,234 per km²")
+
+
+def test_legend_chooses_classes(page):
+    """A click on a class shows it alone, in both panels; another brings the others back."""
+    page.locator("#legend .row", has_text="africa").click()
     for panel in ("plane", "map"):
-        picture = _look(page, panel, "hidden")
+        picture = _look(page, panel, "chosen")
         assert _count(picture, "america") == 0 and _count(picture, "africa") > 500
-    page.locator("#legend button", has_text="america").click()
+    assert page.locator("#legend .row", has_text="america").locator(".end").inner_text() == "2,000"
+    page.locator("#legend .row", has_text="africa").click()
     assert _count(_look(page, "plane", "shown"), "america") > 500
 
 
-def test_search_finds_the_nearest_point(page):
-    """Longitude, then latitude: the nearest point is marked; what is no place is refused."""
-    page.fill("#place", "20.0, 5.0")
+def test_islands_are_labelled_in_place(page):
+    """The name of a class is written on its points, black in white."""
+    x, y = page.evaluate("atlas.plane.to_screen(...atlas.layers[0].islands[0].slice(1))")
+    picture = _look(page, "plane", "labels")
+    around = picture[round(y) - 8 : round(y) + 8, round(x) - 20 : round(x) + 20].max(axis=2)
+    assert (around < 60).any() and (around > 230).any()
+
+
+@pytest.mark.parametrize(
+    ("text", "lonlat", "shown"),
+    [
+        ("20.0, 5.0", (20, 5), "20.0, 5.0: nearest place"),
+        ("bangui", (18.55, 4.36), "Bangui: nearest place"),
+        ("cuiaba", (-56.1, -15.6), "Cuiabá: nearest place"),
+        ("Ndjam", (15.04, 12.11), "N'Djamena: nearest place"),
+        ("Bolivia", (-64.6, -16.7), "Bolivia: nearest place"),
+    ],
+)
+def test_search_finds_the_nearest_place(page, text, lonlat, shown):
+    """Of coordinates, a town with or without its accents, or a country."""
+    page.fill("#place", text)
     page.press("#place", "Enter")
-    found = page.evaluate("Bokeh.documents[0].get_model_by_name('goal').data")
-    lon, lat = _column(page, "lon"), _column(page, "lat")
-    nearest = np.hypot(lon - 20, lat - 5).argmin()
-    assert found["x"][0] == pytest.approx(_column(page, "x")[nearest])
-    assert "km away: africa" in page.locator("#found").inner_text()
+    found = page.evaluate("atlas.state.place")
+    places = _read(page, "atlas.data.lonlat").reshape(-1, 2)
+    distance_km = compute_distance_km(places, np.tile(np.array(lonlat, float), (len(places), 1)))
+    assert distance_km[found] < distance_km.min() + 15  # towns are rounded to a hundredth
+    said = page.locator("#found").inner_text()
+    assert said.replace("’", "'").startswith(shown) and "km away" in said
+
+
+def test_search_offers_towns_and_refuses_what_is_none(page):
+    """While somebody types, towns are offered, and can be chosen; nonsense is answered."""
+    page.locator("#place").press_sequentially("kinsh")
+    page.locator("#suggestions button", has_text="Kinshasa").click()
+    assert page.locator("#place").input_value() == "Kinshasa"
+    assert page.evaluate("atlas.state.place") >= 0
     page.fill("#place", "5, 120")
     page.press("#place", "Enter")
-    assert "Longitude" in page.locator("#found").inner_text()
+    assert "longitude (−180 to 180)" in page.locator("#found").inner_text()
 
 
 def test_pointing_shows_the_place(page):
     """Pointing at a place shows its coordinates, its labels, and its own patch."""
-    box = page.locator("#panel-map").bounding_box()
-    picture = _look(page, "map", "before_pointing")
-    rows, columns = np.nonzero(picture[:, :, 0] - picture[:, :, 1:].max(axis=2) > 120)
-    page.mouse.move(box["x"] + np.median(columns), box["y"] + np.median(rows))
-    page.mouse.move(box["x"] + np.median(columns) + 1, box["y"] + np.median(rows))
+    page.mouse.move(*_screen_position(page, "map", 0))
     card = page.locator("#card")
     card.wait_for(state="visible")
     page.screenshot(path=SCREENSHOTS / "atlas_pointing.png")
-    assert "Side: africa" in card.inner_text() and "° E" in card.inner_text()
-    index = page.evaluate("Number(document.getElementById('card').dataset.index)")
-    position = card.locator(".picture").evaluate("x => x.style.backgroundPosition")
+    index = int(card.locator(".picture").get_attribute("data-place"))
+    side = [*COLORS][int(_read(page, "atlas.layers[0].values")[index])]
+    assert card.locator("dd").first.inner_text() == side and "km from" in card.inner_text()
+    assert "1,234 per km²" in card.inner_text()
+    position = card.locator(".picture").evaluate("x => getComputedStyle(x).backgroundPosition")
     row, column = divmod(index, SPRITE_COLUMNS)
-    assert position == f"-{96 * column}px -{96 * row}px".replace("-0px", "0px")
+    assert position == f"{-96 * column}px {-96 * row}px"
+
+
+def test_similarity_is_numpys(page):
+    """After a touch, both panels have the colours that NumPy gives the 8-bit embeddings."""
+    place = 7
+    _touch_place(page, place)
+    embeddings = _read(page, "atlas.data.embeddings").reshape(NUM_POINTS, EMBED_DIM)
+    chosen = page.evaluate("atlas.state.place")
+    cosine = _similarity(embeddings, embeddings[chosen])
+    np.testing.assert_allclose(_read(page, f"atlas.layers[{3}].values"), cosine, atol=1e-12)
+    step = np.clip(np.floor(256 * cosine), 0, 255).astype(int)
+    rgb = np.array([to_rgb(color) for color in SIMILARITY_COLORS])[step]
+    pixels = _read(page, f"atlas.colours.slice(0, {NUM_POINTS})").astype(np.uint32)
+    found = np.stack([pixels & 255, pixels >> 8 & 255, pixels >> 16 & 255], axis=1)
+    np.testing.assert_array_equal(found, np.round(255 * rgb).astype(int))
+    assert page.locator("#layer option:checked").inner_text() == "Similarity to a place"
+    seen = {tuple(color) for color in _look(page, "map", "similar").reshape(-1, 3)}
+    assert len(seen & {tuple(color) for color in found}) > 50
+
+
+def test_embeddings_are_kept_to_eight_bits():
+    """The order of magnitude of a place does not matter, and cosines change by less than 0.01."""
+    embeddings = _make_inputs()["embeddings"][:500]
+    embeddings *= np.logspace(-20, 20, 500, dtype=np.float32)[:, None]
+    small = quantize(embeddings).astype(float)
+    assert (np.abs(small).max(axis=1) == 127).all()
+    exact = _similarity(embeddings.astype(float), embeddings[0].astype(float))
+    np.testing.assert_allclose(_similarity(small, small[0]), exact, atol=0.01)
+    assert not quantize(np.zeros((1, 4), np.float32)).any()
+
+
+def test_most_similar_on_other_continents_are_numpys(page):
+    """One far place on each other continent, the best first, with its picture and a mark."""
+    _touch_place(page, 7)
+    chosen = page.evaluate("atlas.state.place")
+    lonlat = _read(page, "atlas.data.lonlat").reshape(-1, 2)
+    embeddings = _read(page, "atlas.data.embeddings").reshape(NUM_POINTS, EMBED_DIM)
+    continent = lookup_regions(lonlat, max_distance_km=500.0).continent.to_numpy()
+    table = np.column_stack([_similarity(embeddings, embeddings[chosen]), np.arange(NUM_POINTS)])
+    far = compute_distance_km(lonlat, np.tile(lonlat[chosen], (NUM_POINTS, 1))) > FAR_KM
+    best = [
+        max(map(tuple, table[far & (continent == name)]))
+        for name in {*continent} - {continent[chosen]}
+    ]
+    expected = [int(place) for _, place in sorted(best, reverse=True)]
+    rows = page.locator("#answer .row")
+    shown = [int(row.locator(".picture").get_attribute("data-place")) for row in rows.all()]
+    assert len(expected) == 2 and shown == [chosen, *expected]
+    assert rows.locator(".mark").all_inner_texts() == ["1", "2"]
+    assert rows.nth(1).locator(".end").inner_text() == f"{max(best)[0]:.2f}"
+    rows.nth(1).click()
+    assert page.evaluate("atlas.state.place") == expected[0]
+
+
+def test_sliders_change_what_is_compared(page):
+    """Fewer numbers, or another first number, give the similarity that NumPy gives."""
+    _touch_place(page, 7)
+    chosen = page.evaluate("atlas.state.place")
+    embeddings = _read(page, "atlas.data.embeddings").reshape(NUM_POINTS, EMBED_DIM)
+    sliders = page.locator("#numbers input")
+    sliders.nth(0).fill("5")
+    few = embeddings[:, :5]
+    cosine = _similarity(few, few[chosen])
+    np.testing.assert_allclose(_read(page, "atlas.layers[3].values"), cosine, atol=1e-12)
+    assert "the first 5 of 32" in page.locator("#numbers").inner_text()
+    high = float(sliders.nth(1).get_attribute("max"))
+    sliders.nth(1).fill(sliders.nth(1).get_attribute("min"))
+    query = few[chosen] / np.linalg.norm(embeddings[chosen])
+    query[0] = -high
+    cosine = _similarity(few, query)
+    np.testing.assert_allclose(_read(page, "atlas.layers[3].values"), cosine, atol=1e-6)
+    page.locator("#numbers button").nth(1).click()
+    numbers = embeddings[:, 1] / np.linalg.norm(embeddings, axis=1)
+    assert page.locator("#layer option:checked").inner_text() == "Number 2 of the embedding"
+    np.testing.assert_allclose(_read(page, "atlas.layers[5].values"), numbers, atol=1e-12)
+
+
+def test_state_survives_in_the_address(page, open_page, atlas):
+    """Place, numbers, sliders, lasso, views and globe are there again; a reset forgets them."""
+    _touch_place(page, 7)
+    page.locator("#numbers input").nth(0).fill("5")
+    page.locator("#numbers input").nth(2).fill("0.1")
+    page.click("#globe")
+    _drag_around(page, "map", 0.4, 0.6)
+    page.click("#lasso")
+    page.mouse.wheel(0, -300)
+    page.wait_for_timeout(600)  # the address follows with a delay
+    address = "#" + page.url.split("#")[1]
+    again = open_page(atlas, address=address)
+    again.wait_for_selector("#atlas[data-ready]")
+    for what in ("state.place", "state.numbers", "state.globe", "state.layer", "map.view.zoom"):
+        assert again.evaluate(f"atlas.{what}") == pytest.approx(page.evaluate(f"atlas.{what}"))
+    for what in ("atlas.state.query", "Object.values(atlas.map.view)"):
+        np.testing.assert_allclose(_read(again, what), _read(page, what), atol=1e-3)
+    assert 0 < len(_shown(again)) < NUM_POINTS
+    assert len(set(_shown(again)) ^ set(_shown(page))) < 20  # corners are rounded
+    again.keyboard.press("Escape")
+    assert again.evaluate("atlas.state.place") == -1 and len(_shown(again)) == NUM_POINTS
+
+
+def test_damaged_address_opens_all_the_same(open_page, atlas):
+    """Whatever the address says, the atlas shows something."""
+    address = "#colour=no&place=x,y&numbers=-3&sliders=a:b&map=NaN&plane=1&lasso=plane,1&classes=z"
+    page = open_page(atlas, address=address)
+    page.wait_for_selector("#atlas[data-ready]")
+    assert _count(_look(page, "map", "damaged"), "africa") == 0  # no such class
+    assert page.evaluate("atlas.state.numbers") >= 1
+
+
+def test_phone_shows_everything_by_touch(phone):
+    """A page of 390 px: nothing overflows, a tap asks the globe and the plane alike."""
+    assert phone.evaluate("document.documentElement.scrollWidth") == 390
+    phone.locator("#panel-map").scroll_into_view_if_needed()
+    place = int(np.flatnonzero(_read(phone, "atlas.layers[0].values") == 0)[0])
+    phone.touchscreen.tap(*_screen_position(phone, "map", place))
+    phone.wait_for_function("atlas.state.place >= 0")
+    assert phone.locator("#answer .row").count() == 3
+    assert phone.locator("#answer .row").first.bounding_box()["width"] <= 390
+    phone.screenshot(path=SCREENSHOTS / "atlas_phone.png", full_page=True)
+    other = int(np.flatnonzero(_read(phone, "atlas.layers[0].values") == 1)[0])
+    phone.locator("#panel-plane").scroll_into_view_if_needed()
+    phone.touchscreen.tap(*_screen_position(phone, "plane", other))
+    chosen = phone.evaluate("atlas.state.place")
+    assert _read(phone, "atlas.layers[0].values")[chosen] == 1
+    seen = phone.evaluate("atlas.map.to_screen(...atlas.map.position(atlas.state.place))")
+    assert seen is not None  # the globe has turned to it
+
+
+def test_phone_turns_and_zooms_by_fingers(phone):
+    """One finger turns the globe, two zoom it, and neither touches a place."""
+    fingers = phone.context.new_cdp_session(phone)
+    box = phone.locator("#panel-map").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+    def send(kind: str, *points: tuple[float, float]) -> None:
+        touches = [{"x": px, "y": py, "id": i} for i, (px, py) in enumerate(points)]
+        fingers.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": touches})
+
+    before = phone.evaluate("({...atlas.map.view})")
+    send("Start", (x, y))
+    for step in range(1, 6):
+        send("Move", (x - 16 * step, y))
+    send("End")
+    turned = phone.evaluate("({...atlas.map.view})")
+    assert turned["lon"] > before["lon"] + 10 and turned["zoom"] == 1
+    send("Start", (x - 20, y), (x + 20, y))
+    for step in range(1, 6):
+        send("Move", (x - 20 - 8 * step, y), (x + 20 + 8 * step, y))
+    send("End")
+    assert phone.evaluate("atlas.map.view.zoom") == pytest.approx(3, rel=0.2)
+    assert phone.evaluate("atlas.state.place") == -1
 
 
 @pytest.mark.parametrize("in_notebook", [False, True])
@@ -214,13 +505,14 @@ def test_text_is_never_markup(open_page, tmp_path, in_notebook):
     def attack(name):
         return (
             f"{name} <script>alert('{name}')</script><img src=x onerror=\"alert('{name}')\">"
-            f"\"><svg/onload=alert(1)></option></title></style>{{{{ 7 * 7 }}}}&lt;b&gt;'$x^"
+            f"\"><svg/onload=alert(1)></option></title></style>{{{{ sprite }}}}&lt;b&gt;'$x^"
         )
 
     path = save_atlas(
         tmp_path / "atlas.html",
         plane=np.array([[0, 0], [1, 1]], np.float32),
         lonlat=np.array([[10.0, 20.0], [50.0, 20.0]]),
+        embeddings=np.eye(2, dtype=np.float32),
         patches=np.zeros((2, 3, 8, 8), np.uint8),
         layers=[
             make_class_layer(attack("layer"), ["", attack("class")]),
@@ -234,22 +526,46 @@ def test_text_is_never_markup(open_page, tmp_path, in_notebook):
         page = open_page(tmp_path / "notebook.html").frame_locator("iframe")
     else:
         page = open_page(path)
+        page.wait_for_selector("#atlas[data-ready]")
         assert page.title() == attack("title")
     page.locator("#atlas[data-ready]").wait_for()
     assert page.locator("h1").text_content() == attack("title")
-    assert page.locator("header .hint").text_content() == attack("subtitle")
+    assert page.locator("#subtitle").text_content() == attack("subtitle")
     names = page.locator("#layer option").all_text_contents()
-    assert names == [attack("layer"), attack("value")]
-    assert page.locator("#legend button em").text_content() == attack("class")
+    assert names[:2] == [attack("layer"), attack("value")]
+    assert page.locator("#legend .row span").first.text_content() == attack("class")
     page.locator("#place").fill("50, 20")
     page.locator("#place").press("Enter")
-    assert page.locator("#found").text_content().endswith(attack("class"))
+    assert attack("class") in page.locator("#answer").text_content()
+    assert attack("value") in page.locator("#legend dl").text_content()
     page.locator("#layer").select_option(index=1)
     assert page.locator("#legend .ends").text_content().endswith(attack("unit"))
-    page.locator("body").evaluate("_ => document.dispatchEvent("
-        "new CustomEvent('atlas-hover', {detail: [0]}))")  # fmt: skip
-    assert attack("value") in page.locator("#card span").inner_text()
-    assert page.locator("img, svg[onload], #atlas script").count() == 0
+    assert page.locator("img, svg, #atlas script").count() == 0
+
+
+def test_cells_belong_to_their_nearest_place():
+    """On land within 500 km the nearest place, beyond that none, and nothing at sea."""
+    lonlat = np.array([[20.0, 5.0], [21.0, 5.0], [179.9, 68.0]])
+    cells = find_nearest_places(lonlat).reshape(round(180 / CELL_DEG), -1)
+
+    def at(lon, lat):
+        return cells[int((90 - lat) / CELL_DEG), int((lon + 180) / CELL_DEG)]
+
+    assert at(20.1, 5.1) == 0 and at(20.9, 5.1) == 1
+    assert at(20.1, 5.1 + 5.5) == NO_PLACE and at(0.1, 0.1) == SEA
+    assert at(-179.0, 67.0) == 2  # across the date line
+
+
+def test_islands_are_where_points_are_dense():
+    """Two clouds of a class give two labels, one in each; stray points give none."""
+    rng = np.random.default_rng(0)
+    middles = np.repeat([[0.0, 0.0], [10.0, 10.0], [0.0, 10.0]], [400, 300, 500], axis=0)
+    plane = (middles + rng.normal(0, 0.4, middles.shape)).astype(np.float32)
+    plane = np.vstack([plane, np.float32([[5, 5]])])
+    classes = np.array([1.0] * 700 + [0.0] * 499 + [np.nan, 1.0])  # one unknown, one astray
+    islands = find_islands(plane, classes)
+    assert [number for number, *_ in islands] == [1, 1, 0]
+    np.testing.assert_allclose([at for _, *at in islands], [(0, 0), (10, 10), (0, 10)], atol=0.7)
 
 
 def test_sprite_keeps_patches_apart():
@@ -270,10 +586,14 @@ def test_bad_input_is_refused(tmp_path, shape_checks_off):
     arrays = {
         "plane": np.zeros((3, 2), np.float32),
         "lonlat": np.zeros((3, 2)),
+        "embeddings": np.ones((3, 4), np.float32),
         "patches": np.zeros((3, 3, 8, 8), np.uint8),
     }
     with pytest.raises(ValueError, match="layers is empty"):
         save_atlas(tmp_path / "a.html", **arrays, layers=[], title="t")
-    with pytest.raises(ValueError, match=r"one length, got \[3, 3, 3, 2\]"):
+    with pytest.raises(ValueError, match=r"one length, got \[3, 3, 3, 3, 2\]"):
         save_atlas(tmp_path / "a.html", **arrays, layers=[Layer("x", np.zeros(2))], title="t")
+    many = {name: np.repeat(array, 30_000, axis=0) for name, array in arrays.items()}
+    with pytest.raises(ValueError, match=r"up to 65,000 places, got 90,000"):
+        save_atlas(tmp_path / "a.html", **many, layers=[Layer("x", np.zeros(90_000))], title="t")
     assert not list(tmp_path.iterdir())

@@ -54,7 +54,7 @@ def test_names_fetched_when_first_used_are_imports(code):
 def test_files_beside_a_module_belong_to_it():
     """A change of the atlas's page or script remakes what is made by the atlas, nothing else."""
     atlas = _names("import numpy\nfrom satclip_lib.plotting.atlas import save_atlas")
-    assert {f"satclip_lib/plotting/atlas.{kind}" for kind in ("py", "js", "html")} <= atlas
+    assert {f"satclip_lib/plotting/atlas.{kind}" for kind in ("py", "side.js", "html")} <= atlas
     assert not {name for name in _names("import satclip_lib.plotting.maps") if "atlas" in name}
 
 

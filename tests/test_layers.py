@@ -77,7 +77,7 @@ def test_map_labels_are_taken_from_the_same_places():
     lonlat = np.vstack([data.lonlat[order], [(-30.0, 0.0)]])
     layer = make_task_layer(data, lonlat)
     np.testing.assert_array_equal(layer.values[:-1], data.target[order])
-    assert np.isnan(layer.values[-1]) and layer.units == "log(1 + x), people per km²"
+    assert np.isnan(layer.values[-1]) and layer.scale_label == "log(1 + x), people per km²"
 
 
 def test_station_labels_are_taken_from_near():

@@ -135,7 +135,7 @@ def test_a_second_call_does_nothing(made):
         ("requirements.lock", STEMS),
         ("notebooks/profiles/demo.yaml", STEMS),
         ("satclip_lib/files.py", STEMS),
-        ("satclip_lib/plotting/atlas.js", ["06_biome_clustering"]),
+        ("satclip_lib/plotting/atlas.side.js", ["06_biome_clustering"]),
         ("notebooks/03_embedding_space.ipynb", ["03_embedding_space"]),
         ("benchmarks/results/ablations.json", ["08_ablations"]),
         ("data/demo/checkpoints/rcf-l10/model.safetensors", LATER),

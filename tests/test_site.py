@@ -9,9 +9,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from docs.build_site import build_site, rewrite_links
+from docs.build_site import build_site, frame_files, rewrite_links
 from docs.check_site import find_problems
 from docs.pages import tables_of
+from satclip_lib.plotting.atlas import AtlasView
 
 ROOT = Path(__file__).parents[1]
 PHONE = {"width": 375, "height": 800}  # CSS pixels
@@ -111,6 +112,21 @@ def test_no_page_fails_loads_from_outside_or_is_wider_than_a_phone(site, browser
     assert len(paths) > 20
 
 
+def test_menu_is_one_line_and_the_console_is_silent(site, browser):
+    """On a screen of 1,280 pixels the bar at the top is one line; nothing complains."""
+    tab = browser.new_page(viewport={"width": 1280, "height": 800})
+    said: list[str] = []
+    tab.on("console", lambda message: message.type == "log" or said.append(message.text))
+    tab.goto((site / "index.html").as_uri())
+    tops = tab.evaluate(
+        """[...document.querySelectorAll('.bd-header .nav-link, .bd-header .search-button-field')]
+           .map(link => link.getBoundingClientRect()).filter(box => box.width)
+           .map(box => box.top + box.height / 2)"""
+    )
+    assert len(tops) >= 8 and max(tops) - min(tops) < 10
+    assert not said
+
+
 def test_equations_and_search_work_from_disk(site, browser):
     """MathJax sets the loss in type, and the search finds a function."""
     tab = browser.new_context(offline=True).new_page()
@@ -148,6 +164,19 @@ def test_links_of_the_repository_become_links_of_the_site():
     )
     below = rewrite_links("[x](../README.md)", document="data/README.md", page="data/index")
     assert below == "[x](../index.md)"
+
+
+def test_frames_show_the_copy_of_the_file_that_the_site_has(tmp_path):
+    """The atlas is on the site once; a frame of a file that is not there stays as it is."""
+    (tmp_path / "a.html").write_text("<p class='x'>Atlas</p>")
+    (tmp_path / "b.html").write_text("<p>Atlas</p>")
+    shown = (
+        AtlasView(tmp_path / "a.html")._repr_html_() + AtlasView(tmp_path / "b.html")._repr_html_()
+    )
+    (tmp_path / "b.html").unlink()
+    framed = frame_files(shown, page="notebooks/06", figures=tmp_path)
+    assert framed.count('src="../a.html"') == 1 and framed.count("srcdoc=") == 1
+    assert 'data-file="b.html" srcdoc="&lt;p&gt;' in framed
 
 
 def test_results_become_tables():

@@ -218,6 +218,15 @@ def test_known_population_densities(clone):
     assert np.isnan(sea).all()
 
 
+def test_towns_come_with_their_countries_the_largest_first():
+    """Those of at least so many people, and no others."""
+    towns = labels.load_towns(50_000)
+    assert towns.population.is_monotonic_decreasing and towns.population.min() >= 50_000
+    assert 5_000 < len(towns) < 20_000 and not towns.isna().any(axis=None)
+    town = towns[towns.name == "Nairobi"].iloc[0]
+    assert (town.country, round(town.lon, 1), round(town.lat, 1)) == ("Kenya", 36.8, -1.3)
+
+
 def test_town_densities_add_up_to_the_people_in_towns():
     """Densities times the equal cell area, summed over the grid, give every town's people."""
     num_rows, num_columns = labels.CITY_GRID_SHAPE

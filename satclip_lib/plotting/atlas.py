@@ -1,40 +1,54 @@
-"""The atlas: one HTML file with the embedding plane beside the map, linked, to be explored.
+"""The atlas: one HTML file in which a plane of embeddings and a globe are explored together.
 
-Opens in any browser without a network: BokehJS, the points, and a picture of every place are
-inside the file. ``atlas.html`` is the page around the two plots and ``atlas.js`` what happens
-when somebody points, selects, searches or chooses other colours.
+It opens in any browser, a phone's too, without a network: places, pictures, towns and embeddings
+are inside the file. ``atlas.html`` is the page. Of its script, ``atlas.panels.js`` draws the plane
+and the globe, ``atlas.state.js`` compares and colours places, and ``atlas.side.js`` fills what
+stands beside. The data are one gzipped safetensors file, whose metadata hold all text as JSON.
 """
 
 import base64
+import gzip
 import html
 import io
+import json
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
-import cartopy.crs as ccrs
 import numpy as np
+import pandas as pd
 import shapely
-from bokeh import models
-from bokeh.document import Document
-from bokeh.embed import file_html
-from bokeh.plotting import figure
-from bokeh.resources import INLINE
 from cartopy.feature import NaturalEarthFeature
-from jaxtyping import Float32, Float64, UInt8
+from jaxtyping import Float32, Float64, Int8, UInt8, UInt16
+from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from PIL import Image
+from safetensors.numpy import save
+from scipy.ndimage import gaussian_filter
+from scipy.spatial import cKDTree
 
+from satclip_lib.data.labels import load_towns
+from satclip_lib.data.land import is_land
+from satclip_lib.data.natural_earth import load_countries, lookup_regions
 from satclip_lib.files import write_atomically
+from satclip_lib.plotting.globes import make_lonlat_grid
 from satclip_lib.plotting.layers import NO_VALUE_COLOR, Layer
 from satclip_lib.plotting.maps import use_natural_earth
-from satclip_lib.sphere import EARTH_RADIUS_KM
+from satclip_lib.sphere import EARTH_RADIUS_KM, chord_to_km, lonlat_to_unit_vectors
 
 SPRITE_COLUMNS = 200  # patches in a row of the sheet of thumbnails
 JPEG_QUALITY = 90
-SEND_HOVER = """
-document.dispatchEvent(new CustomEvent("atlas-hover", {detail: cb_data.index.indices}))
-"""
+CELL_DEG = 0.25  # of the map
+MAX_PLACES = 65_000
+SEA, NO_PLACE = 65_535, 65_534  # cells of the map that belong to no place
+NEAR_KM = 500.0  # a cell, or a touch, belongs to the nearest place that is not further away
+FAR_KM = 2000.0  # at least, between a place and those on other continents that are listed
+TOWN_POPULATION = 50_000  # at least, of the towns that are found by name
+NUM_SLIDERS = 6
+SIMILARITY_COLORS = [to_hex(color) for color in colormaps["magma_r"](np.linspace(0.02, 0.9, 256))]
+NUMBER_COLORS = [to_hex(color) for color in colormaps["RdBu_r"](range(256))]
+ISLAND_BINS, ISLAND_SHARE, ISLAND_GAP = 48, 0.4, 0.3
 
 
 def save_atlas(
@@ -42,6 +56,7 @@ def save_atlas(
     *,
     plane: Float32[np.ndarray, "num_points 2"],
     lonlat: Float64[np.ndarray, "num_points 2"],
+    embeddings: Float32[np.ndarray, "num_points embed_dim"],
     patches: UInt8[np.ndarray, "num_points 3 size size"],
     layers: Sequence[Layer],
     title: str,
@@ -55,38 +70,68 @@ def save_atlas(
         plane: Coordinates of the points in the plane, from
             :func:`satclip_lib.evaluation.projection.compute_umap`.
         lonlat: Longitude, latitude in degrees.
-        patches: Red, green and blue of a small picture of each place, shown on hover.
-        layers: Ways to colour the points; the first is shown first.
+        embeddings: Embedding of each point. The page compares points by the cosine of the first
+            numbers, or of all; eight bits of each number are kept.
+        patches: Red, green and blue of a small picture of each place.
+        layers: Ways to colour the points; the first is shown first, and labels the islands.
         title: Title of the page; like all text it may hold any letters, markup is shown as such.
         subtitle: How the plane was made.
         seed: Random seed of the drawing order, so that no class hides another.
 
     Raises:
-        ValueError: If there is no layer, or arrays are not of one length.
+        ValueError: If there is no layer, arrays are not of one length, or too long for the map.
     """
     if not layers:
         raise ValueError("layers is empty: give at least one way to colour the points")
-    lengths = [len(plane), len(lonlat), len(patches), *(len(layer.values) for layer in layers)]
+    arrays = {"plane": plane, "lonlat": lonlat, "embeddings": embeddings, "patches": patches}
+    lengths = [*map(len, arrays.values()), *(len(layer.values) for layer in layers)]
     if len(set(lengths)) > 1:
-        raise ValueError(f"plane, lonlat, patches and layers must be of one length, got {lengths}")
+        raise ValueError(f"{', '.join(arrays)} and layers must be of one length, got {lengths}")
+    if len(plane) > MAX_PLACES:
+        raise ValueError(f"the atlas holds up to {MAX_PLACES:,} places, got {len(plane):,}")
     order = np.random.default_rng(seed).permutation(len(plane))
-    columns = {"x": plane[order, 0], "y": plane[order, 1]}
-    columns["east"], columns["north"] = _project(lonlat[order]).T
-    columns["lon"], columns["lat"] = lonlat[order].T
-    columns |= {f"layer{i}": layer.values[order] for i, layer in enumerate(layers)}
-    source = models.ColumnDataSource(
-        {name: np.asarray(column, np.float32) for name, column in columns.items()}, name="points"
-    )
-    variables = {
-        "subtitle": subtitle,
-        "titles": [layer.title for layer in layers],
-        "sprite": make_sprite(patches[order]),
-        "sprite_columns": SPRITE_COLUMNS,
+    plane, lonlat, embeddings, patches = (array[order] for array in arrays.values())
+    regions = lookup_regions(lonlat, max_distance_km=NEAR_KM).fillna("")
+    continents, continent = np.unique(regions.continent, return_inverse=True)
+    countries, country = np.unique(regions.country, return_inverse=True)
+    shores, shore_lengths = _load_shores()
+    contents = {
+        "plane": plane.astype(np.float32),
+        "lonlat": lonlat.astype(np.float32),
+        "embeddings": quantize(embeddings),
+        "continent": continent.astype(np.uint8),
+        "country": country.astype(np.uint8),
+        "place_of_cell": find_nearest_places(lonlat),
+        "shores": shores,
+        "shore_lengths": shore_lengths,
     }
-    page = file_html(
-        _make_document(source, layers), INLINE, title, template=_read("atlas.html"),
-        template_variables=variables,
-    )  # fmt: skip
+    for i, layer in enumerate(layers):
+        contents[f"layer{i}"] = layer.values[order].astype(np.float32)
+    facts = {
+        "title": title,
+        "subtitle": subtitle,
+        "layers": [_describe(layer, plane, layer.values[order]) for layer in layers],
+        "continents": list(continents),
+        "countries": list(countries),
+        "named_places": _list_named_places(),
+        "similarity_colors": SIMILARITY_COLORS,
+        "number_colors": NUMBER_COLORS,
+        "no_value_color": NO_VALUE_COLOR,
+        "num_sliders": min(NUM_SLIDERS, embeddings.shape[1]),
+        "sprite_columns": SPRITE_COLUMNS,
+        "sea": SEA,
+        "no_place": NO_PLACE,
+        "near_km": NEAR_KM,
+        "far_km": FAR_KM,
+        "earth_radius_km": EARTH_RADIUS_KM,
+    }
+    packed = gzip.compress(save(contents, {"facts": json.dumps(facts)}), mtime=0)
+    parts = {
+        "sprite": make_sprite(patches),
+        "contents": base64.b64encode(packed).decode(),
+        "script": "\n".join(_read(f"atlas.{part}.js") for part in ("panels", "state", "side")),
+    }
+    page = re.sub(r"\{\{ (\w+) \}\}", lambda found: parts[found[1]], _read("atlas.html"))
     with write_atomically(path) as scratch:
         scratch.write_text(page, encoding="utf-8")
     return Path(path)
@@ -100,13 +145,80 @@ class AtlasView:
         height_px: Height of the frame in pixels.
     """
 
-    def __init__(self, path: Path | str, *, height_px: int = 720):
+    def __init__(self, path: Path | str, *, height_px: int = 760):
         self.path, self.height_px = Path(path), height_px
 
     def _repr_html_(self) -> str:
         page = html.escape(self.path.read_text(encoding="utf-8"), quote=True)
         style = f"width:100%;height:{self.height_px}px;border:1px solid #ccc"
-        return f'<iframe title="Atlas" style="{style}" srcdoc="{page}"></iframe>'
+        name = html.escape(
+            self.path.name, quote=True
+        )  # for those who have the file beside the page
+        return f'<iframe title="Atlas" style="{style}" data-file="{name}" srcdoc="{page}"></iframe>'
+
+
+def quantize(
+    embeddings: Float32[np.ndarray, "num_points embed_dim"],
+) -> Int8[np.ndarray, "num_points embed_dim"]:
+    """Eight bits of each number: the largest of a point becomes 127 or -127.
+
+    Each point has a scale of its own, which the cosine of two points does not feel.
+    """
+    largest = np.abs(embeddings).max(axis=1, keepdims=True)
+    return np.round(127 * embeddings / np.maximum(largest, 1e-30)).astype(np.int8)
+
+
+def find_nearest_places(
+    lonlat: Float64[np.ndarray, "num_points 2"],
+) -> UInt16[np.ndarray, "num_cells"]:
+    """Which place each cell of the world belongs to: the nearest within ``NEAR_KM``, on land.
+
+    Returns:
+        One number for each cell of :func:`satclip_lib.plotting.globes.make_lonlat_grid` with
+        ``CELL_DEG``: row of the place, ``NO_PLACE`` on land far from all, or ``SEA``.
+    """
+    cells = make_lonlat_grid(CELL_DEG)
+    on_land = is_land(cells)
+    tree = cKDTree(lonlat_to_unit_vectors(lonlat))
+    chord, place = tree.query(lonlat_to_unit_vectors(cells[on_land]))
+    found = np.full(len(cells), SEA, np.uint16)
+    found[on_land] = np.where(chord_to_km(chord) <= NEAR_KM, place, NO_PLACE)
+    return found
+
+
+def find_islands(
+    plane: Float32[np.ndarray, "num_points 2"], classes: Float64[np.ndarray, " num_points"]
+) -> list[tuple[int, float, float]]:
+    """Where to write the names of classes in the plane: where many of their points lie together.
+
+    A class may have several islands. A further one holds at least ``ISLAND_SHARE`` of the density
+    of the first, and is ``ISLAND_GAP`` of the plane's width away from those found before.
+
+    Args:
+        plane: Coordinates of the points.
+        classes: Number of the class of each point; NaN where it is not known.
+
+    Returns:
+        Class, x and y of each island, the most frequent class first.
+    """
+    low, width = plane.min(axis=0), float(np.ptp(plane, axis=0).max()) or 1.0
+    known = classes[np.isfinite(classes)].astype(int)
+    counts = np.bincount(known)
+    islands = []
+    for number in np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]:
+        points = (plane[classes == number] - low) / width
+        density, *_ = np.histogram2d(*points.T, bins=ISLAND_BINS, range=[[0, 1], [0, 1]])
+        density = gaussian_filter(density, 2.0)
+        first, taken = density.max(), np.empty((0, 2))
+        for cell in np.argsort(-density, axis=None):
+            at = (np.array(np.unravel_index(cell, density.shape)) + 0.5) / ISLAND_BINS
+            if density.flat[cell] < ISLAND_SHARE * first:
+                break
+            if (np.hypot(*(taken - at).T) > ISLAND_GAP).all():
+                taken = np.vstack([taken, at])
+                x, y = low + at * width
+                islands.append((int(number), float(x), float(y)))
+    return islands
 
 
 def make_sprite(patches: UInt8[np.ndarray, "num_points 3 size size"]) -> str:
@@ -124,90 +236,39 @@ def make_sprite(patches: UInt8[np.ndarray, "num_points 3 size size"]) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _make_document(source: models.ColumnDataSource, layers: Sequence[Layer]) -> Document:
-    """The two plots as roots ``plane`` and ``map``, and the script that runs beside them."""
-    mapper = models.LinearColorMapper(palette=["#000000"], nan_color=NO_VALUE_COLOR)
-    view = models.CDSView(filter=models.BooleanFilter())
-    cursor, goal = (
-        models.ColumnDataSource({key: [] for key in ("x", "y", "east", "north")}, name=name)
-        for name in ("cursor", "goal")
-    )
-    color = {"field": "layer0", "transform": mapper}
-    ring = {"fill_color": None, "line_color": "black", "line_width": 2}
-    document, renderers = Document(), []
-    for name, x, y in (("plane", "x", "y"), ("map", "east", "north")):
-        panel = _make_panel(name)
-        if name == "map":
-            panel.patches(*_land_outlines(), color="#ebebeb", line_color="#999999", line_width=0.5)
-        shown = models.Scatter(x=x, y=y, size=4, fill_color=color, line_color=None)
-        muted = shown.clone(size=2.5, fill_color="#b0b0b0", fill_alpha=0.2)
-        states = {"selection_glyph": shown.clone(), "nonselection_glyph": muted}
-        renderers.append(panel.add_glyph(source, shown, view=view, **states))
-        panel.scatter(x, y, source=cursor, size=14, **ring)
-        panel.scatter(x, y, source=goal, size=20, marker="circle_cross", **ring)
-        hover = models.CustomJS(code=SEND_HOVER)
-        panel.add_tools(models.HoverTool(renderers=renderers[-1:], tooltips=None, callback=hover))
-        document.add_root(panel)
-    arguments = {
-        "source": source,
-        "cursor": cursor,
-        "goal": goal,
-        "mapper": mapper,
-        "filter": view.filter,
-        "renderers": renderers,
-        "layers": [
-            {
-                "title": layer.title,
-                "units": layer.units,
-                "low": layer.limits[0],
-                "high": layer.limits[1],
-                "names": list(layer.names),
-                "colors": [to_hex(color) for color in layer.colors],
-            }
-            for layer in layers
-        ],
-        "earth_radius_km": EARTH_RADIUS_KM,
+def _describe(layer: Layer, plane: np.ndarray, values: np.ndarray) -> dict:
+    low, high = layer.limits
+    return {
+        "title": layer.title,
+        "units": layer.units,
+        "is_log": layer.is_log,
+        "low": low,
+        "high": high,
+        "names": list(layer.names),
+        "colors": [to_hex(color) for color in layer.colors],
+        "islands": find_islands(plane, values) if layer.names else [],
     }
-    script = models.CustomJS(args=arguments, code=_read("atlas.js"))
-    document.js_on_event("document_ready", script)
-    return document
 
 
-def _make_panel(name: str) -> figure:
-    """An empty plot with its tools and without axes."""
-    panel = figure(
-        name=name,
-        tools="pan,wheel_zoom,tap,reset",
-        active_scroll="wheel_zoom",
-        match_aspect=True,
-        sizing_mode="stretch_both",
-        output_backend="webgl",
-        toolbar_location="above",
-        outline_line_color="#bbbbbb",
-    )
-    # These select when they are closed, and so stay smooth.
-    lasso = models.LassoSelectTool(continuous=False)
-    panel.add_tools(lasso, models.BoxSelectTool(continuous=False))
-    panel.toolbar.active_drag = lasso
-    panel.toolbar.logo = None
-    panel.axis.visible = panel.grid.visible = False
-    return panel
+def _list_named_places() -> list[list]:
+    """Name, country, longitude and latitude of countries, then of towns, the largest first."""
+    countries = load_countries().rename(columns={"country": "name"}).assign(country="")
+    middles = countries.geometry.representative_point()
+    countries = countries.assign(lon=middles.x, lat=middles.y)
+    columns = ["name", "country", "lon", "lat"]
+    named = pd.concat([pd.DataFrame(countries[columns]), load_towns(TOWN_POPULATION)[columns]])
+    return named.round(2).values.tolist()
 
 
-def _project(lonlat: np.ndarray) -> np.ndarray:
-    """Equal Earth, ``(num_points, 2)``, in thousands of km."""
-    points = ccrs.EqualEarth().transform_points(ccrs.PlateCarree(), *lonlat.T)
-    return points[:, :2] / 1e6
-
-
-def _land_outlines() -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Outer rings of all land but the lakes' holes, in the map's coordinates."""
+def _load_shores() -> tuple[np.ndarray, np.ndarray]:
+    """Vertices of all shores, ``(num_vertices, 2)`` degrees, and the number of each line's."""
     use_natural_earth()
-    land = NaturalEarthFeature("physical", "land", "110m").geometries()
-    projected = [ccrs.EqualEarth().project_geometry(shape, ccrs.PlateCarree()) for shape in land]
-    parts = shapely.get_parts(shapely.union_all(projected))
-    rings = [shapely.get_coordinates(part.exterior).astype(np.float32) / 1e6 for part in parts]
-    return [ring[:, 0] for ring in rings], [ring[:, 1] for ring in rings]
+    lines = list(NaturalEarthFeature("physical", "coastline", "110m").geometries())
+    lines = shapely.get_parts(lines)
+    return (
+        shapely.get_coordinates(lines).astype(np.float32),
+        shapely.get_num_points(lines).astype(np.uint16),
+    )
 
 
 def _read(name: str) -> str:

@@ -209,5 +209,5 @@ def _draw_key(ax: Axes, layer: Layer) -> None:
         )  # fmt: skip
         return
     place = ax.inset_axes((0.05, 0.1, 0.06, 0.8))
-    bar = ax.figure.colorbar(layer.scale, cax=place, label=layer.units, extend="both")
+    bar = ax.figure.colorbar(layer.scale, cax=place, label=layer.scale_label, extend="both")
     bar.outline.set_linewidth(0.4)

@@ -31,6 +31,7 @@ class Layer:
         title: Name of what is shown.
         values: Index into ``names``, or quantity, of each point; NaN where nothing is known.
         units: Unit of a quantity.
+        is_log: Whether the values are log(1 + quantity), so that colours follow the logarithm.
         names: Names of the classes, as in the legend.
         colors: Hexadecimal RGB of each class, or from the lowest to the highest value.
     """
@@ -40,6 +41,12 @@ class Layer:
     units: str = ""
     names: tuple[str, ...] = ()
     colors: tuple[str, ...] = tuple(to_hex(color) for color in colormaps["viridis"](range(256)))
+    is_log: bool = False
+
+    @property
+    def scale_label(self) -> str:
+        """What stands beside a scale of the values."""
+        return f"log(1 + x), {self.units}" if self.is_log else self.units
 
     @property
     def limits(self) -> tuple[float, float]:
@@ -130,5 +137,5 @@ def make_task_layer(data: TaskData, lonlat: Float64[np.ndarray, "num_points 2"])
     if data.class_names is not None:
         names = np.array([*data.class_names, ""])
         return make_class_layer(title, list(names[np.where(known, data.target[nearest], -1)]))
-    units = f"{task.transform}, {task.units}" if task.transform else task.units
-    return Layer(title, np.where(known, data.target[nearest], np.nan), units=units)
+    values = np.where(known, data.target[nearest], np.nan)
+    return Layer(title, values, units=task.units, is_log=bool(task.transform))
