@@ -92,12 +92,13 @@ $(BUILD)/03_embedding_space.ipynb: $(call missing,$(03_embedding_space)) satclip
   satclip_lib/data/sentinel2.py satclip_lib/data/transforms.py satclip_lib/embedding/__init__.py \
   satclip_lib/embedding/containers.py satclip_lib/embedding/coordinates.py \
   satclip_lib/embedding/embed.py satclip_lib/embedding/geometries.py \
-  satclip_lib/embedding/retrieval.py satclip_lib/embedding/similarity_search.py \
-  satclip_lib/embedding/uncertainty.py satclip_lib/evaluation/__init__.py \
-  satclip_lib/evaluation/baselines.py satclip_lib/evaluation/clusters.py \
-  satclip_lib/evaluation/positional.py satclip_lib/evaluation/projection.py \
-  satclip_lib/evaluation/splits.py satclip_lib/fast/__init__.py satclip_lib/fast/folded_encoder.py \
-  satclip_lib/fast/siren.py satclip_lib/files.py satclip_lib/image_encoder/__init__.py \
+  satclip_lib/embedding/retrieval.py satclip_lib/embedding/similar.py \
+  satclip_lib/embedding/similarity_search.py satclip_lib/embedding/uncertainty.py \
+  satclip_lib/evaluation/__init__.py satclip_lib/evaluation/baselines.py \
+  satclip_lib/evaluation/clusters.py satclip_lib/evaluation/positional.py \
+  satclip_lib/evaluation/projection.py satclip_lib/evaluation/splits.py \
+  satclip_lib/fast/__init__.py satclip_lib/fast/folded_encoder.py satclip_lib/fast/siren.py \
+  satclip_lib/files.py satclip_lib/image_encoder/__init__.py \
   satclip_lib/image_encoder/backbones.py satclip_lib/image_encoder/base.py \
   satclip_lib/image_encoder/random_features.py satclip_lib/location_encoder.py \
   satclip_lib/model.py satclip_lib/plotting/__init__.py satclip_lib/plotting/figures.py \
@@ -139,8 +140,8 @@ $(BUILD)/04_downstream_tasks.ipynb: $(call missing,$(04_downstream_tasks)) \
   satclip_lib/plotting/style.mplstyle satclip_lib/plotting/style.py satclip_lib/plotting/tables.py \
   satclip_lib/progress.py satclip_lib/sphere.py satclip_lib/spherical_harmonics.py
 
-05_geographic_generalization := $(FIGURES)/continent_table.png $(FIGURES)/continent_forest.png \
-  $(FIGURES)/continent_maps.png $(FIGURES)/few_shot_curves.png
+05_geographic_generalization := $(FIGURES)/continent_table.png $(FIGURES)/distance_curve.png \
+  $(FIGURES)/continent_forest.png $(FIGURES)/continent_maps.png $(FIGURES)/few_shot_curves.png
 $(05_geographic_generalization): $(BUILD)/05_geographic_generalization.ipynb
 $(BUILD)/05_geographic_generalization.ipynb: $(call missing,$(05_geographic_generalization)) \
   satclip_lib/__init__.py satclip_lib/checkpoints/__init__.py satclip_lib/checkpoints/archive.py \

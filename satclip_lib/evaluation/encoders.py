@@ -88,19 +88,25 @@ def list_encoders(checkpoints: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def choose_num_degrees(wanted: int, names: Sequence[str]) -> int:
-    """L of the encoder of ours that others are compared with: as wanted, else one that is there.
+def choose_own(wanted: int, names: Sequence[str]) -> tuple[str, str, str]:
+    """The encoder of ours that others are compared with, the same without retrieval, its twin.
 
     Args:
-        wanted: 10 or 40.
+        wanted: L of the encoder, 10 or 40; another one where it is absent.
         names: Names of the encoders that are there, "SatCLIP L=10" among them.
+
+    Returns:
+        Name with retrieval, where there is one; plain name; name of the untrained network.
 
     Raises:
         FileNotFoundError: If none of ours is there, with the command that makes them.
     """
     for num_degrees in (wanted, 10, 40):
-        if f"SatCLIP L={num_degrees}" in names:
-            return num_degrees
+        plain = f"SatCLIP L={num_degrees}"
+        if plain in names:
+            retrieving = f"{plain}{RETRIEVING}"
+            twin = f"untrained L={num_degrees}"
+            return retrieving if retrieving in names else plain, plain, twin
     raise FileNotFoundError("no SatCLIP is trained yet: run notebook 02, or `make pretrain`")
 
 

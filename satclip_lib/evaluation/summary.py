@@ -1,5 +1,6 @@
 """What a benchmark says: means with confidence intervals, tables for print, and a paragraph."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ ALL_TASKS = "mean of tasks"
 ZERO_SHOT_TASKS = (
     "air_temperature", "precipitation", "elevation", "population_density", "climate_zone", "biome",
 )  # fmt: skip
+COMMITTED = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "downstream.json"
 LOWEST_R2 = -1.0  # in means over tasks, so that one continent does not decide
 
 
@@ -112,6 +114,17 @@ def average_tasks(
         task=ALL_TASKS, metric="mean", score=scores.score.clip(lower=lowest)
     ).reset_index(drop=True)
     return replace(result, scores=scores, draws=draws)
+
+
+def load_committed_curve() -> pd.DataFrame:
+    """Means of the six zero-shot tasks with pretrained peers, as ``benchmarks/downstream.py`` left.
+
+    Returns:
+        Columns ``protocol``, ``encoder``, ``label_km``, the median distance of a test point to the
+        nearest label in km, ``score``, ``low`` and ``high``, nearest labels first.
+    """
+    means = json.loads(COMMITTED.read_text())["mean_of_zero_shot_tasks"]
+    return pd.DataFrame(means)[["protocol", "encoder", "label_km", "score", "low", "high"]]
 
 
 class Record(NamedTuple):

@@ -89,6 +89,38 @@ def plot_curves(
 
 
 @styled()
+def plot_distance_curve(curve: pd.DataFrame, *, encoders: Sequence[str]) -> Figure:
+    """Mean score of tasks against the distance to the nearest label, one line per encoder.
+
+    Args:
+        curve: Columns ``protocol``, ``encoder``, ``label_km``, ``score``, ``low`` and ``high``;
+            held-out continents, to which no distance is common, stand apart.
+        encoders: Encoders to draw, at most seven; bands are the 95 % intervals.
+    """
+    fig, (left, right) = plt.subplots(
+        1, 2, figsize=(PAGE_WIDTH_IN, 3.0), sharey=True, width_ratios=(4, 1)
+    )
+    is_far = curve.protocol == "continents"
+    for number, (encoder, style) in enumerate(make_styles("encoders", encoders).items()):
+        rows = curve[(curve.encoder == encoder) & ~is_far].sort_values("label_km")
+        left.plot(rows.label_km, rows.score, ms=3, lw=1, label=encoder, **style)
+        left.fill_between(
+            rows.label_km, rows.low, rows.high, color=style["color"], alpha=0.12, lw=0
+        )
+        for row in curve[(curve.encoder == encoder) & is_far].itertuples():
+            right.errorbar(
+                number, row.score, [[row.score - row.low], [row.high - row.score]],
+                color=style["color"], fmt=style.get("marker", "o"), ms=4,
+            )  # fmt: skip
+    left.set(xscale="log", ylabel="mean score of six tasks")
+    left.set_xlabel("median distance to the nearest label, km")
+    right.set_xticks([])
+    right.set_xlabel("held-out continents")
+    fig.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    return fig
+
+
+@styled()
 def plot_localization_errors(
     errors_km: Mapping[str, Float[np.ndarray, " num_images"]],
     *,

@@ -60,6 +60,9 @@ CAPTIONS = {  # of each notebook's figures, by id
     "05_geographic_generalization": {
         "continent_table": "Linear probes fitted on five continents and scored on the sixth, mean "
         "of six.",
+        "distance_curve": "Mean score of six tasks under random folds, blocks of 1, 5, 10, 20 and "
+        "40 degrees, by distance to the nearest label, and on held-out continents; bands and bars "
+        "are 95 % intervals.",
         "continent_forest": "Score on held-out continents of the trained encoder minus that of "
         "others, with 95 % intervals from resampled blocks; arrows are beyond the axis.",
         "continent_maps": "Each continent predicted from the five others, by the trained encoder "
