@@ -14,8 +14,10 @@ import yaml
 
 from satclip_lib.checkpoints import download
 from satclip_lib.checkpoints.download import (
+    BUNDLED_MODEL,
     PINNED_REVISIONS,
     PUBLISHED_MODELS,
+    find_checkpoint,
 )
 from satclip_lib.checkpoints.published import save_published
 from satclip_lib.checkpoints.store import (
@@ -24,6 +26,7 @@ from satclip_lib.checkpoints.store import (
     push_to_hub,
     save_pretrained,
 )
+from satclip_lib.embedding.embed import embed
 from satclip_lib.image_encoder import make_image_encoder
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 from satclip_lib.model import SatCLIP
@@ -260,10 +263,32 @@ def test_publishing_uploads_weights_config_and_card(online, monkeypatch, tmp_pat
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     assert torch.equal(load_location_encoder(tmp_path)(LONLAT), model(LONLAT))
+    _Api.uploads = None
+    push_to_hub(model, "somebody/places", checkpoint=BUNDLED_MODEL)
+    folder = find_checkpoint(BUNDLED_MODEL)
+    for name in ("retrieval.safetensors", "training_lonlat.npy"):
+        assert _Api.uploads["files"][name] == (folder / name).read_bytes()
     card = files["README.md"].decode()
     header = yaml.safe_load(card.split("---")[1])
     assert header["license"] == "cc-by-4.0" and "satclip" in header["tags"]
     assert 'load_location_encoder("somebody/places")' in card and "S2-100K" in card
+
+
+def test_the_map_of_images_comes_from_the_hub_too(online, cache, monkeypatch):
+    """Of the same commit as the weights; a model of the Hub that has none is refused."""
+    source = find_checkpoint(BUNDLED_MODEL)
+    calls = _fake_download(monkeypatch, cache, source)
+    found = embed([[2.35, 48.86]], "somebody/places", retrieval=True)
+    assert (found == embed([[2.35, 48.86]], retrieval=True)).all()
+    assert calls[-1] == ("somebody/places", "retrieval.safetensors", COMMIT)
+    (_snapshot(cache, "somebody/places") / "retrieval.safetensors").unlink()
+
+    def fail(*args, **kwargs):
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
+    with pytest.raises(ValueError, match=r"no retrieval.safetensors"):
+        embed([[2.35, 48.86]], "somebody/places", retrieval=True)
 
 
 def test_publishing_is_refused_offline():

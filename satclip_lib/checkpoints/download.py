@@ -75,7 +75,7 @@ def find_checkpoint(name_or_path: str | Path, *, revision: str | None = None) ->
     if repo_id := PUBLISHED_MODELS.get(published):
         revision = revision or PINNED_REVISIONS.get(published)
         return fetch_from_hub(repo_id, f"{published}.ckpt", revision=revision)
-    if re.fullmatch(r"\w[\w.-]*/[\w.-]+", name_or_path) and path.suffix != ".ckpt":
+    if _is_hub_id(name_or_path):
         weights = fetch_from_hub(name_or_path, WEIGHTS_NAME, revision=revision)
         commit = weights.parent.name  # so that both files are of one commit
         return fetch_from_hub(name_or_path, CONFIG_NAME, revision=commit).parent
@@ -86,6 +86,37 @@ def find_checkpoint(name_or_path: str | Path, *, revision: str | None = None) ->
             "notebooks"
         )
     return path
+
+
+def find_beside(name_or_path: str | Path, file_name: str) -> Path | None:
+    """Path of a file that some models have beside their weights, downloaded if it has to be.
+
+    Args:
+        name_or_path: See :func:`find_checkpoint`.
+        file_name: Name of the file.
+
+    Returns:
+        None if the model has no such file.
+
+    Raises:
+        FileNotFoundError, CheckpointError: See :func:`find_checkpoint`, for the model itself.
+    """
+    folder = find_checkpoint(name_or_path)
+    if (folder / file_name).exists():
+        return folder / file_name
+    name = str(name_or_path)
+    if isinstance(name_or_path, Path) or Path(name).exists() or not _is_hub_id(name):
+        return None
+    if name.lower().removeprefix("microsoft/") in PUBLISHED_MODELS:
+        return None  # one .ckpt file and no more
+    try:
+        return fetch_from_hub(name, file_name, revision=folder.name)  # of the same commit
+    except FileNotFoundError:
+        return None
+
+
+def _is_hub_id(name: str) -> bool:
+    return bool(re.fullmatch(r"\w[\w.-]*/[\w.-]+", name)) and Path(name).suffix != ".ckpt"
 
 
 def check_is_file(path: Path) -> None:

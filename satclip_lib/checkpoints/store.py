@@ -2,6 +2,7 @@
 
 import json
 import reprlib
+import shutil
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from satclip_lib.checkpoints.download import (
     WEIGHTS_NAME,
     CheckpointError,
     check_is_file,
+    find_beside,
     find_checkpoint,
 )
 from satclip_lib.checkpoints.model_card import CARD_NAME, make_model_card
@@ -207,6 +209,7 @@ def push_to_hub(
     *,
     provenance: dict[str, Any] | None = None,
     private: bool = False,
+    checkpoint: Path | str | None = None,
 ) -> str:
     """Publish a model with its model card on the Hugging Face Hub; needs ``hf auth login``.
 
@@ -215,6 +218,8 @@ def push_to_hub(
         repo_id: Hugging Face id, "owner/name"; the repository is made if there is none.
         provenance: See :func:`save_pretrained`.
         private: Whether a new repository is private.
+        checkpoint: Folder whose map of images and training places go along, which retrieval and
+            uncertainty need; None publishes the weights alone.
 
     Returns:
         Address of the commit.
@@ -229,6 +234,9 @@ def push_to_hub(
     api = HfApi()
     with tempfile.TemporaryDirectory() as scratch:
         folder = save_pretrained(model, Path(scratch) / "model", provenance=provenance)
+        for name in (RETRIEVAL_NAME, TRAINING_LONLAT_NAME) if checkpoint is not None else ():
+            if (source := find_beside(checkpoint, name)) is not None:
+                shutil.copy(source, folder)
         card = make_model_card(load_config(folder), repo_id=repo_id)
         (folder / CARD_NAME).write_text(card, encoding="utf-8")
         api.create_repo(repo_id, private=private, exist_ok=True)
@@ -281,13 +289,12 @@ def load_training_lonlat(
         ValueError: If it is not known where the model was trained.
         CheckpointError: If the list is damaged.
     """
-    folder = find_checkpoint(model) if isinstance(model, str | Path) else None
-    if folder is None or not (folder / TRAINING_LONLAT_NAME).is_file():
+    path = find_beside(model, TRAINING_LONLAT_NAME) if isinstance(model, str | Path) else None
+    if path is None:
         raise ValueError(
             "it is not known where this model was trained: pass training_lonlat, or as model the "
             f"folder of a checkpoint with {TRAINING_LONLAT_NAME} in it"
         )
-    path = folder / TRAINING_LONLAT_NAME
     try:  # mapped, so that a header cannot claim more rows than the file has
         lonlat = np.array(np.lib.format.open_memmap(path, mode="r"))
         check_locations(lonlat.astype(np.float64))

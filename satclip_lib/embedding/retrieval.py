@@ -15,7 +15,7 @@ from jaxtyping import Float, Float64, Int8
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from satclip_lib.checkpoints.download import CheckpointError, check_is_file, find_checkpoint
+from satclip_lib.checkpoints.download import CheckpointError, check_is_file, find_beside
 from satclip_lib.checkpoints.store import RETRIEVAL_NAME
 from satclip_lib.fast.siren import ROWS_AT_ONCE
 from satclip_lib.files import write_atomically
@@ -199,13 +199,12 @@ def load_retrieval(model: Any) -> Retrieval:
         ValueError: If the model has none.
         CheckpointError: If the map is damaged.
     """
-    folder = find_checkpoint(model) if isinstance(model, str | Path) else None
-    if folder is None or not (folder / RETRIEVAL_NAME).is_file():
+    path = find_beside(model, RETRIEVAL_NAME) if isinstance(model, str | Path) else None
+    if path is None:
         raise ValueError(
             f"this model has no {RETRIEVAL_NAME}, which retrieval needs: pass the folder of a "
             "checkpoint that was trained here, or 'blue-marble-l40'"
         )
-    path = folder / RETRIEVAL_NAME
     try:
         check_is_file(path)
         if path.stat().st_size > MAX_BYTES:
