@@ -79,7 +79,7 @@ def test_image_features_are_those_of_the_place(checkpoints):
     (encoder,) = make_encoders(checkpoints, names=["image features"])
     lonlat = sample_land_lonlat(3000, seed=0)
     features = encoder.encode(lonlat)
-    assert features.shape == (3000, 262)
+    assert features.shape == (3000, 564)
     np.testing.assert_allclose(features[7:9], encoder.encode(lonlat[7:9]), atol=1e-4)
     assert np.abs(features[0] - features[1]).max() > 0.1
 

@@ -15,6 +15,8 @@ from huggingface_hub import try_to_load_from_cache
 
 from satclip_lib.checkpoints.download import PINNED_REVISIONS, PUBLISHED_MODELS
 from satclip_lib.checkpoints.store import CONFIG_NAME, load_location_encoder
+from satclip_lib.data.registry import FileUnavailableError
+from satclip_lib.data.seasons import load_seasons
 from satclip_lib.embedding.retrieval import load_retrieval
 from satclip_lib.evaluation import peers, positional
 from satclip_lib.evaluation.baselines import (
@@ -27,6 +29,7 @@ from satclip_lib.evaluation.baselines import (
 )
 from satclip_lib.location_encoder import LocationEncoder
 
+NUM_IMAGE_FEATURES = 512  # of random filters, as in the demo profile
 RETRIEVING = " + retrieval"  # in names of encoders
 
 
@@ -205,6 +208,18 @@ def _retrieving(num_degrees: int) -> EncoderEntry:
     )
 
 
+def _make_image_features(checkpoints: Path, seed: int) -> Encoder:
+    """The bands, scales and number of features of the demo profile's image encoder."""
+    try:
+        load_seasons()
+    except FileUnavailableError as error:
+        raise EncoderUnavailableError(str(error)) from error
+    encode = partial(
+        encode_image_at, imagery="seasons", zooms=(1, 8), num_random_features=NUM_IMAGE_FEATURES
+    )
+    return Encoder("image features", encode)
+
+
 def _published(name: str) -> EncoderEntry:
     return EncoderEntry(
         name,
@@ -259,11 +274,12 @@ ENCODERS: dict[str, EncoderEntry] = {
         ),
         _untrained(10),
         _untrained(40),
-        _coordinates(
+        EncoderEntry(
             "image features",
-            encode_image_at,
+            "image",
             "Rolf et al. (2021), doi:10.1038/s41467-021-24638-z",
-            family="image",
+            _make_image_features,
+            needs="the four seasons and the lights, in a checkout",
         ),
         _trained(10),
         _trained(40),
