@@ -116,14 +116,14 @@ def test_figure_table_and_notebooks_agree():
         assert [name for name in saved if name.endswith(".png")] == by_table
 
 
-@pytest.mark.parametrize("profile", ["smoke", "demo", "paper"])
+@pytest.mark.parametrize("profile", ["smoke", "demo", "rehearsal", "paper"])
 def test_profiles_fit_the_notebooks(profile):
     """Every key of a profile is a parameter of the notebook it is for."""
     assert profile in list_profiles()
     load_profile(profile)
 
 
-@pytest.mark.parametrize("profile", ["smoke", "demo", "paper"])
+@pytest.mark.parametrize("profile", ["smoke", "demo", "rehearsal", "paper"])
 def test_later_notebooks_read_what_pretraining_writes(profile):
     """Checkpoints are named after notebook 02's image encoder, in every profile."""
 
