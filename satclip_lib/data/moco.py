@@ -30,7 +30,13 @@ def make_moco_encoder(name: str) -> ImageEncoder:
 
 
 def describe_weights(name: str) -> str:
-    """What the registry says of the weights of a backbone: what they were trained on, if at all."""
+    """Where the weights of an image encoder come from, as the registry has it.
+
+    Args:
+        name: Name of the encoder, a key of ``IMAGE_ENCODERS``.
+    """
+    if name == "rcf":
+        return "filters from the patches themselves"
     _check_name(name)
     return load_registry()[f"moco/{name}.pth"].content
 
