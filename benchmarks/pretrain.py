@@ -74,9 +74,9 @@ def measure(function: Callable, *, device: str, repeats: int) -> list[float]:
     return seconds[1:]
 
 
-def measure_matmul(device: str, dtype: torch.dtype) -> float:
+def measure_matmul(device: str, dtype: torch.dtype, *, side: int | None = None) -> float:
     """FLOP/s of a square matrix product, the best of several."""
-    side = 8192 if device == "cuda" else 4096
+    side = side or (8192 if device == "cuda" else 4096)
     a, b = torch.randn(2, side, side, device=device).to(dtype)
     return 2 * side**3 / min(measure(lambda: a @ b, device=device, repeats=5))
 

@@ -46,7 +46,8 @@ def load_profile(profile: str) -> dict[str, dict[str, Any]]:
         known = list_parameters(notebook)
         if unknown := sorted(set(values) - set(known)):
             raise ValueError(
-                f"{profile}.yaml sets {unknown} for {notebook}, whose parameters are {sorted(known)}"
+                f"{profile}.yaml sets {unknown} for {notebook}, "
+                f"whose parameters are {sorted(known)}"
             )
     return parameters
 
