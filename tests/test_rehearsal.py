@@ -128,6 +128,7 @@ def test_from_shards_to_the_atlas(in_home, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("MPLBACKEND", "agg")
     monkeypatch.setattr("satclip_lib.plotting.figures.DPI", 100)  # coarse, but whole
+    monkeypatch.setattr("satclip_lib.evaluation.baselines.NUM_FITTING_IMAGES", 500)
     first, *others = STEMS[1], STEMS[2], STEMS[0], *STEMS[3:]
     run_cells(first, profile="rehearsal", **SMALL[first])
     _check_store(in_home)

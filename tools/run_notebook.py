@@ -125,7 +125,7 @@ def run_notebook(notebook: str, *, profile: str = "demo") -> Path:
                         log(line)
 
     exec_lines = []
-    if profile not in claims.STRICT:
+    if profile in claims.REPORTED:
         line = "from tools.claims import report_claims; report_claims()"
         exec_lines = [f"--InteractiveShellApp.exec_lines={line}"]
     log("started")
