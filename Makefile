@@ -46,8 +46,7 @@ $(BUILD)/08_ablations.ipynb: benchmarks/results/ablations.json
 
 # edges.mk lists each notebook's modules and figures. One of whose figures is gone has to run again.
 missing = $(if $(filter-out $(wildcard $1),$1),FORCE)
-include notebooks/edges.mk
--include notebooks/profiles/$(PROFILE).mk  # what else a profile makes
+include notebooks/edges.mk $(wildcard notebooks/profiles/$(PROFILE).mk)  # what else a profile makes
 FORCE:
 
 # --- figures ------------------------------------------------------------------------------------
