@@ -15,7 +15,7 @@ $(if $(filter 3.%,$(MAKE_VERSION)),$(error GNU Make 4 is needed; on macOS `brew 
 
 help:  ## print this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-12s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@echo "Options: PROFILE=smoke|demo|paper (now $(PROFILE)), SATCLIP_DATA_MIRROR=folder, SATCLIP_OFFLINE=1, JOBS=2"
+	@echo "Options: PROFILE=smoke|demo|rehearsal|paper (now $(PROFILE)), SATCLIP_DATA_MIRROR=folder, SATCLIP_OFFLINE=1, JOBS=2"
 
 # --- set-up -------------------------------------------------------------------------------------
 # uv is fast. pip installs torch, whose index only pip may know, and all where uv finds no index.
@@ -46,7 +46,7 @@ $(BUILD)/08_ablations.ipynb: benchmarks/results/ablations.json
 
 # edges.mk lists each notebook's modules and figures. One of whose figures is gone has to run again.
 missing = $(if $(filter-out $(wildcard $1),$1),FORCE)
-include notebooks/edges.mk
+include notebooks/edges.mk $(wildcard notebooks/profiles/$(PROFILE).mk)  # what else a profile makes
 FORCE:
 
 # --- figures ------------------------------------------------------------------------------------

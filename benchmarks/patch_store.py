@@ -112,7 +112,7 @@ def main(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         scratch = Path(scratch)
         once = make_s2_100k_store(
-            folder, scratch / "once.zarr", keep_sea=True, allow_incomplete=True
+            folder, scratch / "once.zarr", keep_sea=True, max_missing_share=1.0
         )
         good = set(open_patches(once).fn.values)
         tif_bytes = sum(file.num_bytes for file in list_patches(folder) if file.fn in good)

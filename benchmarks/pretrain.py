@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from satclip_lib.fast.siren import run_siren
 from satclip_lib.fast.tiled_loss import tiled_contrastive_loss
 from satclip_lib.files import write_atomically
 from satclip_lib.image_encoder import make_image_encoder
@@ -54,7 +55,8 @@ class Run:
         """Forward, backward, update."""
         with torch.autocast(self.device, self.dtype, enabled=self.dtype is not None):
             images = self.model.image_projection(features)
-            locations = self.model.location_encoder.embed_harmonics(harmonics)
+            encoder = self.model.location_encoder
+            locations = run_siren(encoder.network, encoder.damping(harmonics))  # as in training
             loss = loss_of(images, locations, logit_scale=self.model.logit_scale)
         self.optimizer.zero_grad()
         loss.backward()
@@ -74,9 +76,9 @@ def measure(function: Callable, *, device: str, repeats: int) -> list[float]:
     return seconds[1:]
 
 
-def measure_matmul(device: str, dtype: torch.dtype) -> float:
+def measure_matmul(device: str, dtype: torch.dtype, *, side: int | None = None) -> float:
     """FLOP/s of a square matrix product, the best of several."""
-    side = 8192 if device == "cuda" else 4096
+    side = side or (8192 if device == "cuda" else 4096)
     a, b = torch.randn(2, side, side, device=device).to(dtype)
     return 2 * side**3 / min(measure(lambda: a @ b, device=device, repeats=5))
 

@@ -1,11 +1,10 @@
 """Image encoders: what they compute, that they stay frozen, and how weights come in."""
 
 import json
+import re
 from pathlib import Path
 from pickle import UnpicklingError
 
-import huggingface_hub
-import huggingface_hub.constants
 import numpy as np
 import pytest
 import torch
@@ -19,15 +18,11 @@ from parity.timm_reference import (
 )
 from torch import nn
 
-from satclip_lib.checkpoints.download import CheckpointError
-from satclip_lib.checkpoints.moco import (
-    MOCO_WEIGHTS,
-    MocoWeights,
-    fetch_moco_weights,
-    make_moco_encoder,
-)
+from satclip_lib.data.moco import describe_weights, make_moco_encoder
+from satclip_lib.data.registry import FileUnavailableError, HashMismatchError, load_registry
 from satclip_lib.files import sha256_of_file
 from satclip_lib.image_encoder import (
+    BACKBONES,
     IMAGE_ENCODERS,
     RandomConvolutionalFeatures,
     ResNet,
@@ -340,7 +335,7 @@ def test_networks_have_13_bands_unless_told(name, num_features):
 # Published weights
 
 
-@pytest.mark.parametrize("name", MOCO_WEIGHTS)
+@pytest.mark.parametrize("name", BACKBONES)
 @pytest.mark.parametrize("classifier", ["fc", "head"])
 def test_backbone_weights_load_without_classifier(name, classifier):
     """All backbone weights arrive; a classifier or projection is left out."""
@@ -369,91 +364,61 @@ def test_backbone_weights_that_do_not_fit_are_named():
         assert torch.equal(value, before[key])
 
 
-def test_moco_weights_are_pinned_for_all_networks():
-    """Each network has weights, with a whole commit hash and the file's own hash prefix."""
-    assert set(MOCO_WEIGHTS) == set(IMAGE_ENCODERS) - {"rcf"}
-    for name, weights in MOCO_WEIGHTS.items():
-        assert weights.repo_id == f"torchgeo/{name}_sentinel2_all_moco"
-        assert len(weights.revision) == 40
-        assert weights.file_name == f"{name}_sentinel2_all_moco-{weights.sha256_prefix}.pth"
+def test_moco_weights_are_registered_for_all_networks():
+    """Each network has weights at a pinned commit, and says what they were trained on."""
+    for name in BACKBONES:
+        file = load_registry()[f"moco/{name}.pth"]
+        repo = f"torchgeo/{name}_sentinel2_all_moco"
+        assert re.match(f"https://huggingface.co/{repo}/resolve/[0-9a-f]{{40}}/", file.url)
+        assert "MoCo" in describe_weights(name)
 
 
 @pytest.fixture
-def published(tmp_path, monkeypatch):
-    """A stand-in for the Hugging Face: returns a function that publishes a file as resnet18's.
+def publish(tmp_path, monkeypatch):
+    """A function that puts a file in the mirror and registers it as resnet18's weights."""
 
-    The function puts it into the cache, unless told otherwise, and gives the list of the calls
-    made to the hub, filled as they come.
-    """
-    cache = tmp_path / "models--some--repo" / "snapshots" / ("0" * 40)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-
-    def publish(
-        content: object, *, sha256_prefix: str | None = None, is_cached: bool = True
-    ) -> list[dict]:
-        path, calls = (cache if is_cached else tmp_path) / "published.pth", []
-        path.parent.mkdir(parents=True, exist_ok=True)
+    def publish(content: object, **row: str) -> None:
+        path = tmp_path / "mirror/moco/resnet18.pth"
+        path.parent.mkdir(parents=True)
         torch.save(content, path)
-        prefix = sha256_of_file(path)[:8] if sha256_prefix is None else sha256_prefix
-        weights = MocoWeights("some/repo", "0" * 40, "published.pth", prefix)
-        monkeypatch.setitem(MOCO_WEIGHTS, "resnet18", weights)
-
-        def hf_hub_download(repo_id, filename, **options):
-            calls.append({"repo_id": repo_id, "filename": filename, **options})
-            return str(path)
-
-        monkeypatch.setattr(huggingface_hub, "hf_hub_download", hf_hub_download)
-        return calls
+        file = vars(load_registry()["moco/resnet18.pth"]) | {"sha256": sha256_of_file(path)} | row
+        (tmp_path / "own.json").write_text(json.dumps([file]))
+        monkeypatch.setenv("SATCLIP_REGISTRY", str(tmp_path / "own.json"))
+        monkeypatch.setenv("SATCLIP_DATA_MIRROR", str(tmp_path / "mirror"))
 
     return publish
 
 
-@pytest.mark.parametrize("is_offline", [True, False])
-def test_moco_encoder_has_the_published_weights(published, monkeypatch, is_offline):
-    """The file, cached or asked for at its pinned revision, becomes a frozen encoder."""
-    monkeypatch.setenv("SATCLIP_OFFLINE", "1" if is_offline else "0")
+def test_moco_encoder_has_the_registered_weights(publish):
+    """The file becomes a frozen encoder, and its row says what it is."""
     source = make_image_encoder("resnet18")
-    calls = published(source.state_dict(), is_cached=is_offline)
+    publish(source.state_dict(), content="a test")
     encoder = make_moco_encoder("resnet18")
     images = make_images(2, num_bands=NUM_BANDS, size_px=64)
     assert torch.equal(encoder(images), source(images))
     assert encoder.is_frozen
-    expected = {"repo_id": "some/repo", "filename": "published.pth", "revision": "0" * 40}
-    assert calls == ([] if is_offline else [expected])
+    assert describe_weights("resnet18") == "a test"
 
 
-def test_moco_file_with_another_hash_is_refused(published):
-    """A file that is not the published one is not used, and the error says where it lies."""
-    published({}, sha256_prefix="not-a-hash")
-    with pytest.raises(CheckpointError, match=r"published.pth has SHA-256 .*begin with not-a-hash"):
-        fetch_moco_weights("resnet18")
+def test_moco_file_with_another_hash_is_refused(publish):
+    """A file that is not the registered one is not used."""
+    publish({}, sha256="0" * 8)
+    with pytest.raises(HashMismatchError, match=r"resnet18.pth"):
+        make_moco_encoder("resnet18")
 
 
-def test_moco_file_cannot_run_code(published):
+def test_moco_file_cannot_run_code(publish):
     """Only tensors are unpickled; any other object in the file is an error."""
-    published({"conv1.weight": Path("any object")})
+    publish({"conv1.weight": Path("any object")})
     with pytest.raises(UnpicklingError, match="Weights only load failed"):
         make_moco_encoder("resnet18")
 
 
-def test_moco_weights_offline_and_not_cached(tmp_path, monkeypatch):
-    """Offline, weights that are not in the cache are an error that says why; none is unknown."""
-    monkeypatch.setenv("SATCLIP_OFFLINE", "1")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=r"resnet50.*nor in the cache.*SATCLIP_OFFLINE"):
-        fetch_moco_weights("resnet50")
-    with pytest.raises(ValueError, match=r"one of resnet18, resnet50, vit_small.*got 'rcf'"):
-        fetch_moco_weights("rcf")
-
-
-def test_a_failed_download_of_moco_weights_is_named(tmp_path, monkeypatch):
-    """Whatever fails on the way, the error says what was wanted and what happened."""
-
-    def fail(*args, **kwargs):
-        raise ConnectionError("no route to host")
-
-    monkeypatch.delenv("SATCLIP_OFFLINE")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
-    with pytest.raises(FileNotFoundError, match=r"resnet18_sentinel2.*no route to host"):
-        fetch_moco_weights("resnet18")
+def test_moco_weights_that_are_not_at_hand(tmp_path, monkeypatch):
+    """Offline, weights that are not there are an error that says why; none is unknown."""
+    monkeypatch.setenv("SATCLIP_DATA_MIRROR", str(tmp_path))
+    with pytest.raises(FileUnavailableError, match=r"moco/resnet50.pth.*SATCLIP_OFFLINE"):
+        make_moco_encoder("resnet50")
+    for function in (make_moco_encoder, describe_weights):
+        with pytest.raises(ValueError, match=r"one of resnet18, resnet50, vit.*got 'resnet1'"):
+            function("resnet1")

@@ -13,7 +13,7 @@ from jupyter_client.kernelspec import KernelSpecManager
 
 from satclip_lib.plotting.figures import FIGURES
 from tools.edges import list_figures, read_code
-from tools.run_notebook import list_parameters, list_profiles, load_profile
+from tools.run_notebook import list_parameters, list_profiles, load_profile, read_profile
 
 
 @pytest.fixture(params=STEMS)
@@ -116,14 +116,14 @@ def test_figure_table_and_notebooks_agree():
         assert [name for name in saved if name.endswith(".png")] == by_table
 
 
-@pytest.mark.parametrize("profile", ["smoke", "demo", "paper"])
+@pytest.mark.parametrize("profile", ["smoke", "demo", "rehearsal", "paper"])
 def test_profiles_fit_the_notebooks(profile):
     """Every key of a profile is a parameter of the notebook it is for."""
     assert profile in list_profiles()
     load_profile(profile)
 
 
-@pytest.mark.parametrize("profile", ["smoke", "demo", "paper"])
+@pytest.mark.parametrize("profile", ["smoke", "demo", "rehearsal", "paper"])
 def test_later_notebooks_read_what_pretraining_writes(profile):
     """Checkpoints are named after notebook 02's image encoder, in every profile."""
 
@@ -133,8 +133,13 @@ def test_later_notebooks_read_what_pretraining_writes(profile):
 
     image_encoder = get("02_pretraining", "image_encoder")
     written = [f"{image_encoder}-l10", f"{image_encoder}-l40"]
-    for stem in ("03_embedding_space", "06_biome_clustering", "07_image_localization"):
+    for stem in ("03_embedding_space", "06_biome_clustering"):
         assert get(stem, "checkpoints") == written
+    of_recipes = []
+    for line in read_profile(profile).get("recipes", []):
+        recipe, _, other, *_ = line.split()
+        of_recipes.append(f"{other}-{recipe.split('-')[1]}")
+    assert get("07_image_localization", "checkpoints") == [*of_recipes, *written]
     assert get("00_quickstart", "model") == written[1]
 
 

@@ -11,7 +11,9 @@ import torch
 
 from satclip_lib.checkpoints.store import load_config, load_location_encoder
 from satclip_lib.data.features import cache_features
+from satclip_lib.data.images import load_images
 from satclip_lib.data.patch_store import make_blue_marble_patches, make_patch_dataset, save_patches
+from satclip_lib.data.registry import FileUnavailableError
 from satclip_lib.data.sentinel2 import BAND_NAMES
 from satclip_lib.files import Workspace
 from satclip_lib.image_encoder import make_image_encoder
@@ -51,10 +53,24 @@ def test_unknown_names_are_errors():
 
 
 def test_weights_that_are_not_at_hand_are_a_clear_error(tmp_path, monkeypatch):
-    """Offline and not cached, a MoCo backbone says which file is missing and why."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=r"resnet18_sentinel2.*SATCLIP_OFFLINE forbids"):
+    """Offline and not in the mirror, a MoCo backbone says which file is missing and why."""
+    monkeypatch.setenv("SATCLIP_DATA_MIRROR", str(tmp_path))
+    with pytest.raises(FileUnavailableError, match=r"moco/resnet18.pth.*SATCLIP_OFFLINE forbids"):
         prepare_image_encoder("resnet18", make_blue_marble_patches(num_patches=10))
+
+
+def test_random_features_are_fitted_to_what_memory_holds(monkeypatch):
+    """Of large patches fewer are loaded."""
+    dataset, loaded = make_blue_marble_patches(num_patches=50), []
+    monkeypatch.setattr(recipes, "MAX_FITTING_BYTES", 7 * 4 * dataset.patches[0].size)
+
+    def load(dataset, rows):
+        loaded.append(len(rows))
+        return load_images(dataset, rows)
+
+    monkeypatch.setattr(recipes, "load_images", load)
+    prepare_image_encoder("rcf", dataset, num_random_features=2)
+    assert loaded == [7]
 
 
 def test_level_2a_patches_get_the_band_they_lack(tmp_path):

@@ -1,12 +1,15 @@
 """Registered files: the rows, where copies are looked for, and what a download leaves behind."""
 
 import hashlib
+import json
 import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -107,10 +110,34 @@ def test_rows_are_complete():
     assert len(files) > 40
     for name, file in files.items():
         assert file.name == name and not name.startswith(("/", "."))
-        assert re.match(r"https://raw\.githubusercontent\.com/[^/]+/[^/]+/[0-9a-f]{40}/", file.url)
-        assert re.fullmatch(r"[0-9a-f]{64}", file.sha256)
-        assert file.num_bytes > 0
+        raw, hub = "raw.githubusercontent.com/[^/]+/[^/]+", "huggingface.co/[^/]+/[^/]+/resolve"
+        assert re.match(f"https://({raw}|{hub})/[0-9a-f]{{40}}/", file.url)
+        # of weights the publisher gives the first digits, in their file's name
+        assert re.fullmatch(r"[0-9a-f]{64}", file.sha256) or f"-{file.sha256}.pth" in file.url
+        assert file.num_bytes is None or file.num_bytes > 0
         assert file.licence and file.citation and file.content
+
+
+def test_rows_of_your_own_take_the_place_of_others(tmp_path, monkeypatch):
+    """SATCLIP_REGISTRY names a file of rows; a row replaces the one of its name."""
+    published = load_registry()
+    own = vars(published["etopo20.cdf"]) | {"sha256": "0" * 64}
+    (tmp_path / "own.json").write_text(json.dumps([own, own | {"name": "mine"}]))
+    monkeypatch.setenv("SATCLIP_REGISTRY", str(tmp_path / "own.json"))
+    assert load_registry() == published | {
+        "etopo20.cdf": RegisteredFile(**own),
+        "mine": RegisteredFile(**own | {"name": "mine"}),
+    }
+
+
+def test_first_digits_of_a_hash_are_checked(folders, monkeypatch):
+    """Where no more of a hash is known, a file has to begin like it."""
+    path, file = _write(folders["mirror"]), _register(monkeypatch)
+    for sha256 in (file.sha256[:8], "0" * 8):
+        known = replace(file, sha256=sha256, num_bytes=None)
+        monkeypatch.setattr(registry, "load_registry", lambda known=known: {NAME: known})
+        with pytest.raises(HashMismatchError) if sha256 == "0" * 8 else nullcontext():
+            assert fetch_file(NAME) == path
 
 
 def test_rows_describe_the_files_at_hand(label_files, monkeypatch):

@@ -16,6 +16,7 @@ from cells import ROOT, STEMS, run_cells
 from nbclient.exceptions import DeadKernelError
 
 from satclip_lib.files import Workspace
+from tools import claims
 from tools import run_notebook as notebooks
 from tools.run_notebook import list_parameters, load_profile, run_notebook
 
@@ -60,6 +61,22 @@ def test_parameters_reach_the_notebook(tmp_path, monkeypatch, caplog):
     told = [message.split(maxsplit=2) for message in caplog.messages]
     assert [what[1:] for what in told[:2]] == [["note", "started"], ["note", "made a_b.png"]]
     assert re.fullmatch(r"2:\d\d", told[1][0]) and told[2][2].startswith("done in")
+
+
+def test_a_false_claim_is_reported(tmp_path, monkeypatch, caplog):
+    """Where numbers are not those that the prose is about, a false claim stops nothing."""
+    code = "assert value == 1\nassert value == 2, 'never shown'\nprint('after')"
+    _write_notebook(tmp_path, code, profile={})
+    monkeypatch.setattr(notebooks, "NOTEBOOKS_FOLDER", tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    with pytest.raises(papermill.PapermillExecutionError, match="never shown"):
+        run_notebook("note", profile="test")
+    monkeypatch.setattr(claims, "REPORTED", ("test",))
+    with caplog.at_level("INFO", logger="tools.run_notebook"):
+        path = run_notebook("note", profile="test")
+    assert "after" in path.read_text()
+    told = [message.split(maxsplit=2)[2] for message in caplog.messages]
+    assert told[-2] == "does not hold here: value == 2" and "value == 1" not in "".join(told)
 
 
 def test_failed_run_is_not_taken_for_done(tmp_path, monkeypatch):

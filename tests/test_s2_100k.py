@@ -254,7 +254,7 @@ def test_a_bad_patch_is_in_quarantine_with_its_reason(folder, workspace, fault):
     spoil, detail = FAULTS[fault]
     _spoil_first(folder, spoil)
     before = _contents(folder)
-    store = make_s2_100k_store(folder, workspace / "a.zarr", allow_incomplete=True)
+    store = make_s2_100k_store(folder, workspace / "a.zarr", max_missing_share=1.0)
     report = load_report(store).set_index("fn")
     assert report["reason"].to_dict() == dict.fromkeys(report.index, "") | {
         "patch_0.tif": fault.split(",")[0]
@@ -274,15 +274,13 @@ def test_a_good_patch_is_kept(folder, change):
 
 
 def test_an_incomplete_mirror_must_be_wanted(folder, workspace):
-    """The error counts what is missing; with allow_incomplete the rest is used."""
+    """The error counts what is missing; within max_missing_share the rest is used."""
     for i in (0, 30):
         (folder / f"images/patch_{i}.tif").unlink()
-    with pytest.raises(
-        IncompleteMirrorError, match=r"2 of the 7 patches are .*allow_incomplete=True"
-    ):
-        make_s2_100k_store(folder, workspace / "a.zarr")
+    with pytest.raises(IncompleteMirrorError, match=r"2 of the 7 .*raise max_missing_share .*0.28"):
+        make_s2_100k_store(folder, workspace / "a.zarr", max_missing_share=0.28)
     assert not (workspace / "a.zarr").exists()
-    store = make_s2_100k_store(folder, workspace / "a.zarr", allow_incomplete=True)
+    store = make_s2_100k_store(folder, workspace / "a.zarr", max_missing_share=0.29)
     assert open_patches(store).sizes["patch"] == 5
     assert load_report(store)["reason"].value_counts()["missing"] == 2
     (folder / "index.csv").unlink()

@@ -16,7 +16,8 @@ import nbformat
 import papermill
 import yaml
 
-from satclip_lib.files import Workspace, write_atomically
+from satclip_lib.files import Workspace, project_root, write_atomically
+from tools import claims
 from tools.edges import list_figures
 
 logger = logging.getLogger("tools.run_notebook")  # also when this module is run
@@ -38,17 +39,35 @@ def load_profile(profile: str) -> dict[str, dict[str, Any]]:
     Raises:
         ValueError: if the profile is unknown, or names an unknown notebook or parameter.
     """
-    if profile not in list_profiles():
-        raise ValueError(f"unknown profile {profile!r}; choose from {list_profiles()}")
-    path = NOTEBOOKS_FOLDER / "profiles" / f"{profile}.yaml"
-    parameters = yaml.safe_load(path.read_text()) or {}
+    parameters = read_profile(profile)
+    for name in ("environment", "recipes"):
+        parameters.pop(name, None)
     for notebook, values in parameters.items():
         known = list_parameters(notebook)
         if unknown := sorted(set(values) - set(known)):
             raise ValueError(
-                f"{path.name} sets {unknown} for {notebook}, whose parameters are {sorted(known)}"
+                f"{profile}.yaml sets {unknown} for {notebook}, "
+                f"whose parameters are {sorted(known)}"
             )
     return parameters
+
+
+def load_environment(profile: str) -> dict[str, str]:
+    """Environment variables of a profile; their values are paths below the project's folder."""
+    variables = read_profile(profile).get("environment", {})
+    return {name: str(project_root() / path) for name, path in variables.items()}
+
+
+def read_profile(profile: str) -> dict[str, Any]:
+    """All that a profile says: parameters by notebook, ``environment`` and ``recipes``.
+
+    Raises:
+        ValueError: If the profile is unknown.
+    """
+    if profile not in list_profiles():
+        raise ValueError(f"unknown profile {profile!r}; choose from {list_profiles()}")
+    path = NOTEBOOKS_FOLDER / "profiles" / f"{profile}.yaml"
+    return yaml.safe_load(path.read_text()) or {}
 
 
 def list_parameters(notebook: str) -> dict[str, Any]:
@@ -74,7 +93,8 @@ def run_notebook(notebook: str, *, profile: str = "demo") -> Path:
 
     A notebook that fails leaves what it had done in ``build/<profile>/<notebook>.failed.ipynb``.
     Start, end and every figure are logged, with the time since ``SATCLIP_STARTED`` (seconds since
-    1970, set by ``make figures``) or else since this notebook started.
+    1970, set by ``make figures``) or else since this notebook started. So is every claim that does
+    not hold, see :mod:`tools.claims`.
 
     Returns:
         Path of the executed notebook.
@@ -95,11 +115,19 @@ def run_notebook(notebook: str, *, profile: str = "demo") -> Path:
         minutes, seconds = divmod(int(time.time() - start), 60)
         logger.info("%3d:%02d  %-25s %s", minutes, seconds, notebook, message)
 
-    def log_figures(cell: dict, **_) -> None:
+    def log_cell(cell: dict, **_) -> None:
         if cell["cell_type"] == "code":
             for name in list_figures(cell["source"]):
                 log(f"made {name}")
+            for output in cell["outputs"]:
+                for line in output.get("text", "").splitlines():
+                    if line.startswith(claims.FALSE):
+                        log(line)
 
+    exec_lines = []
+    if profile in claims.REPORTED:
+        line = "from tools.claims import report_claims; report_claims()"
+        exec_lines = [f"--InteractiveShellApp.exec_lines={line}"]
     log("started")
     with write_atomically(target) as scratch:
         try:
@@ -110,8 +138,8 @@ def run_notebook(notebook: str, *, profile: str = "demo") -> Path:
                 kernel_name="python3",
                 cwd=NOTEBOOKS_FOLDER,
                 progress_bar=False,
-                on_cell_executed=log_figures,
-                extra_arguments=["--log-level=50"],  # of the kernel, which chats otherwise
+                on_cell_executed=log_cell,
+                extra_arguments=["--log-level=50", *exec_lines],  # the kernel chats otherwise
             )
         except Exception:
             if scratch.is_file():
@@ -133,6 +161,7 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(format="%(message)s")
     logger.setLevel(logging.INFO)
+    os.environ |= load_environment(arguments.profile)
     # In the kernel: no bars in executed copies, and the library of this checkout.
     os.environ["SATCLIP_PROGRESS"] = "0"
     os.environ["PYTHONPATH"] = os.pathsep.join(

@@ -195,7 +195,7 @@ def make_s2_100k_store(
     split: Split = "spatial",
     seed: int = 0,
     keep_sea: bool = False,
-    allow_incomplete: bool = False,
+    max_missing_share: float = 0.0,
     num_threads: int = 4,
 ) -> Path:
     """Put the good patches of a folder into a patch store, bit for bit, in the order of the index.
@@ -211,17 +211,17 @@ def make_s2_100k_store(
         split: How these are chosen, see :func:`satclip_lib.data.patch_store.make_split`.
         seed: Random seed for the split.
         keep_sea: Whether patches at sea pass; the paper's data set has them.
-        allow_incomplete: Whether to go on although patches are missing.
+        max_missing_share: Share of the patches, 0 to 1, that may be missing. What is missing is
+            in the report; 1 takes whatever there is.
         num_threads: Number of threads that read patches.
 
     Raises:
         IncompleteMirrorError: If patches named in the index are missing, or there is no index to
-            know by, unless ``allow_incomplete``.
+            know by, more than ``max_missing_share`` of them.
         ValueError: If no patch is good, or as :func:`list_patches` says.
     """
     files = list_patches(folder)
-    if not allow_incomplete:
-        _check_complete(files, Path(folder))
+    _check_complete(files, Path(folder), max_missing_share)
     writer = PatchWriter(
         path,
         plan=_hash_plan(files, val_fraction, split, seed, keep_sea),
@@ -399,16 +399,18 @@ def _check_row(row: dict[str, str]) -> None:
             raise ValueError(f"no ISO 8601 datetime: {row['datetime'][:40]!r}") from None
 
 
-def _check_complete(files: list[PatchFile], folder: Path) -> None:
+def _check_complete(files: list[PatchFile], folder: Path, max_missing_share: float) -> None:
     missing = [file.fn for file in files if file.path is None]
+    share = len(missing) / len(files)
     problem = f"{len(missing)} of the {len(files)} patches are missing, such as {missing[:1]}"
     if not missing and all(file.lonlat is None for file in files):
+        share = 1.0
         problem = f"there are {len(files)} patches but no index.csv to say how many there should be"
-    elif not missing:
-        return
-    raise IncompleteMirrorError(
-        f"in {folder} {problem}: complete it, or pass allow_incomplete=True to use what there is"
-    )
+    if share > max_missing_share:
+        raise IncompleteMirrorError(
+            f"in {folder} {problem}: complete it, or raise max_missing_share (now "
+            f"{max_missing_share:g}; 1 takes what there is)"
+        )
 
 
 def _hash_plan(files: list[PatchFile], *settings: Any) -> str:

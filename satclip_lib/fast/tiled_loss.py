@@ -1,11 +1,11 @@
 """The contrastive loss for large batches: tile by tile, on one process or many.
 
 Embeddings are unit vectors, so no logit exceeds the scale. One matrix of exponentials,
-:math:`E_{ij} = e^{s_{ij} - e^t}`, therefore serves both softmaxes and the gradient without the
-usual search for the largest logit: its row sums are the denominators of one, its column sums those
-of the other. It is made in tiles of a few rows, each of which stays in the processor's cache.
+:math:`E_{ij} = e^{s_{ij}}`, therefore serves both softmaxes and the gradient without the usual
+search for the largest logit: its row sums are the denominators of one, its column sums those of
+the other. It is made in tiles of a few rows, each of which stays in the processor's cache.
 
-Beyond ``LARGEST_SCALE`` these exponentials may vanish in float32. The logarithms of both sums are
+Beyond ``LARGEST_SCALE`` these exponentials may leave float32. The logarithms of both sums are
 then found with the largest logit of each row and column taken out, and two matrices of
 exponentials are made in the backward pass: slower, and right for any scale.
 """
@@ -24,7 +24,7 @@ from satclip_lib.loss import SoftTargets, check_embeddings
 TILE_ELEMENTS = 2**21  # logits per tile on a CPU, 8 MB: about what its cache holds
 CUDA_TILE_ELEMENTS = 2**28  # on a GPU, where kernels want to be large
 KEPT_ELEMENTS = 2**28  # exponentials kept for the gradient, 1 GB; beyond that they are made again
-LARGEST_SCALE = 40.0  # beyond it float32 exponentials may underflow
+LARGEST_SCALE = 40.0  # beyond it sums of float32 exponentials, or their inverse, may overflow
 
 
 def tiled_contrastive_loss(
@@ -101,14 +101,14 @@ class _TiledLoss(torch.autograd.Function):
                 row_logs[tile] = logits.logsumexp(dim=1)
                 column_logs = torch.logaddexp(column_logs, logits.logsumexp(dim=0))
             else:
-                exponentials = logits.sub_(scale).exp_()
+                exponentials = logits.exp_()
                 row_sums[tile] = exponentials.sum(dim=1)
                 column_sums += exponentials.sum(dim=0)
         if vanishing:
             column_logs = processes.logsumexp(column_logs)
         else:
             processes.sum(column_sums)
-            row_logs, column_logs = row_sums.log() + scale, column_sums.log() + scale
+            row_logs, column_logs = row_sums.log(), column_sums.log()
         own_columns = slice(start, start + len(own))
         loss = ((row_logs.sum() + column_logs[own_columns].sum()) / 2 - wanted) / num_columns
         processes.sum(loss)
@@ -121,11 +121,13 @@ class _TiledLoss(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         rows, columns, scale, row_logs, column_logs = ctx.saved_tensors
         alike, own_columns = ctx.alike, ctx.own_columns
-        per_row, per_column = (scale - row_logs).exp() / 2, (scale - column_logs).exp() / 2
+        per_row, per_column = (-row_logs).exp() / 2, (-column_logs).exp() / 2
         rows_grad = torch.empty_like(rows)
         columns_grad = torch.zeros_like(columns)
         exponentials = None if ctx.kept is None else ctx.kept.release()
-        for tile in _tiles(len(rows), len(columns), rows.device):
+        tiles = _tiles(len(rows), len(columns), rows.device)
+        factors = rows.new_empty(tiles[0].stop, len(columns))  # fresh memory for each tile is slow
+        for tile in tiles:
             # the mean of both softmaxes, minus what is aimed at; the pairs themselves come below
             if ctx.vanishing:
                 logits = _matmul(rows[tile] * scale, columns.T, ctx.dtype)
@@ -135,12 +137,15 @@ class _TiledLoss(torch.autograd.Function):
                 if exponentials is not None:
                     share = exponentials[tile]
                 else:
-                    share = _matmul(rows[tile] * scale, columns.T, ctx.dtype).sub_(scale).exp_()
-                share *= per_row[tile, None] + per_column
+                    share = _matmul(rows[tile] * scale, columns.T, ctx.dtype).exp_()
+                share *= torch.add(per_row[tile, None], per_column, out=factors[: len(share)])
             if alike is not None:
                 share -= alike.targets(tile)
             _matmul(share, columns, ctx.dtype, out=rows_grad[tile])
-            columns_grad += _matmul(share.T, rows[tile], ctx.dtype)
+            if ctx.dtype is None:
+                columns_grad.addmm_(share.T, rows[tile])
+            else:
+                columns_grad += _matmul(share.T, rows[tile], ctx.dtype)
         pairs = 1.0 if alike is None else 1 - alike.weight
         rows_grad -= pairs * columns[own_columns]
         columns_grad[own_columns] -= pairs * rows

@@ -125,14 +125,17 @@ def plot_localization_errors(
     errors_km: Mapping[str, Float[np.ndarray, " num_images"]],
     *,
     radii_km: tuple[float | int, ...],
+    note: str = "",
 ) -> Figure:
     """Share of images that are localised within a distance, for several ways to do it.
 
     Args:
         errors_km: Great-circle distances to the truth in km, by the name of the way.
         radii_km: Distances to mark, in km.
+        note: Text below the figure.
     """
     fig, ax = plt.subplots(figsize=(0.62 * PAGE_WIDTH_IN, 2.9))
+    fig.supxlabel(note, fontsize="x-small")
     for index, (name, errors) in enumerate(errors_km.items()):
         share = np.arange(1, len(errors) + 1) / len(errors)
         ax.step(np.sort(errors), share, where="post", ls=LINES[index % len(LINES)], label=name)

@@ -20,9 +20,9 @@ from typing import Any
 import torch
 import xarray as xr
 
-from satclip_lib.checkpoints.moco import make_moco_encoder
 from satclip_lib.data.features import cache_features
 from satclip_lib.data.images import load_images
+from satclip_lib.data.moco import make_moco_encoder
 from satclip_lib.data.patch_store import count_scales, open_patches
 from satclip_lib.files import Workspace
 from satclip_lib.image_encoder import ImageEncoder, RandomConvolutionalFeatures
@@ -31,6 +31,7 @@ from satclip_lib.training.fit import PretrainingConfig, pretrain
 from satclip_lib.training.module import SoftTargetConfig
 
 NUM_FITTING_IMAGES = 10_000  # of the training split, for random convolutional features
+MAX_FITTING_BYTES = 2**29  # of these images: large patches are fewer
 MAX_WAIT = timedelta(days=2)  # for the features of all patches
 
 # "ours" was chosen on held-out blocks and continents: benchmarks/results/ablations.json.
@@ -76,18 +77,19 @@ def prepare_image_encoder(
 
     Args:
         name: "rcf", random convolutional features that are fitted to the patches, or a key of
-            ``MOCO_WEIGHTS``, whose weights are downloaded, for the 12 bands of Level-2A.
+            ``BACKBONES``, whose registered weights are fetched, for the 12 bands of Level-2A.
         dataset: Open patch store.
         num_random_features: Number of features of "rcf", two per filter.
         seed: Random seed for the filters of "rcf".
 
     Raises:
         ValueError: If there is no encoder of this name.
-        FileNotFoundError: If weights are not at hand and cannot be downloaded.
+        FileUnavailableError: If weights are not at hand and cannot be downloaded.
     """
     if name != "rcf":
         return make_moco_encoder(name)
-    training = (dataset.split == "train").values.nonzero()[0][:NUM_FITTING_IMAGES]
+    num_images = min(NUM_FITTING_IMAGES, MAX_FITTING_BYTES // (4 * dataset.patches[0].size))
+    training = (dataset.split == "train").values.nonzero()[0][:num_images]
     return RandomConvolutionalFeatures.fit(
         load_images(dataset, training),
         num_random_features=num_random_features,
