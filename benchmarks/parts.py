@@ -44,16 +44,14 @@ def make_parts() -> list[Encoder]:
         return Encoder(name, encode, groups=groups if len(groups) > 1 else None)
 
     before = sum(retrieval.groups.values())
-    first = {n: slice(before, before + n) for n in (16, 32, 64)}
+    first = {n: slice(before, before + n) for n in (32, 64)}
     return [
         Encoder("embedding", lambda lonlat: embed(lonlat, model)),
         *(keep(f"first {n} of the embedding", columns) for n, columns in first.items()),
         keep("zonal", zonal),
         keep("retrieved", retrieved),
         keep("zonal | embedding", zonal, location),
-        keep("retrieved | embedding", retrieved, location),
         keep("zonal | retrieved", zonal, retrieved),
-        keep("zonal | retrieved | first 64", zonal, retrieved, first[64]),
         whole,
         Encoder("all, one penalty", whole.encode),
     ]

@@ -12,14 +12,15 @@ $(BUILD)/00_quickstart.ipynb: $(call missing,$(00_quickstart)) satclip_lib/__ini
   satclip_lib/data/seasons.py satclip_lib/embedding/__init__.py \
   satclip_lib/embedding/containers.py satclip_lib/embedding/coordinates.py \
   satclip_lib/embedding/embed.py satclip_lib/embedding/geometries.py \
-  satclip_lib/embedding/retrieval.py satclip_lib/embedding/uncertainty.py \
-  satclip_lib/evaluation/__init__.py satclip_lib/evaluation/inaturalist.py \
-  satclip_lib/evaluation/loaders.py satclip_lib/evaluation/tasks.py satclip_lib/fast/__init__.py \
-  satclip_lib/fast/folded_encoder.py satclip_lib/fast/siren.py satclip_lib/files.py \
-  satclip_lib/image_encoder/__init__.py satclip_lib/image_encoder/backbones.py \
-  satclip_lib/image_encoder/base.py satclip_lib/image_encoder/random_features.py \
-  satclip_lib/location_encoder.py satclip_lib/model.py satclip_lib/plotting/__init__.py \
-  satclip_lib/plotting/figures.py satclip_lib/plotting/maps.py satclip_lib/plotting/similarity.py \
+  satclip_lib/embedding/retrieval.py satclip_lib/embedding/similar.py \
+  satclip_lib/embedding/uncertainty.py satclip_lib/evaluation/__init__.py \
+  satclip_lib/evaluation/inaturalist.py satclip_lib/evaluation/loaders.py \
+  satclip_lib/evaluation/tasks.py satclip_lib/fast/__init__.py satclip_lib/fast/folded_encoder.py \
+  satclip_lib/fast/siren.py satclip_lib/files.py satclip_lib/image_encoder/__init__.py \
+  satclip_lib/image_encoder/backbones.py satclip_lib/image_encoder/base.py \
+  satclip_lib/image_encoder/random_features.py satclip_lib/location_encoder.py \
+  satclip_lib/model.py satclip_lib/plotting/__init__.py satclip_lib/plotting/figures.py \
+  satclip_lib/plotting/maps.py satclip_lib/plotting/similarity.py \
   satclip_lib/plotting/style.mplstyle satclip_lib/plotting/style.py satclip_lib/progress.py \
   satclip_lib/sphere.py satclip_lib/spherical_harmonics.py
 
