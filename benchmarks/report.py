@@ -1,6 +1,6 @@
 """One table of all bars: ``python benchmarks/report.py`` writes it into ``benchmarks/RESULTS.md``.
 
-Every row is read from ``benchmarks/results/*.json``, where the script that measured it has put
+The means of the downstream benchmark go into the README. Every row is read from ``benchmarks/results/*.json``, where the script that measured it has put
 it, or is computed from the runs there; what stands around the table is prose. ``--check`` only
 says whether the table is up to date.
 """
@@ -17,6 +17,7 @@ from common import RESULTS, Bar, replace_marked, to_markdown
 from satclip_lib.files import write_atomically
 
 PAGE = Path(__file__).parent / "RESULTS.md"
+README = Path(__file__).parents[1] / "README.md"
 MARKS = "<!-- made by benchmarks/report.py -->", "<!-- end -->"
 HOLDS = {True: "yes", False: "**no**", None: "not measured"}
 ORDER = (
@@ -24,6 +25,18 @@ ORDER = (
     "downstream", "parts", "atlas", "embed", "uncertainty",
 )  # fmt: skip
 # Ours was chosen among variants by the scores of the first; the others played no part in that.
+PROTOCOLS = {
+    "random": "random folds", "blocks": "10-degree blocks", "blocks@40": "40-degree blocks",
+    "continents": "held-out continents",
+}  # fmt: skip
+IN_README = {
+    "SatCLIP L=40 + retrieval": "ours, L = 40, `retrieval=True`",
+    "SatCLIP L=40": "ours, L = 40",
+    "SatCLIP L=10": "the paper's recipe, L = 10",
+    "untrained L=40": "untrained, L = 40",
+    "GeoCLIP": "GeoCLIP, pretrained on photos",
+    "inverse distance": "inverse-distance weighting, no encoder",
+}
 SEEDS = {"3 seeds, chosen by them": (0, 1, 2), "3 other seeds": (3, 4, 5)}
 
 
@@ -130,16 +143,34 @@ def make_table() -> str:
     return to_markdown(rows)
 
 
+def make_means() -> str:
+    """Mean scores of the six zero-shot tasks for the README, nearest labels first."""
+    table = pd.DataFrame(load_result("downstream")["mean_of_zero_shot_tasks"])
+    means = table.pivot(index="encoder", columns="protocol", values="score")
+    best = means.loc[list(IN_README), list(PROTOCOLS)].max()
+    return to_markdown(
+        {"encoder": what}
+        | {
+            title: f"**{means.loc[name, protocol]:.3f}**"
+            if means.loc[name, protocol] == best[protocol]
+            else f"{means.loc[name, protocol]:.3f}"
+            for protocol, title in PROTOCOLS.items()
+        }
+        for name, what in IN_README.items()
+    )
+
+
 def main() -> None:
     """Update the page, or check it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing")
-    updated = replace_marked(PAGE, MARKS, f"\n{make_table()}\n")
-    if parser.parse_args().check:
-        out_of_date = updated != PAGE.read_text()
-        sys.exit(out_of_date and f"{PAGE.name} is out of date: run benchmarks/report.py")
-    with write_atomically(PAGE) as scratch:
-        scratch.write_text(updated)
+    is_check = parser.parse_args().check
+    for page, text in ((PAGE, make_table()), (README, make_means())):
+        updated = replace_marked(page, MARKS, f"\n{text}\n")
+        if is_check and updated != page.read_text():
+            sys.exit(f"{page.name} is out of date: run benchmarks/report.py")
+        with write_atomically(page) as scratch:
+            scratch.write_text(updated)
 
 
 if __name__ == "__main__":

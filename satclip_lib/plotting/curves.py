@@ -113,6 +113,9 @@ def plot_distance_curve(curve: pd.DataFrame, *, encoders: Sequence[str]) -> Figu
                 color=style["color"], fmt=style.get("marker", "o"), ms=4,
             )  # fmt: skip
     left.set(xscale="log", ylabel="mean score of six tasks")
+    ticks = (100, 200, 400, 800)
+    left.set_xticks(ticks, [f"{tick}" for tick in ticks])
+    left.minorticks_off()
     left.set_xlabel("median distance to the nearest label, km")
     right.set_xticks([])
     right.set_xlabel("held-out continents")
