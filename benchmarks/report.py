@@ -1,6 +1,8 @@
 """One table of all bars: ``python benchmarks/report.py`` writes it into ``benchmarks/RESULTS.md``.
 
-The means of the downstream benchmark go into the README. Every row is read from ``benchmarks/results/*.json``, where the script that measured it has put
+The means of the downstream benchmark go into the README.
+
+Every row is read from ``benchmarks/results/*.json``, where the script that measured it has put
 it, or is computed from the runs there; what stands around the table is prose. ``--check`` only
 says whether the table is up to date.
 """

@@ -131,14 +131,15 @@ def test_images_are_scaled_patches():
 
 
 def test_opening_reads_no_patches(workspace, monkeypatch):
-    """A store opens without its pixels, and one row is read without the rest."""
+    """A store opens without its pixels: files that hold none are noticed by who reads them."""
     path = save_patches(_make(), workspace / "patches.zarr")
     for file in (path / "patches/c").rglob("*"):
         if file.is_file():
-            file.unlink()  # Zarr reads missing chunks as zeros
+            file.write_bytes(b"none")
     opened = open_patches(path)
     np.testing.assert_array_equal(get_lonlat(opened), CONTENT["lonlat"])
-    assert opened.patches[3].values.max() == 0
+    with pytest.raises(ValueError):
+        _ = opened.patches[3].values
 
 
 def test_a_missing_store_says_how_to_make_one(workspace):
@@ -274,3 +275,40 @@ def test_a_split_that_cannot_be_is_an_error(shape_checks_off, kind, fraction):
     """Kinds and shares that do not exist are named."""
     with pytest.raises(ValueError, match=r"'spatial' or 'random', got 'temporal'|between 0 and 1"):
         make_split(sample_land_lonlat(10, seed=0), fraction=fraction, seed=0, kind=kind)
+
+
+def test_a_flipped_bit_is_never_another_pixel(tmp_path):
+    """Of every byte of every shard one bit is flipped: an error, or the pixels as they were."""
+    dataset = _make(patches=np.zeros((10, 2, 4, 4), np.uint16), lonlat=CONTENT["lonlat"])
+    path = save_patches(dataset, tmp_path / "store.zarr")
+    shards = [file for file in (path / "patches" / "c").rglob("*") if file.is_file()]
+    num_refused = 0
+    for shard in shards:
+        content = shard.read_bytes()
+        for position in range(len(content)):
+            flipped = bytearray(content)
+            flipped[position] ^= 1 << position % 8
+            shard.write_bytes(flipped)
+            try:
+                found = read_patches(open_patches(path))
+            except Exception:  # Zarr's errors are of many kinds
+                num_refused += 1
+            else:
+                np.testing.assert_array_equal(found, dataset.patches)
+        shard.write_bytes(content)
+    assert num_refused > 0
+    np.testing.assert_array_equal(read_patches(open_patches(path)), dataset.patches)
+
+
+def test_a_lost_or_short_shard_is_refused(tmp_path):
+    """Without its file, or with any part of it, a chunk would read as zeros."""
+    path = save_patches(_make(), tmp_path / "store.zarr")
+    shard = next(file for file in (path / "patches" / "c").rglob("*") if file.is_file())
+    content = shard.read_bytes()
+    for length in range(len(content)):
+        shard.write_bytes(content[:length])
+        with pytest.raises((ValueError, RuntimeError)):
+            read_patches(open_patches(path))
+    shard.unlink()
+    with pytest.raises(ValueError, match=r"missing or empty: delete it"):
+        open_patches(path)

@@ -18,8 +18,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import xarray as xr
+import zarr
 from jaxtyping import Bool, Float64, Shaped
-from zarr.codecs import BloscCodec
+from zarr.codecs import BloscCodec, Crc32cCodec
 
 from satclip_lib.data import blue_marble
 from satclip_lib.data.blue_marble import Imagery
@@ -29,7 +30,8 @@ from satclip_lib.sphere import hold_out_blocks
 
 CHUNK_BYTES = 2**20  # what one read fetches, at least one patch
 SHARD_BYTES = 2**28  # what one file holds, before compression
-COMPRESSOR = BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle")  # without loss
+# Without loss, and with a checksum, so that a flipped bit is an error and not another pixel.
+COMPRESSORS = (BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle"), Crc32cCodec())
 PROVENANCE = {
     "fn": "file name in the data set",
     "datetime": "when the scene was taken, UTC",
@@ -164,10 +166,12 @@ def save_patches(dataset: xr.Dataset, path: Path | str) -> Path:
     num_patches, *patch_shape = dataset.patches.shape
     chunk, shard = choose_chunks(num_patches, tuple(patch_shape), dataset.patches.dtype)
     encoding = {
-        "patches": {"chunks": chunk, "shards": shard, "compressors": [COMPRESSOR]},
+        "patches": {"chunks": chunk, "shards": shard, "compressors": COMPRESSORS},
     } | {name: DATETIME_ENCODING for name in ("datetime",) if name in dataset.coords}
     with write_atomically(path) as scratch:
-        dataset.to_zarr(scratch, zarr_format=3, consolidated=False, encoding=encoding)
+        dataset.to_zarr(
+            scratch, zarr_format=3, consolidated=False, encoding=encoding, write_empty_chunks=True
+        )
     return Path(path)
 
 
@@ -213,13 +217,20 @@ def open_patches(path: Path | str, *, trained: Iterable[Path] = ()) -> xr.Datase
 
     Raises:
         FileNotFoundError: If there is no store, with the command that makes it.
-        ValueError: If a checkpoint was trained on other patches, by their hash.
+        ValueError: If files of the store are missing, or a checkpoint was trained on other
+            patches, by their hash.
     """
     if not Path(path).is_dir():
         raise FileNotFoundError(
             f"no patch store at {path}: run notebook 01_dataset_construction, or `make data`"
         )
     dataset = xr.open_zarr(path, consolidated=False, chunks=None)
+    array = zarr.open_array(path, path="patches", mode="r")
+    is_empty = any(file.stat().st_size == 0 for file in Path(path, "patches", "c").rglob("*"))
+    if is_empty or array.nchunks_initialized < array.nchunks:  # else Zarr reads zeros there
+        raise ValueError(
+            f"files of patches in {path} are missing or empty: delete it and run notebook 01 again"
+        )
     found = hash_patches(dataset)
     for checkpoint in trained:
         config = json.loads((checkpoint / "config.json").read_text())

@@ -13,7 +13,7 @@ import zarr
 from jaxtyping import Shaped
 
 from satclip_lib.data.patch_store import (
-    COMPRESSOR,
+    COMPRESSORS,
     DATETIME_ENCODING,
     PROVENANCE,
     Split,
@@ -27,8 +27,8 @@ from satclip_lib.files import write_atomically
 
 logger = logging.getLogger(__name__)
 
-MAX_OPEN_SHARDS = 512  # most systems allow a process 1024 files
-EMPTY_CHUNK = 2**64 - 1  # in a shard's index: nothing but zeros
+
+WRITE_ZEROS = {"write_empty_chunks": True}  # so that a file that is not there was lost
 
 
 class PatchWriter:
@@ -175,7 +175,7 @@ class PatchWriter:
 
     def _open_array(self) -> zarr.Array:
         if (self._store / "patches/zarr.json").is_file():
-            array = zarr.open_array(self._store, path="patches", mode="r+")
+            array = zarr.open_array(self._store, path="patches", mode="r+", config=WRITE_ZEROS)
             array.resize((self._capacity, *self._patch_shape))  # a killed finish() made it smaller
             return array
         chunk, shard = choose_chunks(self._capacity, self._patch_shape, self._dtype)
@@ -186,7 +186,8 @@ class PatchWriter:
             dtype=self._dtype,
             chunks=chunk,
             shards=shard,
-            compressors=[COMPRESSOR],
+            compressors=COMPRESSORS,
+            config=WRITE_ZEROS,
             fill_value=0,
             dimension_names=("patch", "band", "y", "x"),
             overwrite=True,

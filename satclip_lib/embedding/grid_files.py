@@ -14,7 +14,7 @@ from dask.array.core import slices_from_chunks
 from filelock import FileLock, Timeout
 from jaxtyping import Shaped
 from tqdm.dask import TqdmCallback
-from zarr.codecs import BloscCodec
+from zarr.codecs import BloscCodec, Crc32cCodec
 
 from satclip_lib.embedding.coordinates import find_variables
 from satclip_lib.embedding.grid import CHUNK_CELLS
@@ -22,7 +22,8 @@ from satclip_lib.embedding.grid_rasters import MADE_BY, lay_out, was_made_here, 
 from satclip_lib.files import fingerprint, write_atomically
 from satclip_lib.progress import progress_bar
 
-COMPRESSOR = BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle")  # without loss
+# Without loss, and with a checksum, so that a flipped bit is an error.
+COMPRESSORS = (BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle"), Crc32cCodec())
 TIF_SUFFIXES = (".tif", ".tiff")
 STORE_FILE = re.compile(r"([^/]+/)?(zarr\.json|c(/\d+)*)")
 
@@ -124,7 +125,7 @@ def _write_header(grid: xr.DataArray, path: Path) -> None:
     encoding = {
         "chunks": tuple(chunk.values()),
         "shards": tuple(-(-block[dim] // chunk[dim]) * chunk[dim] for dim in block),
-        "compressors": [COMPRESSOR],
+        "compressors": COMPRESSORS,
     }
     dataset = grid.to_dataset().assign_attrs(Conventions="CF-1.11", source=MADE_BY)
     with write_atomically(path) as scratch:
