@@ -72,6 +72,7 @@ def time_atlas(path: Path, *, screen: str) -> dict:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_context(**SCREENS[screen]).new_page()
+        page.set_default_timeout(120_000)
         page.goto(path.as_uri())
         page.wait_for_selector("#atlas[data-ready]")
         drawn = page.evaluate("Number(document.getElementById('atlas').dataset.ready) / 1000")

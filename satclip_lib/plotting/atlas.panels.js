@@ -186,6 +186,10 @@ class PlanePanel extends Panel {
 
   paint() {  // a small disc for each place; muted ones below
     const radius = (1.4 + 0.5 * Math.sqrt(this.view.zoom)) * this.ratio, reach = Math.ceil(radius)
+    const halves = []  // of the rows of a disc
+    for (let v = -reach; v <= reach; v++) {
+      halves.push(Math.floor(Math.sqrt(Math.max(0, radius * radius - v * v))))
+    }
     const {pixels, width, height, scale, view} = this
     pixels.fill(0)
     for (const layer of [false, true]) {
@@ -196,9 +200,8 @@ class PlanePanel extends Panel {
         if (!(x > reach && y > reach && x < width - reach - 1 && y < height - reach - 1)) continue
         const left = Math.round(x), top = Math.round(y)
         for (let v = -reach; v <= reach; v++) {
-          const half = Math.floor(Math.sqrt(Math.max(0, radius * radius - v * v)))
-          const middle = (top + v) * width + left
-          pixels.fill(colours[i], middle - half, middle + half + 1)
+          const middle = (top + v) * width + left, half = halves[v + reach]
+          for (let at = middle - half; at <= middle + half; at++) pixels[at] = colours[i]
         }
       }
     }
