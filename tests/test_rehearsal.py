@@ -163,7 +163,7 @@ def _check_store(workspace: Workspace) -> None:
     files = {file.fn: file for file in list_patches(raw / "s2-100k")}
     assert set(store.fn.values) == set(files) - set(planted)
     for number in range(0, store.sizes["patch"], 7):
-        patch = read_patch(files[store.fn.values[number].item()])
+        patch = read_patch(files[store.fn.values[number]])
         assert np.array_equal(store.patches[number].values, patch)
     genuine = [name for name in files if int(name[6:-4]) < maker.FIRST_NUMBER]
     assert not set(genuine) & set(planted)

@@ -210,7 +210,7 @@ def _make_fields() -> np.ndarray:
 def _write_shard(path: Path, rows: pd.DataFrame, *, cut_short: bool) -> dict[str, str]:
     """Write a tar of patches; name those that a reader cannot find whole, with the reason."""
     kept = rows[: -max(1, len(rows) // 10)] if cut_short else rows
-    lost = dict.fromkeys(rows.fn[len(kept) :], "missing")
+    lost = dict.fromkeys(rows.fn.iloc[len(kept) :], "missing")
     if cut_short:  # in the middle of the last one
         lost[kept.fn.iloc[-1]] = "unreadable"
     if path.is_file():
