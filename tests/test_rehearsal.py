@@ -31,11 +31,11 @@ from tools.run_notebook import load_environment
 RECIPE = "paper-l10 --image-encoder resnet18 --num-epochs 2 --batch-size 16 --num-views 2"
 SMALL = {  # what is still smaller than in the profile
     "00_quickstart": {"num_points": 1000},
-    "01_dataset_construction": {"num_patches": 500},
+    "01_dataset_construction": {"num_patches": 500, "val_fraction": 0.5},
     "02_pretraining": {"batch_size": 16, "num_epochs": 2},
     "03_embedding_space": {"num_points": 500, "spacing_deg": 10},
     "04_downstream_tasks": {"num_points": 400, "tasks": ["air_temperature", "climate_zone"]},
-    "05_geographic_generalization": {"num_points": 600, "tasks": ["population_density"]},
+    "05_geographic_generalization": {"num_points": 600},
     "06_biome_clustering": {"num_points": 400, "num_atlas_points": 400},
     "07_image_localization": {"num_places": 4000},
     "08_ablations": {"num_locations": 60, "num_epochs": 1, "batch_size": 16, "num_points": 200},
