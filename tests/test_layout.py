@@ -52,10 +52,10 @@ def _make_points(num_points: int = 600):
 
 def _draw_umap_and_map():
     _, lonlat, plane, classes = _make_points()
-    names = ("unit vector", "untrained L=40", "SatCLIP L=10", "SatCLIP L=40")
-    planes = dict.fromkeys(names, plane)
-    note = "UMAP, n = 8,000, 30 neighbours, min_dist 0.1"
-    return plot_umap_and_map(planes, lonlat, classes, colors=COLORS, subtitle=note)
+    others = ("unit vector", "untrained L=40", "SatCLIP L=10", "SatCLIP L=40")
+    planes = dict.fromkeys((*others, "SatCLIP L=40, retrieved"), plane)
+    notes = dict.fromkeys(planes, "vote across continents 0.55")
+    return plot_umap_and_map(planes, lonlat, classes, colors=COLORS, notes=notes)
 
 
 def _draw_layers():

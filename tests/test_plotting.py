@@ -233,11 +233,31 @@ def test_umap_and_map_share_colours():
     plane = np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 0.0]], dtype=np.float32)
     colors = {"x": "#ff0000", "y": "#0000ff", "z": "#00ff00"}
     fig = plot_umap_and_map(
-        {"one": plane}, lonlat, ["x", "y", "x"], colors=colors, subtitle="", seed=1
+        {"one": plane}, lonlat, ["x", "y", "x"], colors=colors, notes={"one": "0.5"}, seed=1
     )
     drawn = _read_colors(fig.axes[0])
     assert drawn[1.0, 1.0] == "#0000ff" and drawn[2.0, 0.0] == "#ff0000"
     assert [text.get_text() for text in fig.legends[0].texts] == ["x", "y"]
+
+
+def test_islands_are_named_where_their_points_are_densest():
+    """The last plane is large and named; a class with few points has no name."""
+    rng = np.random.default_rng(0)
+    plane = np.concatenate([rng.normal(0, 0.1, (40, 2)), rng.normal(9, 0.1, (40, 2)), [[5, 5]]])
+    classes = ["x"] * 40 + ["y"] * 40 + ["z"]
+    lonlat = np.stack([np.linspace(-90, 90, 81), np.linspace(-50, 50, 81)], 1)
+    planes = {"small": plane[::-1].astype(np.float32), "large": plane.astype(np.float32)}
+    colors = {"x": "#ff0000", "y": "#0000ff", "z": "#00ff00"}
+    fig = plot_umap_and_map(
+        planes, lonlat, classes, colors=colors, notes={"small": "vote 0.1", "large": "vote 0.9"}
+    )
+    large, small = fig.axes[:2]
+    assert (large.get_title("left"), large.get_xlabel()) == ("large", "vote 0.9")
+    assert (small.get_title("left"), small.get_xlabel()) == ("small", "vote 0.1")
+    found = {text.get_text(): np.array(text.get_position()) for text in large.texts}
+    assert found.keys() == {"x", "y"}
+    assert np.abs(found["x"]).max() < 0.5 and np.abs(found["y"] - 9).max() < 0.5
+    assert not small.texts
 
 
 def test_the_kept_epoch_is_marked():

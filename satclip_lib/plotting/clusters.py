@@ -9,13 +9,16 @@ import seaborn as sns
 from jaxtyping import Float, Float32
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from scipy.cluster.hierarchy import dendrogram, linkage
+from scipy.spatial import cKDTree
 from scipy.spatial.distance import squareform
 
 from satclip_lib.plotting.layers import Layer
 from satclip_lib.plotting.maps import add_map, draw_points, make_class_handles, plot_classes
 from satclip_lib.plotting.style import PAGE_WIDTH_IN, styled
 
+ISLAND = 20  # points; a class with fewer is not named in the plane
 AXIS_LABELS = {
     "k-NN accuracy": "share of places",
     "silhouette": "from −1 to 1",
@@ -31,29 +34,34 @@ def plot_umap_and_map(
     classes: list[str],
     *,
     colors: Mapping[str, str],
-    subtitle: str,
+    notes: Mapping[str, str],
     seed: int = 0,
 ) -> Figure:
-    """UMAP planes of several encoders in a row, over the map of the same points.
+    """The UMAP plane of one encoder with its islands named, small planes of others, and the map.
 
     Args:
-        planes: Plane of each encoder by title, all of the same points.
+        planes: Plane of each encoder by title, all of the same points; the last one is large, and
+            of the others at most four are drawn beside it.
         lonlat: Longitude, latitude in degrees.
         classes: One class per point.
         colors: Colour of each class; classes that do not occur are left out of the legend.
-        subtitle: Number of points and UMAP's parameters, printed between planes and map.
+        notes: Short text below each plane, by title.
         seed: Random seed of the drawing order, so that no class hides another.
     """
     colors = {name: color for name, color in colors.items() if name in set(classes)}
     order = np.random.default_rng(seed).permutation(len(classes))
     point_colors = [colors[classes[i]] for i in order]
-    fig = plt.figure(figsize=(PAGE_WIDTH_IN, 5.9))
-    grid = fig.add_gridspec(2, len(planes), height_ratios=(1, 1.35))
-    for column, (title, plane) in enumerate(planes.items()):
-        ax = fig.add_subplot(grid[0, column], title=title)
-        _draw_plane(ax, plane[order], point_colors)
-    ax = add_map(fig, grid[1, :])
-    ax.set_title(subtitle, loc="center", weight="normal")
+    fig = plt.figure(figsize=(PAGE_WIDTH_IN, 7.6))
+    grid = fig.add_gridspec(3, 10, height_ratios=(1.05, 1.05, 1.7))
+    *others, title = planes
+    ax = fig.add_subplot(grid[:2, :6], title=title)
+    _draw_plane(ax, planes[title][order], point_colors, size=2.0, note=notes[title])
+    _name_islands(ax, planes[title], np.array(classes))
+    for number, other in enumerate(others[-4:]):
+        row, column = divmod(number, 2)
+        ax = fig.add_subplot(grid[row, 6 + 2 * column : 8 + 2 * column], title=other)
+        _draw_plane(ax, planes[other][order], point_colors, size=0.35, note=notes[other])
+    ax = add_map(fig, grid[2, :])
     plot_classes(ax, lonlat, classes, colors=colors, size=1.3, seed=seed)
     _add_legend(fig, colors, size=4.5)
     return fig
@@ -187,13 +195,37 @@ def plot_class_similarity(similarity: pd.DataFrame, *, colors: Mapping[str, str]
     return fig
 
 
-def _draw_plane(ax: Axes, plane: np.ndarray, colors, *, size: float = 1.0) -> None:
-    """Points in a square frame without ticks, both axes in the same unit."""
+def _draw_plane(
+    ax: Axes, plane: np.ndarray, colors, *, size: float = 1.0, note: str | None = None
+) -> None:
+    """Points in a square frame without ticks, both axes in the same unit; a note below."""
+    ax.set_xlabel(note or "", fontsize=6.5)
     ax.set(xticks=[], yticks=[])
     ax.set_box_aspect(1)
     ax.scatter(*plane.T, c=colors, s=size, linewidths=0, rasterized=True)
     ax.set_aspect("equal", adjustable="datalim")
     ax.spines[["top", "right"]].set_visible(True)
+
+
+def _name_islands(ax: Axes, plane: np.ndarray, classes: np.ndarray) -> None:
+    """The name of each class where its points are densest, the largest first, none on another."""
+    names, counts = np.unique(classes, return_counts=True)
+    extent = np.ptp(plane, axis=0).max()
+    taken = np.empty((0, 2))
+    for name in names[np.argsort(-counts)]:
+        own = plane[classes == name]
+        if len(own) < max(ISLAND, len(plane) // 100):
+            continue
+        distance, _ = cKDTree(own).query(own, k=[ISLAND])
+        place = own[distance[:, 0].argmin()]
+        apart = np.abs(taken - place) / extent
+        if ((apart[:, 0] < 0.3) & (apart[:, 1] < 0.05)).any():
+            continue
+        taken = np.vstack([taken, place])
+        outline = [withStroke(linewidth=1.8, foreground="white")]
+        share = (place[0] - plane[:, 0].min()) / extent  # of the width: names stay in the frame
+        side = "left" if share < 0.2 else "right" if share > 0.8 else "center"
+        ax.text(*place, name, ha=side, va="center", fontsize=6.5, path_effects=outline)
 
 
 def _add_legend(fig: Figure, colors: Mapping[str, str], *, size: float = 4.0) -> None:

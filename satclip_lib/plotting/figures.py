@@ -71,8 +71,9 @@ CAPTIONS = {  # of each notebook's figures, by id
         "joins the training points; the tested points stay the same.",
     },
     "06_biome_clustering": {
-        "biome_umap": "UMAP of the embeddings of the same places by several encoders, and the map "
-        "in the same colours. Coordinates alone cluster too.",
+        "biome_umap": "UMAP of what images around a place show, biomes named where they are dense; "
+        "of the same places by other encoders, with how often 15 neighbours on other continents "
+        "name the biome; and the map in the same colours. Coordinates alone cluster too.",
         "cluster_scores": "How well biomes cluster in each embedding and in its UMAP plane: vote "
         "of the 15 nearest neighbours, silhouette, and k-means against biomes.",
         "umap_by_label": "One UMAP plane by biome, climate, continent and elevation, beside the "
