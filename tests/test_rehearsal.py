@@ -36,7 +36,7 @@ SMALL = {  # what is still smaller than in the profile
     "03_embedding_space": {"num_points": 500, "spacing_deg": 10},
     "04_downstream_tasks": {"num_points": 400, "tasks": ["air_temperature", "climate_zone"]},
     "05_geographic_generalization": {"num_points": 600},
-    "06_biome_clustering": {"num_points": 400, "num_atlas_points": 400},
+    "06_biome_clustering": {"num_points": 600, "num_atlas_points": 600},
     "07_image_localization": {"num_places": 4000},
     "08_ablations": {"num_locations": 60, "num_epochs": 1, "batch_size": 16, "num_points": 200},
 }
