@@ -138,7 +138,7 @@ def make_registry_section() -> str:
             "units": entry.units,
             "licence": entry.licence,
             "source": entry.citation,
-            "MB": f"{entry.num_bytes / 1e6:.1f}",
+            "MB": "" if entry.num_bytes is None else f"{entry.num_bytes / 1e6:.1f}",
             "SHA-256": entry.sha256[:12],
         }
         for entry in load_registry().values()

@@ -377,10 +377,10 @@ def test_moco_weights_are_registered_for_all_networks():
 def publish(tmp_path, monkeypatch):
     """A function that puts a file in the mirror and registers it as resnet18's weights."""
 
-    def publish(content: object, **row: str) -> None:
+    def publish(saved: object, **row: str) -> None:
         path = tmp_path / "mirror/moco/resnet18.pth"
         path.parent.mkdir(parents=True)
-        torch.save(content, path)
+        torch.save(saved, path)
         file = vars(load_registry()["moco/resnet18.pth"]) | {"sha256": sha256_of_file(path)} | row
         (tmp_path / "own.json").write_text(json.dumps([file]))
         monkeypatch.setenv("SATCLIP_REGISTRY", str(tmp_path / "own.json"))

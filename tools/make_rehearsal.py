@@ -272,8 +272,11 @@ def _make_weights(name: str, images: torch.Tensor, seed: int, folder: Path) -> P
     for module in backbone.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the same sums, to the last bit, whatever the process
     with torch.no_grad():
         backbone.train()(images)
+    torch.set_num_threads(num_threads)
     with write_atomically(path) as scratch:
         torch.save(backbone.state_dict(), scratch)
     return path
