@@ -234,8 +234,8 @@ def push_to_hub(
     api = HfApi()
     with tempfile.TemporaryDirectory() as scratch:
         folder = save_pretrained(model, Path(scratch) / "model", provenance=provenance)
-        for name in (RETRIEVAL_NAME, TRAINING_LONLAT_NAME) if checkpoint is not None else ():
-            if (source := find_beside(checkpoint, name)) is not None:
+        for name in (RETRIEVAL_NAME, TRAINING_LONLAT_NAME):
+            if checkpoint is not None and (source := find_beside(checkpoint, name)) is not None:
                 shutil.copy(source, folder)
         card = make_model_card(load_config(folder), repo_id=repo_id)
         (folder / CARD_NAME).write_text(card, encoding="utf-8")

@@ -145,8 +145,8 @@ def check_num_dims(num_dims: int | None, encoder: nn.Module) -> None:
     """
     if num_dims is None:
         return
-    config = getattr(encoder, "config", None)
-    if not getattr(config, "ordered", False):
+    config = encoder.config if isinstance(encoder, LocationEncoder) else None
+    if config is None or not config.ordered:
         raise ValueError(
             "num_dims needs a model whose embedding is ordered, and this one was not trained so: "
             "leave num_dims out, or train with LocationEncoderConfig(ordered=True)"
