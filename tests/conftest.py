@@ -10,7 +10,14 @@ import pytest
 os.environ["SATCLIP_OFFLINE"] = "1"
 
 
-LONGEST = ["test_smoke", "test_stac", "test_site", "test_fit", "test_atlas"]  # files
+LONGEST = [
+    "test_smoke",
+    "test_rehearsal",
+    "test_stac",
+    "test_site",
+    "test_fit",
+    "test_atlas",
+]  # files
 
 
 def pytest_collection_modifyitems(items):
