@@ -47,7 +47,7 @@ def make_parts() -> list[Encoder]:
 
         return Encoder(name, encode, groups=groups if len(groups) > 1 else None)
 
-    before = sum(retrieval.groups.values())
+    before = retrieval.num_features
     first = {n: slice(before, before + n) for n in (32, 64)}
     return [
         Encoder("embedding", lambda lonlat: embed(lonlat, model)),

@@ -60,9 +60,9 @@ def embed(
         data: see above; longitude first, degrees. Coordinates in another CRS are transformed, and
             other angles where CF units say what they are.
         model: a :class:`LocationEncoder`, a :class:`SatCLIP`, any module
-            ``(batch, 2) -> (batch, embed_dim)`` in eval mode, or what :func:`load_satclip` takes.
-            It runs on the device it is on. Any other module gets its degrees as float64. None
-            named takes the small model that travels with the package.
+            ``(batch, 2) -> (batch, embed_dim)`` in eval mode, or what :func:`load_location_encoder`
+            takes. It runs on the device it is on. Any other module gets its degrees as float64.
+            Without one it is the small model that travels with the package.
         num_dims: How many of the first numbers of the embedding are kept, such as 16, 32 or 64:
             what images share, of a model that was trained to be ordered. None keeps all.
         retrieval: Whether two more groups come before the embedding, which then has length one:

@@ -90,7 +90,7 @@ def embed_grid(
         lat, lon = _find_axes(template)
     folded = FoldedEncoder(encoder, num_dims=num_dims)
     images = load_retrieval(model) if retrieval else None
-    num_features = folded.embed_dim + (sum(images.groups.values()) if images else 0)
+    num_features = folded.embed_dim + (images.num_features if images else 0)
     lat_deg, lon_deg = (axis.values.astype(np.float64) for axis in (lat, lon))
     rounding = _measure_rounding(folded, images, lon_deg, lat_deg, dtype)
     sha256 = fingerprint(encoder.config, encoder, num_dims, images, lon_deg, lat_deg, dtype)
@@ -173,7 +173,7 @@ def _embed_block(
 ) -> Shaped[np.ndarray, "rows columns embed_dim"]:
     longitude, latitude = torch.tensor(longitude_deg.ravel()), torch.tensor(latitude_deg.ravel())
     folded, images = encoders
-    num_features = folded.embed_dim + (sum(images.groups.values()) if images else 0)
+    num_features = folded.embed_dim + (images.num_features if images else 0)
     block = np.empty((len(latitude), len(longitude), num_features), kept_as)
     num_rows = max(1, folded.batch_size // len(longitude))
     for start in range(0, len(block), num_rows):

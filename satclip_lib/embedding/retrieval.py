@@ -126,6 +126,11 @@ class Retrieval(nn.Module):
         """Names of the groups and how many numbers each has, in their order."""
         return {"zonal": NUM_ZONAL, "retrieved": len(self.bias)}
 
+    @property
+    def num_features(self) -> int:
+        """How many numbers both groups have."""
+        return sum(self.groups.values())
+
     def forward(self, lonlat: Float[Tensor, "batch 2"]) -> Float[Tensor, "batch features"]:
         """Both groups side by side, ``(batch, 4 + num_features)``, zonal first; degrees."""
         zonal = _compute_zonal(lonlat[:, 1].double()).to(self.bias.dtype)
@@ -141,15 +146,14 @@ class Retrieval(nn.Module):
     ) -> Float[np.ndarray, "num_points features"]:
         """Both groups and then the embeddings, which get length one, as the others are bounded."""
         batches = torch.from_numpy(np.ascontiguousarray(lonlat)).split(ROWS_AT_ONCE)
-        num_before = sum(self.groups.values())
-        shape = (len(lonlat), num_before + embeddings.shape[1])
+        shape = (len(lonlat), self.num_features + embeddings.shape[1])
         values = np.empty(shape, np.float32)
         with torch.inference_mode():
             for number, batch in enumerate(batches):
                 rows = slice(number * ROWS_AT_ONCE, number * ROWS_AT_ONCE + len(batch))
-                values[rows, :num_before] = self(batch).numpy()
+                values[rows, : self.num_features] = self(batch).numpy()
         length = np.linalg.norm(embeddings, axis=1, keepdims=True)
-        values[:, num_before:] = embeddings / np.maximum(length, np.finfo(np.float32).tiny)
+        values[:, self.num_features :] = embeddings / np.maximum(length, np.finfo(np.float32).tiny)
         return values
 
     def split(

@@ -27,7 +27,7 @@ class LocationEmbedder(TransformerMixin, BaseEstimator):
 
     Args:
         model: what :func:`satclip_lib.load_location_encoder` takes, or a location encoder in eval
-            mode. None named takes the small model that travels with the package.
+            mode. Without one it is the small model that travels with the package.
         num_dims: how many of the first numbers of an ordered embedding are kept; None keeps all.
         retrieval: Whether the groups ``zonal`` and ``retrieved`` come before the embedding, see
             :func:`embed`.
