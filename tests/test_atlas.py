@@ -25,13 +25,12 @@ from satclip_lib.plotting.atlas import (
     SIMILARITY_COLORS,
     SPRITE_COLUMNS,
     AtlasView,
-    find_islands,
     find_nearest_places,
     make_sprite,
     quantize,
     save_atlas,
 )
-from satclip_lib.plotting.layers import Layer, make_class_layer
+from satclip_lib.plotting.layers import Layer, find_islands, make_class_layer
 from satclip_lib.sphere import compute_distance_km
 
 SCREENSHOTS = Path(__file__).parents[1] / "build" / "screenshots"

@@ -25,7 +25,6 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from PIL import Image
 from safetensors.numpy import save
-from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
 from satclip_lib.data.labels import load_towns
@@ -33,7 +32,7 @@ from satclip_lib.data.land import is_land
 from satclip_lib.data.natural_earth import load_countries, lookup_regions
 from satclip_lib.files import write_atomically
 from satclip_lib.plotting.globes import make_lonlat_grid
-from satclip_lib.plotting.layers import NO_VALUE_COLOR, Layer
+from satclip_lib.plotting.layers import NO_VALUE_COLOR, Layer, find_islands
 from satclip_lib.plotting.maps import use_natural_earth
 from satclip_lib.sphere import EARTH_RADIUS_KM, chord_to_km, lonlat_to_unit_vectors
 
@@ -48,7 +47,6 @@ TOWN_POPULATION = 50_000  # at least, of the towns that are found by name
 NUM_SLIDERS = 6
 SIMILARITY_COLORS = [to_hex(color) for color in colormaps["magma_r"](np.linspace(0.02, 0.9, 256))]
 NUMBER_COLORS = [to_hex(color) for color in colormaps["RdBu_r"](range(256))]
-ISLAND_BINS, ISLAND_SHARE, ISLAND_GAP = 48, 0.4, 0.3
 
 
 def save_atlas(
@@ -184,41 +182,6 @@ def find_nearest_places(
     found = np.full(len(cells), SEA, np.uint16)
     found[on_land] = np.where(chord_to_km(chord) <= NEAR_KM, place, NO_PLACE)
     return found
-
-
-def find_islands(
-    plane: Float32[np.ndarray, "num_points 2"], classes: Float64[np.ndarray, " num_points"]
-) -> list[tuple[int, float, float]]:
-    """Where to write the names of classes in the plane: where many of their points lie together.
-
-    A class may have several islands. A further one holds at least ``ISLAND_SHARE`` of the density
-    of the first, and is ``ISLAND_GAP`` of the plane's width away from those found before.
-
-    Args:
-        plane: Coordinates of the points.
-        classes: Number of the class of each point; NaN where it is not known.
-
-    Returns:
-        Class, x and y of each island, the most frequent class first.
-    """
-    low, width = plane.min(axis=0), float(np.ptp(plane, axis=0).max()) or 1.0
-    known = classes[np.isfinite(classes)].astype(int)
-    counts = np.bincount(known)
-    islands = []
-    for number in np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]:
-        points = (plane[classes == number] - low) / width
-        density, *_ = np.histogram2d(*points.T, bins=ISLAND_BINS, range=[[0, 1], [0, 1]])
-        density = gaussian_filter(density, 2.0)
-        first, taken = density.max(), np.empty((0, 2))
-        for cell in np.argsort(-density, axis=None):
-            at = (np.array(np.unravel_index(cell, density.shape)) + 0.5) / ISLAND_BINS
-            if density.flat[cell] < ISLAND_SHARE * first:
-                break
-            if (np.hypot(*(taken - at).T) > ISLAND_GAP).all():
-                taken = np.vstack([taken, at])
-                x, y = low + at * width
-                islands.append((int(number), float(x), float(y)))
-    return islands
 
 
 def make_sprite(patches: UInt8[np.ndarray, "num_points 3 size size"]) -> str:

@@ -11,14 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from scipy.cluster.hierarchy import dendrogram, linkage
-from scipy.spatial import cKDTree
 from scipy.spatial.distance import squareform
 
-from satclip_lib.plotting.layers import Layer
+from satclip_lib.plotting.layers import Layer, find_islands
 from satclip_lib.plotting.maps import add_map, draw_points, make_class_handles, plot_classes
 from satclip_lib.plotting.style import PAGE_WIDTH_IN, styled
 
-ISLAND = 20  # points; a class with fewer is not named in the plane
+NAMED_SHARE = 0.02  # of the points; a smaller class is not named in the plane
 AXIS_LABELS = {
     "k-NN accuracy": "share of places",
     "silhouette": "from −1 to 1",
@@ -53,14 +52,15 @@ def plot_umap_and_map(
     point_colors = [colors[classes[i]] for i in order]
     fig = plt.figure(figsize=(PAGE_WIDTH_IN, 7.6))
     grid = fig.add_gridspec(3, 10, height_ratios=(1.05, 1.05, 1.7))
-    *others, title = planes
-    ax = fig.add_subplot(grid[:2, :6], title=title)
-    _draw_plane(ax, planes[title][order], point_colors, size=2.0, note=notes[title])
-    _name_islands(ax, planes[title], np.array(classes))
-    for number, other in enumerate(others[-4:]):
-        row, column = divmod(number, 2)
-        ax = fig.add_subplot(grid[row, 6 + 2 * column : 8 + 2 * column], title=other)
-        _draw_plane(ax, planes[other][order], point_colors, size=0.35, note=notes[other])
+    *others, large = planes
+    cells = [grid[row, column : column + 2] for row in range(2) for column in (6, 8)]
+    places = {large: grid[:2, :6]} | dict(zip(others[-4:], cells, strict=False))
+    for title, cell in places.items():
+        ax = fig.add_subplot(cell, title=title)
+        _draw_plane(ax, planes[title][order], point_colors, size=2.0 if title == large else 0.35)
+        ax.set_xlabel(notes[title], fontsize=6.5)
+        if title == large:
+            _name_islands(ax, planes[large], np.array(classes))
     ax = add_map(fig, grid[2, :])
     plot_classes(ax, lonlat, classes, colors=colors, size=1.3, seed=seed)
     _add_legend(fig, colors, size=4.5)
@@ -195,11 +195,8 @@ def plot_class_similarity(similarity: pd.DataFrame, *, colors: Mapping[str, str]
     return fig
 
 
-def _draw_plane(
-    ax: Axes, plane: np.ndarray, colors, *, size: float = 1.0, note: str | None = None
-) -> None:
-    """Points in a square frame without ticks, both axes in the same unit; a note below."""
-    ax.set_xlabel(note or "", fontsize=6.5)
+def _draw_plane(ax: Axes, plane: np.ndarray, colors, *, size: float = 1.0) -> None:
+    """Points in a square frame without ticks, both axes in the same unit."""
     ax.set(xticks=[], yticks=[])
     ax.set_box_aspect(1)
     ax.scatter(*plane.T, c=colors, s=size, linewidths=0, rasterized=True)
@@ -208,24 +205,23 @@ def _draw_plane(
 
 
 def _name_islands(ax: Axes, plane: np.ndarray, classes: np.ndarray) -> None:
-    """The name of each class where its points are densest, the largest first, none on another."""
-    names, counts = np.unique(classes, return_counts=True)
+    """Names of the larger classes at their islands, the most frequent first, none on another."""
+    names, numbers, counts = np.unique(classes, return_inverse=True, return_counts=True)
+    is_named = counts[numbers] >= NAMED_SHARE * len(plane)
+    islands = find_islands(plane, np.where(is_named, numbers, np.nan))
+    first = {number: island for number, *island in reversed(islands)}
+    islands.sort(key=lambda island: first[island[0]] != [*island[1:]])  # one name for each class
     extent = np.ptp(plane, axis=0).max()
     taken = np.empty((0, 2))
-    for name in names[np.argsort(-counts)]:
-        own = plane[classes == name]
-        if len(own) < max(ISLAND, len(plane) // 100):
-            continue
-        distance, _ = cKDTree(own).query(own, k=[ISLAND])
-        place = own[distance[:, 0].argmin()]
+    outline = [withStroke(linewidth=1.8, foreground="white")]
+    for number, *place in islands:
         apart = np.abs(taken - place) / extent
-        if ((apart[:, 0] < 0.3) & (apart[:, 1] < 0.05)).any():
+        if ((apart[:, 0] < 0.38) & (apart[:, 1] < 0.05)).any():
             continue
         taken = np.vstack([taken, place])
-        outline = [withStroke(linewidth=1.8, foreground="white")]
         share = (place[0] - plane[:, 0].min()) / extent  # of the width: names stay in the frame
         side = "left" if share < 0.2 else "right" if share > 0.8 else "center"
-        ax.text(*place, name, ha=side, va="center", fontsize=6.5, path_effects=outline)
+        ax.text(*place, names[number], ha=side, va="center", fontsize=6.5, path_effects=outline)
 
 
 def _add_legend(fig: Figure, colors: Mapping[str, str], *, size: float = 4.0) -> None:

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float32, Float64
 from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize, to_hex
+from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
 from satclip_lib.data.labels import lookup_climate_zones, lookup_ecoregions
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 NO_VALUE_COLOR = "#d0d0d0"
 NEAR_KM, SAME_PLACE_KM = 100.0, 1.0
+ISLAND_BINS, ISLAND_SHARE, ISLAND_GAP = 48, 0.4, 0.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,3 +141,38 @@ def make_task_layer(data: TaskData, lonlat: Float64[np.ndarray, "num_points 2"])
         return make_class_layer(title, list(names[np.where(known, data.target[nearest], -1)]))
     values = np.where(known, data.target[nearest], np.nan)
     return Layer(title, values, units=task.units, is_log=bool(task.transform))
+
+
+def find_islands(
+    plane: Float32[np.ndarray, "num_points 2"], classes: Float64[np.ndarray, " num_points"]
+) -> list[tuple[int, float, float]]:
+    """Where to write the names of classes in the plane: where many of their points lie together.
+
+    A class may have several islands. A further one holds at least ``ISLAND_SHARE`` of the density
+    of the first, and is ``ISLAND_GAP`` of the plane's width away from those found before.
+
+    Args:
+        plane: Coordinates of the points.
+        classes: Number of the class of each point; NaN where it is not known.
+
+    Returns:
+        Class, x and y of each island, the most frequent class first.
+    """
+    low, width = plane.min(axis=0), float(np.ptp(plane, axis=0).max()) or 1.0
+    known = classes[np.isfinite(classes)].astype(int)
+    counts = np.bincount(known)
+    islands = []
+    for number in np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]:
+        points = (plane[classes == number] - low) / width
+        density, *_ = np.histogram2d(*points.T, bins=ISLAND_BINS, range=[[0, 1], [0, 1]])
+        density = gaussian_filter(density, 2.0)
+        first, taken = density.max(), np.empty((0, 2))
+        for cell in np.argsort(-density, axis=None):
+            at = (np.array(np.unravel_index(cell, density.shape)) + 0.5) / ISLAND_BINS
+            if density.flat[cell] < ISLAND_SHARE * first:
+                break
+            if (np.hypot(*(taken - at).T) > ISLAND_GAP).all():
+                taken = np.vstack([taken, at])
+                x, y = low + at * width
+                islands.append((int(number), float(x), float(y)))
+    return islands
