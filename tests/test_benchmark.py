@@ -1,7 +1,6 @@
 """The benchmark: same points for all, no leaks, and a reason for whatever is not scored."""
 
 import ast
-import dataclasses
 import inspect
 import logging
 import sys
@@ -188,26 +187,6 @@ def test_each_continent_has_its_score(lonlat):
     predicted = predict(data, lonlat_to_unit_vectors(lonlat), splits=splits, probe="knn")
     assert pooled["part"] == POOLED and pooled["num_test"] == len(tested)
     assert pooled["score"] == pytest.approx(r2_score(target[tested], predicted))
-
-
-def test_the_groups_of_an_encoder_reach_its_probe(lonlat):
-    """An encoder that names its groups is penalised group by group, with task features beside."""
-    rng = np.random.default_rng(0)
-    noise = rng.normal(size=(1500, 150))
-    data = _make_data(lonlat_to_unit_vectors(lonlat)[:, 2] + rng.normal(size=1500), lonlat)
-    data = dataclasses.replace(data, features=rng.normal(size=(1500, 2)))
-
-    def encode(points):
-        return np.concatenate([lonlat_to_unit_vectors(points), noise], axis=1)
-
-    encoders = [
-        Encoder("plain", encode),
-        Encoder("grouped", encode, groups=(slice(0, 3), slice(3, 153))),
-    ]
-    result = run_benchmark(encoders, [data], protocols=["random"], probes=["linear", "knn"])
-    score = result.scores.pivot(index="probe", columns="encoder", values="score")
-    assert score.grouped["linear"] > score.plain["linear"] + 0.02
-    assert score.grouped["knn"] == score.plain["knn"]
 
 
 def test_tasks_at_the_same_points_score_as_if_alone(lonlat):

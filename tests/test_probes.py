@@ -68,7 +68,7 @@ def test_linear_classes_are_those_of_scikit_learn():
     x, y = _make_data("classification")
     one_hot = 2.0 * (y[:, None] == np.arange(4)) - 1
     ((fit,),) = fit_ridge(x, [one_hot], [SPLIT])
-    model = make_pipeline(StandardScaler(), RidgeClassifier(alpha=fit.penalty.alpha))
+    model = make_pipeline(StandardScaler(), RidgeClassifier(alpha=fit.alpha))
     expected = model.fit(x[:200], y[:200]).predict(x[200:])
     np.testing.assert_array_equal(_predict("linear", "classification", x, y), expected)
 

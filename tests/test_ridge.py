@@ -7,7 +7,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from satclip_lib.data.land import sample_land_lonlat
-from satclip_lib.evaluation.ridge import GROUP_SCALES, RIDGE_ALPHAS, Penalty, fit_ridge
+from satclip_lib.evaluation.ridge import RIDGE_ALPHAS, fit_ridge
 from satclip_lib.evaluation.splits import Split, make_splits
 
 NUM_POINTS, NUM_FEATURES = 600, 12
@@ -43,10 +43,10 @@ def test_every_fit_is_that_of_scikit_learn(x, lonlat, protocol, noise):
     targets = _make_targets(x, noise=noise)
     splits = make_splits(protocol, lonlat, seed=3)
     together, (alone,) = fit_ridge(x, targets, splits), fit_ridge(x, targets[:1], splits)
-    assert [fit.penalty for fit in alone] == [fit.penalty for fit in together[0]]  # by other sums
+    assert [fit.alpha for fit in alone] == [fit.alpha for fit in together[0]]  # by other sums
     for split, *fits in zip(splits, *together, strict=True):
         for fit, (alpha, expected) in zip(fits, _fit_by_hand(x, targets, split), strict=True):
-            assert fit.penalty.alpha == alpha
+            assert fit.alpha == alpha
             np.testing.assert_allclose(fit.predicted, expected, rtol=1e-6, atol=1e-6)
 
 
@@ -79,7 +79,7 @@ def test_targets_do_not_influence_each_other(x, lonlat):
     for index, target in enumerate(targets):
         (alone,) = fit_ridge(x, [target], splits)
         for fit, other in zip(together[index], alone, strict=True):
-            assert fit.penalty.alpha == other.penalty.alpha
+            assert fit.alpha == other.alpha
             np.testing.assert_allclose(fit.predicted, other.predicted, atol=1e-9)
 
 
@@ -92,7 +92,7 @@ def test_folds_of_neighbours_choose_a_larger_penalty():
     torn = Split("torn", train, test, train % 5)
     whole = Split("whole", train, test, np.repeat(np.arange(40) % 5, 5))
     ((of_torn, of_whole),) = fit_ridge(x, [y], [torn, whole])
-    assert of_torn.penalty.alpha == RIDGE_ALPHAS[0] and of_whole.penalty.alpha > 100
+    assert of_torn.alpha == RIDGE_ALPHAS[0] and of_whole.alpha > 100
 
 
 def test_features_that_say_nothing_predict_the_mean():
@@ -108,56 +108,3 @@ def test_one_fold_is_not_enough(x):
     split = Split("one", np.arange(100), np.arange(100, 120), np.zeros(100, dtype=np.int64))
     with pytest.raises(ValueError, match="fold_ids of split 'one'"):
         fit_ridge(x, [x[:, :1]], [split])
-
-
-def test_groups_have_penalties_of_their_own(x, lonlat):
-    """Each group is shrunk as scikit-learn shrinks features of its scale; noise is left out."""
-    rng = np.random.default_rng(0)
-    noisy = np.concatenate([x, rng.normal(size=(NUM_POINTS, 200))], axis=1)
-    groups = (slice(0, NUM_FEATURES), slice(NUM_FEATURES, None))
-    targets = _make_targets(x, noise=5.0)
-    splits = make_splits("blocks", lonlat)
-    grouped, plain = (fit_ridge(noisy, targets, splits, groups=g) for g in (groups, None))
-    for target, fits, others in zip(targets, grouped, plain, strict=True):
-        for split, fit, other in zip(splits, fits, others, strict=True):
-            own, of_noise = fit.penalty.scales
-            assert own in GROUP_SCALES and of_noise < own
-            scaler = StandardScaler().fit(noisy[split.train])
-            scale = np.repeat([own, of_noise], [NUM_FEATURES, 200])
-            model = Ridge(alpha=fit.penalty.alpha)
-            model.fit(scaler.transform(noisy[split.train]) * scale, target[split.train])
-            expected = model.predict(scaler.transform(noisy[split.test]) * scale)
-            np.testing.assert_allclose(
-                fit.predicted, expected.reshape(fit.predicted.shape), rtol=1e-5, atol=1e-5
-            )
-            error, error_of_other = (
-                np.sum((f.predicted - target[split.test]) ** 2) for f in (fit, other)
-            )
-            assert error < error_of_other
-
-
-def test_a_group_that_misleads_elsewhere_is_left_out():
-    """The folds decide what a group is worth: it tells the number at random, but not elsewhere."""
-    rng = np.random.default_rng(0)
-    place = np.repeat(np.arange(10), 30)
-    shared = rng.normal(size=(300, 2))
-    code = np.cos(np.outer(place, np.arange(1, 10)))  # tells the ten places apart
-    y = shared[:, :1] + 2 * rng.normal(size=10)[place, None]
-    x, groups = np.concatenate([shared, code], axis=1), (slice(0, 2), slice(2, 11))
-    train, test = np.arange(240), np.arange(240, 300)
-    splits = [
-        Split("random", train, test, rng.integers(0, 5, 240)),
-        Split("elsewhere", train, test, place[:240]),
-    ]
-    ((at_random, elsewhere),) = fit_ridge(x, [y], splits, groups=groups)
-    assert at_random.penalty.scales[1] > 0
-    assert elsewhere.penalty.scales[1] < at_random.penalty.scales[1]
-
-
-def test_groups_are_all_columns_once(x):
-    """Columns that are missing or named twice are an error."""
-    split = Split("one", np.arange(100), np.arange(100, 120), np.arange(100) % 5)
-    for groups in ((slice(0, 5),), (slice(0, 6), slice(5, NUM_FEATURES))):
-        with pytest.raises(ValueError, match="each of 12 columns once"):
-            fit_ridge(x, [x[:, :1]], [split], groups=groups)
-    assert Penalty(1.0).scales == (1.0,)

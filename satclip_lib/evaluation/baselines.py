@@ -35,8 +35,6 @@ class Encoder:
         encode: Function from longitude and latitude to features.
         own_probe: One of :data:`~satclip_lib.evaluation.probes.LOCATION_PROBES` where the entry
             predicts from the location by itself, and no other probe is put on top.
-        groups: Columns of each group of features, such as coarse and fine, where the encoder
-            names them; the linear probe then chooses a penalty for each.
     """
 
     name: str
@@ -44,7 +42,6 @@ class Encoder:
         [Float64[np.ndarray, "num_points 2"]], Float[np.ndarray, "num_points features"]
     ]
     own_probe: str | None = None
-    groups: tuple[slice, ...] | None = None
 
 
 def make_untrained(config: LocationEncoderConfig, *, seed: int = 0) -> Encoder:
@@ -61,15 +58,8 @@ def make_untrained(config: LocationEncoderConfig, *, seed: int = 0) -> Encoder:
 
 
 def make_encoder(name: str, model: nn.Module, *, retrieval: Retrieval | None = None) -> Encoder:
-    """Wrap a location encoder in eval mode for the benchmark.
-
-    With ``retrieval`` the groups that it puts before the embedding have penalties of their own.
-    """
-    if retrieval is None:
-        return Encoder(name, lambda lonlat: embed(lonlat, model))
-    ends = np.cumsum([0, *retrieval.groups.values()]).tolist()
-    groups = (*map(slice, ends[:-1], ends[1:]), slice(ends[-1], None))
-    return Encoder(name, lambda lonlat: embed(lonlat, model, retrieval=retrieval), groups=groups)
+    """Wrap a location encoder in eval mode for the benchmark, on request with retrieval."""
+    return Encoder(name, lambda lonlat: embed(lonlat, model, retrieval=retrieval or False))
 
 
 def encode_harmonics(

@@ -164,14 +164,13 @@ def score_tasks(
             continue
         distance_km = compute_label_distance_km(splits, group[0].lonlat)
         for encoder in encoders:
-            x, groups = embedded[encoder.name]
+            x = embedded[encoder.name]
             for probe in [encoder.own_probe] if encoder.own_probe else probes:
                 if probe == "logistic" and group[0].task.kind == "regression":
                     continue
                 predictions = predict_together(
-                    learnable, x, splits=splits, probe=probe, groups=groups, options=options,
-                    cache=cache,
-                )  # fmt: skip
+                    learnable, x, splits=splits, probe=probe, options=options, cache=cache
+                )
                 for data, predicted in zip(learnable, predictions, strict=True):
                     about = {
                         "task": data.task.name,
@@ -240,13 +239,12 @@ def _has_common_class(data: TaskData, splits: Sequence[Split]) -> bool:
     return any(np.isin(data.target[s.test], data.target[s.train]).any() for s in splits)
 
 
-def _embed_points(encoder: Encoder, data: TaskData) -> tuple[np.ndarray, tuple[slice, ...] | None]:
-    """Embeddings beside what else is known of the points, and the groups of their columns."""
-    x, groups = encoder.encode(data.lonlat), encoder.groups
+def _embed_points(encoder: Encoder, data: TaskData) -> np.ndarray:
+    """Embeddings, beside what else is known of the points."""
+    x = encoder.encode(data.lonlat)
     if data.features is None or encoder.own_probe:
-        return x, groups
-    both = np.concatenate([x, data.features], axis=1)
-    return both, groups and (*groups, slice(x.shape[1], both.shape[1]))
+        return x
+    return np.concatenate([x, data.features], axis=1)
 
 
 def _group_by_points(loaded: Sequence[TaskData]) -> list[list[TaskData]]:

@@ -91,29 +91,32 @@ def load_torchspatial(name: str) -> Encode:
         raise EncoderUnavailableError(COMMAND)
     stored = torch.load(fetch_file(file_name), map_location="cpu", weights_only=True)
     params, weights = stored["params"], stored["state_dict"]
-    activation = {"relu": F.relu, "leakyrelu": F.leaky_relu}[params["spa_f_act"]]
+    slope = {"relu": 0.0, "leakyrelu": 0.2}[params["spa_f_act"]]
 
     def linear(x: torch.Tensor, layer: str) -> torch.Tensor:
         parts = (weights[f"spa_enc.ffn.layers.{layer}.{part}"] for part in ("weight", "bias"))
         return F.linear(x, *parts)
 
+    def activate(x: torch.Tensor) -> torch.Tensor:
+        return F.leaky_relu(x, slope)
+
     def encode_batch(lonlat: LonLat) -> torch.Tensor:
-        x = torch.from_numpy(compute_torchspatial_inputs(lonlat, params, weights)).float()
+        x = torch.from_numpy(_compute_inputs(lonlat, params, weights)).float()
         norm = (weights[f"spa_enc.ffn.layers.0.layernorm.{part}"] for part in ("weight", "bias"))
-        hidden = F.layer_norm(activation(linear(x, "0.linear")), (params["hidden_dim"],), *norm)
-        return activation(linear(hidden, "1.linear"))
+        hidden = F.layer_norm(activate(linear(x, "0.linear")), (params["hidden_dim"],), *norm)
+        return activate(linear(hidden, "1.linear"))
 
     return _in_batches(encode_batch)
 
 
-def compute_torchspatial_inputs(
+def _compute_inputs(
     lonlat: LonLat, params: dict[str, Any], weights: dict[str, torch.Tensor]
 ) -> Float[np.ndarray, "num_points num_inputs"]:
     """What the network of TorchSpatial sees, in the order of its first layer's columns.
 
     Radii ascend, and all waves of a radius stand together; of "Space2Vec-grid" those of longitude
     come first. Space2Vec divides degrees, Sphere2Vec radians. "rff" has random directions, which
-    are stored, for longitude / 180 and latitude / 90.
+    are stored, for longitude and latitude that run from -1 to 1 over the stored ``map_range``.
     """
     kind = params["spa_enc_type"]
     if kind == "xyz":
@@ -123,7 +126,9 @@ def compute_torchspatial_inputs(
             weights[f"spa_enc.position_encoder.{part}"].double().numpy()
             for part in ("dirvec", "shift")
         )
-        return np.sqrt(2 / len(shift)) * np.cos(lonlat / [180.0, 90.0] @ directions + shift)
+        low, high = np.reshape(params["map_range"], (2, 2)).T  # west, east, south, north
+        scaled = 2 * (lonlat - low) / (high - low) - 1
+        return np.sqrt(2 / len(shift)) * np.cos(scaled @ directions + shift)
     radii = np.geomspace(params["min_radius"], params["max_radius"], params["frequency_num"])
     angles = lonlat if kind.startswith("Space2Vec") else np.radians(lonlat)
     kind = kind.removeprefix("Sphere2Vec-").replace("-", " ")

@@ -27,7 +27,6 @@ def predict(
     *,
     splits: Sequence[Split],
     probe: str = "linear",
-    groups: Sequence[slice] | None = None,
     options: ProbeOptions | None = None,
 ) -> Shaped[np.ndarray, " num_test"]:
     """Predictions at the test points of all splits, each by a probe that never saw the point.
@@ -37,15 +36,12 @@ def predict(
         x: Embeddings of its points; locations in degrees for a probe that wants them.
         splits: Splits of its points.
         probe: Name known to :func:`satclip_lib.evaluation.probes.fit_predict`.
-        groups: Columns of each group of features, as an encoder names them.
         options: Knobs of expensive probes.
 
     Returns:
         In the order of the splits: those of ``splits[0].test`` first.
     """
-    (predicted,) = predict_together(
-        [data], x, splits=splits, probe=probe, groups=groups, options=options
-    )
+    (predicted,) = predict_together([data], x, splits=splits, probe=probe, options=options)
     return predicted
 
 
@@ -55,7 +51,6 @@ def predict_together(
     *,
     splits: Sequence[Split],
     probe: str = "linear",
-    groups: Sequence[slice] | None = None,
     options: ProbeOptions | None = None,
     cache: Path | None = None,
 ) -> list[Shaped[np.ndarray, " num_test"]]:
@@ -65,15 +60,14 @@ def predict_together(
     embeddings, targets, splits, probe and its code stay the same.
     """
     kind = group[0].task.kind
-    groups = groups if probe == "linear" else None
 
     def fit(some: Sequence[TaskData]) -> list[np.ndarray]:
         targets = [data.target for data in some]
-        return fit_predict(probe, x, targets, splits, kind=kind, groups=groups, options=options)
+        return fit_predict(probe, x, targets, splits, kind=kind, options=options)
 
     if cache is None:
         return fit(group)
-    common = _name_inputs(x, splits, probe, kind, groups, options or ProbeOptions())
+    common = _name_inputs(x, splits, probe, kind, options or ProbeOptions())
     names = [fingerprint(common, data.target) for data in group]
     paths = [Path(cache) / name[:2] / f"{name}.npy" for name in names]
     missing = [index for index, path in enumerate(paths) if not path.is_file()]
@@ -89,7 +83,6 @@ def _name_inputs(
     splits: Sequence[Split],
     probe: str,
     kind: str,
-    groups: Sequence[slice] | None,
     options: ProbeOptions,
 ) -> str:
     """A name made of everything that predictions depend on, but the target."""
@@ -99,8 +92,7 @@ def _name_inputs(
         "end to end": (options.seed, sorted(options.end_to_end.items())),
     }.get(probe, ())
     rows = [(split.train, split.test, split.fold_ids) for split in splits]
-    columns = [group.indices(x.shape[1]) for group in groups or ()]
-    return fingerprint(x, rows, probe, kind, columns, used, _code_version())
+    return fingerprint(x, rows, probe, kind, used, _code_version())
 
 
 @functools.cache

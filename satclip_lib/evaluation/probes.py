@@ -60,7 +60,6 @@ def fit_predict(
     splits: Sequence[Split],
     *,
     kind: Kind,
-    groups: Sequence[slice] | None = None,
     options: ProbeOptions | None = None,
 ) -> list[Shaped[np.ndarray, " num_test"]]:
     """Predict the test points of all splits, each by a probe that never saw the point.
@@ -73,7 +72,6 @@ def fit_predict(
         targets: Targets of one kind at the same points; ``"linear"`` fits them together.
         splits: Splits of the points.
         kind: "regression" or "classification".
-        groups: Columns of each group of features; "linear" chooses a penalty for each.
         options: Knobs of the expensive probes.
 
     Returns:
@@ -85,7 +83,7 @@ def fit_predict(
     """
     if probe == "linear":
         encoded = [_encode(target, kind) for target in targets]
-        fits = fit_ridge(x, [outputs for outputs, _ in encoded], splits, groups=groups)
+        fits = fit_ridge(x, [outputs for outputs, _ in encoded], splits)
         return [
             np.concatenate([_decode(fit.predicted, classes) for fit in of_target])
             for of_target, (_, classes) in zip(fits, encoded, strict=True)

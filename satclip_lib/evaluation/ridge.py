@@ -7,9 +7,8 @@ point: one Cholesky decomposition per union, whatever the number of points and t
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64
@@ -18,24 +17,9 @@ from scipy.linalg import cho_factor, cho_solve
 from satclip_lib.evaluation.splits import Split
 
 RIDGE_ALPHAS = tuple(10.0**power for power in range(-2, 6))
-GROUP_SCALES = (0.0, 0.03, 0.1, 0.3, 1.0)
 TESTED, UNUSED = -1, -2
 
 Atoms = frozenset[int]
-
-
-@dataclass(frozen=True)
-class Penalty:
-    """How much a ridge shrinks the coefficients of each group of features.
-
-    Attributes:
-        alpha: Penalty of a group whose scale is 1.
-        scales: Factor of each group's standardised features. The penalty of a group is
-            ``alpha / scale**2``; a group of scale 0 is left out.
-    """
-
-    alpha: float
-    scales: tuple[float, ...] = (1.0,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,11 +27,11 @@ class RidgeFit:
     """Ridge of one target on the training points of one split.
 
     Attributes:
-        penalty: The penalty that was chosen on the training points.
+        alpha: The penalty that was chosen on the training points.
         predicted: Predictions at the test points, ``(num_test, num_outputs)``.
     """
 
-    penalty: Penalty
+    alpha: float
     predicted: Float64[np.ndarray, "num_test num_outputs"]
 
 
@@ -55,22 +39,15 @@ def fit_ridge(
     x: Float[np.ndarray, "num_points num_features"],
     targets: Sequence[Float64[np.ndarray, "num_points _"]],
     splits: Sequence[Split],
-    *,
-    groups: Sequence[slice] | None = None,
 ) -> list[list[RidgeFit]]:
     r"""Fit every target on every split, with the penalty chosen on the training points.
 
-    For standardised inputs and centred targets,
-    :math:`W = S (S X^\top X S + \alpha I)^{-1} S X^\top Y`, where :math:`S` has the scale of each
-    feature's group. Each of ``split.fold_ids`` is predicted from the other training points; the
-    penalty with the smallest squared error over all folds and outputs of the target is used.
-    Folds of whole blocks or continents therefore choose a penalty that extrapolates; leaving out
-    single points, as scikit-learn's ``RidgeCV`` does, hardly penalises at all when each has a
+    For standardised inputs and centred targets, :math:`W = (X^\top X + \alpha I)^{-1} X^\top Y`.
+    Each of ``split.fold_ids`` is predicted from the other training points; the one of
+    ``RIDGE_ALPHAS`` with the smallest squared error over all folds and outputs of the target is
+    used. Folds of whole blocks or continents therefore choose a penalty that extrapolates; leaving
+    out single points, as scikit-learn's ``RidgeCV`` does, hardly penalises at all when each has a
     neighbour.
-
-    The scales are searched group by group: from the best of ``RIDGE_ALPHAS`` with all scales 1,
-    each group in turn tries ``GROUP_SCALES``, with a tenth and ten times the penalty as well,
-    until nothing improves.
 
     Predictions are those of scikit-learn's ``make_pipeline(StandardScaler(), Ridge(alpha))``,
     in every fold and in the end: inputs are standardised on the points that are fitted.
@@ -79,20 +56,14 @@ def fit_ridge(
         x: Embeddings, ``(num_points, num_features)``.
         targets: Values, or one column per class, each ``(num_points, num_outputs)``.
         splits: Splits of these points; every split's ``fold_ids`` name at least two folds.
-        groups: Columns of each group of features; None makes one group of all.
 
     Returns:
         ``fits[target][split]``.
 
     Raises:
-        ValueError: If the training points of a split are all in one fold, or the groups are not
-            all columns, each once.
+        ValueError: If the training points of a split are all in one fold.
     """
-    groups = [slice(None)] if groups is None else list(groups)
-    columns = np.concatenate([np.arange(x.shape[1])[group] for group in groups])
-    if not np.array_equal(np.sort(columns), np.arange(x.shape[1])):
-        raise ValueError(f"groups must hold each of {x.shape[1]} columns once, got {groups}")
-    sums = _Sums(x, targets, splits, groups)
+    sums = _Sums(x, targets, splits)
     fits: list[list[RidgeFit]] = [[] for _ in targets]
     for number, split in enumerate(splits):
         train, held_out = sums.list_folds(number)
@@ -102,34 +73,10 @@ def fit_ridge(
                 f"{len(held_out)}: pass more points or another protocol"
             )
         for target, fits_of_target in enumerate(fits):
-            error = partial(sums.validate, train, held_out, target)
-            penalty = _search(error, len(groups))
-            fits_of_target.append(
-                RidgeFit(penalty, sums.predict(split.test, train, target, penalty))
-            )
+            errors = [sums.validate(train, held_out, target, alpha) for alpha in RIDGE_ALPHAS]
+            alpha = RIDGE_ALPHAS[int(np.argmin(errors))]
+            fits_of_target.append(RidgeFit(alpha, sums.predict(split.test, train, target, alpha)))
     return fits
-
-
-def _search(error: Callable[[Penalty], float], num_groups: int) -> Penalty:
-    """The penalty with the smallest error that trying one group after the other finds."""
-    start = (1.0,) * num_groups
-    lowest, best = min(
-        ((error(Penalty(alpha, start)), Penalty(alpha, start)) for alpha in RIDGE_ALPHAS),
-        key=lambda found: found[0],
-    )
-    is_better = num_groups > 1
-    while is_better:
-        is_better = False
-        for group in range(num_groups):
-            position = RIDGE_ALPHAS.index(best.alpha)
-            alphas = RIDGE_ALPHAS[max(0, position - 1) : position + 2]
-            before, after = best.scales[:group], best.scales[group + 1 :]
-            for scale in GROUP_SCALES:
-                for alpha in alphas:
-                    penalty = Penalty(alpha, (*before, scale, *after))
-                    if (found := error(penalty)) < lowest:
-                        lowest, best, is_better = found, penalty, True
-    return best
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,18 +94,11 @@ class _Moments:
 class _Sums:
     """Sums over atoms, and what has been computed from them so far."""
 
-    def __init__(
-        self,
-        x: np.ndarray,
-        targets: Sequence[np.ndarray],
-        splits: Sequence[Split],
-        groups: Sequence[slice],
-    ):
+    def __init__(self, x: np.ndarray, targets: Sequence[np.ndarray], splits: Sequence[Split]):
         # Scaling first changes no result, but keeps the differences of sums below exact.
         x = x.astype(np.float64)
         spread = x.std(axis=0)
         self.x = (x - x.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
-        self.groups = groups
         ends = np.cumsum([target.shape[1] for target in targets])
         self.columns = [slice(e - t.shape[1], e) for e, t in zip(ends, targets, strict=True)]
         y = np.concatenate(targets, axis=1)
@@ -176,7 +116,7 @@ class _Sums:
             for fold in folds:
                 self.held_out[train - fold].add(fold)
         self.moments: dict[tuple[Atoms, Atoms], _Moments] = {}
-        self.errors: dict[tuple[Atoms, Penalty], dict[Atoms, np.ndarray]] = {}
+        self.errors: dict[tuple[Atoms, float], dict[Atoms, np.ndarray]] = {}
 
     def list_folds(self, number: int) -> tuple[Atoms, list[Atoms]]:
         """Atoms of the training points of a split, and of each of their folds."""
@@ -203,41 +143,35 @@ class _Sums:
             self.moments[fitted, at] = _Moments(mean, std, y_mean, xx, xy / std[:, None], yy)
         return self.moments[fitted, at]
 
-    def solve(self, atoms: Atoms, penalty: Penalty, columns: slice) -> np.ndarray:
+    def solve(self, atoms: Atoms, alpha: float, columns: slice) -> np.ndarray:
         """Coefficients of standardised features, ``(num_features, num_outputs)``."""
         moments = self.compute_moments(atoms, atoms)
-        scale = np.empty(len(moments.mean))
-        for group, value in zip(self.groups, penalty.scales, strict=True):
-            scale[group] = value
-        gram = moments.xx * np.outer(scale, scale)
-        gram[np.diag_indices_from(gram)] += penalty.alpha
+        gram = moments.xx.copy()
+        gram[np.diag_indices_from(gram)] += alpha
         factor = cho_factor(gram, lower=True, overwrite_a=True, check_finite=False)
-        scaled = scale[:, None] * moments.xy[:, columns]
-        return scale[:, None] * cho_solve(factor, scaled, check_finite=False)
+        return cho_solve(factor, moments.xy[:, columns], check_finite=False)
 
-    def validate(
-        self, train: Atoms, held_out: Sequence[Atoms], target: int, penalty: Penalty
-    ) -> float:
+    def validate(self, train: Atoms, held_out: Sequence[Atoms], target: int, alpha: float) -> float:
         """Squared error of a target over all folds, each predicted from the others."""
-        return sum(self.compute_errors(train - f, penalty)[f][target] for f in held_out)
+        return sum(self.compute_errors(train - f, alpha)[f][target] for f in held_out)
 
-    def compute_errors(self, atoms: Atoms, penalty: Penalty) -> dict[Atoms, np.ndarray]:
+    def compute_errors(self, atoms: Atoms, alpha: float) -> dict[Atoms, np.ndarray]:
         """Squared error of each target, at each fold that is ever predicted from these atoms."""
-        if (atoms, penalty) not in self.errors:
+        if (atoms, alpha) not in self.errors:
             found = {}
-            coef = self.solve(atoms, penalty, slice(None))
+            coef = self.solve(atoms, alpha, slice(None))
             for fold in self.held_out[atoms]:
                 at = self.compute_moments(atoms, fold)
                 error = at.yy + (coef * (at.xx @ coef - 2 * at.xy)).sum(axis=0)
                 found[fold] = np.array([error[columns].sum() for columns in self.columns])
-            self.errors[atoms, penalty] = found
-        return self.errors[atoms, penalty]
+            self.errors[atoms, alpha] = found
+        return self.errors[atoms, alpha]
 
     def predict(
-        self, rows: Int64[np.ndarray, " num_rows"], atoms: Atoms, target: int, penalty: Penalty
+        self, rows: Int64[np.ndarray, " num_rows"], atoms: Atoms, target: int, alpha: float
     ) -> Float64[np.ndarray, "num_rows num_outputs"]:
         columns, moments = self.columns[target], self.compute_moments(atoms, atoms)
-        coef = self.solve(atoms, penalty, columns) / moments.std[:, None]
+        coef = self.solve(atoms, alpha, columns) / moments.std[:, None]
         return self.x[rows] @ coef + (moments.y_mean[columns] - moments.mean @ coef)
 
     def _total(self, atoms: Atoms) -> list:
