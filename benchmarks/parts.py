@@ -7,6 +7,7 @@ Writes ``benchmarks/results/parts.json``.
 """
 
 import argparse
+from functools import partial
 from statistics import fmean
 
 import numpy as np
@@ -33,38 +34,34 @@ def make_parts() -> list[Encoder]:
     """The whole and its parts, of one checkpoint."""
     model, retrieval = load_location_encoder(FOLDER), load_retrieval(FOLDER)
     whole = make_encoder(WHOLE, model, retrieval=retrieval)
-    zonal, retrieved, location = whole.groups or ()
 
-    def keep(name: str, *columns: slice) -> Encoder:
-        """Some columns of the whole; a penalty for each, where there are several."""
-        sizes = [len(range(*c.indices(before + model.config.embed_dim))) for c in columns]
-        ends = [sum(sizes[:n]) for n in range(len(sizes) + 1)]
-        groups = tuple(map(slice, ends[:-1], ends[1:]))
+    def keep(name: str, *groups: str) -> Encoder:
+        """Some of the groups of the whole."""
 
         def encode(lonlat):
-            values = whole.encode(lonlat)
-            return np.concatenate([values[:, c] for c in columns], axis=1)
+            parts = retrieval.split(whole.encode(lonlat))
+            return np.concatenate([parts[group] for group in groups], axis=1)
 
-        return Encoder(name, encode, groups=groups if len(groups) > 1 else None)
+        return Encoder(name, encode)
 
-    before = retrieval.num_features
-    first = {n: slice(before, before + n) for n in (32, 64)}
     return [
         Encoder("embedding", lambda lonlat: embed(lonlat, model)),
-        *(keep(f"first {n} of the embedding", columns) for n, columns in first.items()),
-        keep("zonal", zonal),
-        keep("retrieved", retrieved),
-        keep("zonal | embedding", zonal, location),
-        keep("zonal | retrieved", zonal, retrieved),
+        *(
+            Encoder(f"first {n} of the embedding", partial(embed, model=model, num_dims=n))
+            for n in (32, 64)
+        ),
+        keep("zonal", "zonal"),
+        keep("retrieved", "retrieved"),
+        keep("zonal | embedding", "zonal", "embedding"),
+        keep("zonal | retrieved", "zonal", "retrieved"),
         whole,
-        Encoder("all, one penalty", whole.encode),
     ]
 
 
 def vote_on_biomes(num_points: int) -> dict[str, dict[str, float]]:
     """Share of places whose biome the 15 nearest places of other continents name, by seeds."""
     twin = make_untrained(load_location_encoder(FOLDER).config, seed=0)
-    encoders = {x.name: x for x in make_parts() if "|" not in x.name and "all" not in x.name}
+    encoders = {x.name: x for x in make_parts() if "|" not in x.name}
     found = {}
     for purpose, seeds in SEEDS.items():
         tasks = [load_task("biome", num_points=num_points, seed=seed) for seed in seeds]

@@ -25,9 +25,9 @@ CELLS_PER_DEG = 2  # of the map
 MAP_SHAPE = (180 * CELLS_PER_DEG + 1, 360 * CELLS_PER_DEG)  # rows from pole to pole, columns
 STEPS_PER_STD = 31.0  # of the int8 map, which so reaches four standard deviations
 NUM_ZONAL = 4  # zonal harmonics, of degrees 1 to 4
-NUM_NEIGHBORS = 16  # training places that a node of the map is the mean of
+NUM_NEIGHBORS = 4  # training places that a node of the map is the mean of
 NEAREST = 1e-3  # of the Earth's radius; within 6 km a training place weighs no more
-BANDWIDTH = 0.15  # of the Gaussian kernel, as its inverse length, on standardised inputs
+BANDWIDTH = 0.2  # of the Gaussian kernel, as its inverse length, on standardised inputs
 MAX_BYTES = 2**26
 
 
@@ -40,7 +40,7 @@ class Retrieval(nn.Module):
     ``retrieved``: random Fourier features :math:`\cos(Wx + b)` of a Gaussian kernel. Two places
     have similar numbers if x, the latitude and the main components of the images around them, is
     similar, wherever they are. Each number stays between -1 and 1 on any continent. The components
-    are read off a map at half a degree. A node of it is the mean of the 16 nearest training
+    are read off a map at half a degree. A node of it is the mean of the 4 nearest training
     images, weighted by the inverse square of their distance.
 
     Build it with :meth:`fit`. The constructor only sets sizes, for a state dict to be loaded.
@@ -50,9 +50,10 @@ class Retrieval(nn.Module):
         num_features: Number of random Fourier features.
 
     References:
-        Rahimi & Recht (2007), Random features for large-scale kernel machines; Dhakal et al.
-        (2025), RANGE: Retrieval Augmented Neural Fields for Multi-Resolution Geo-Embeddings,
-        arXiv 2502.19781, for the idea of retrieval.
+        Rahimi & Recht (2007), Random features for large-scale kernel machines; Yu et al. (2016),
+        Orthogonal random features, arXiv 1610.09072; Dhakal et al. (2025), RANGE: Retrieval
+        Augmented Neural Fields for Multi-Resolution Geo-Embeddings, arXiv 2502.19781, for the idea
+        of retrieval.
     """
 
     components: Int8[Tensor, "rows columns num_components"]
@@ -61,7 +62,7 @@ class Retrieval(nn.Module):
     zonal_mean: Float[Tensor, " zonal"]
     zonal_std: Float[Tensor, " zonal"]
 
-    def __init__(self, num_components: int = 16, num_features: int = 256):
+    def __init__(self, num_components: int = 16, num_features: int = 512):
         super().__init__()
         inputs = NUM_ZONAL + num_components
         shape = (*MAP_SHAPE, num_components)
@@ -78,7 +79,7 @@ class Retrieval(nn.Module):
         features: Float[np.ndarray, "num_images num_image_features"],
         *,
         num_components: int = 16,
-        num_features: int = 256,
+        num_features: int = 512,
         seed: int = 0,
     ) -> "Retrieval":
         """Make the map out of the training images; needs SciPy.
@@ -117,7 +118,7 @@ class Retrieval(nn.Module):
         model.zonal_mean.copy_(zonal.mean(dim=0))
         model.zonal_std.copy_(zonal.std(dim=0, correction=0))
         generator = torch.Generator().manual_seed(seed)
-        model.weight.normal_(0, BANDWIDTH, generator=generator)
+        model.weight.copy_(BANDWIDTH * _draw_orthogonal(*model.weight.shape, generator))
         model.bias.uniform_(0, 2 * torch.pi, generator=generator)
         return model.eval()
 
@@ -227,6 +228,19 @@ def load_retrieval(model: Any) -> Retrieval:
     except Exception as error:  # those of safetensors are of many kinds
         raise CheckpointError(f"cannot read {path} ({error}): fetch or train it again") from error
     return retrieval.eval()
+
+
+def _draw_orthogonal(num_rows: int, num_columns: int, generator: torch.Generator) -> Tensor:
+    """Standard normal rows, float64, of which each ``num_columns`` are orthogonal.
+
+    They spread more evenly than independent rows, so that fewer waves make the same kernel.
+    """
+    blocks = []
+    for _ in range(-(-num_rows // num_columns)):
+        normal = torch.randn(2, num_columns, num_columns, generator=generator, dtype=torch.float64)
+        directions, _ = torch.linalg.qr(normal[0])
+        blocks.append(directions * normal[1].norm(dim=1, keepdim=True))
+    return torch.cat(blocks)[:num_rows]
 
 
 def _compute_zonal(latitude_deg: Float[Tensor, " batch"]) -> Float[Tensor, "batch zonal"]:
