@@ -74,16 +74,16 @@ def load_table(
     if kind == "regression" and not is_number:
         raise ValueError(f"{target!r} is text: make it numbers, or pass kind='classification'")
     if is_number:
-        huge = ~(np.abs(values[is_known].to_numpy(np.float64)) < LARGEST)
+        numbers = values[is_known].to_numpy(np.float64)
+        huge = ~(np.abs(numbers) < LARGEST)
         if huge.any():
             row = np.flatnonzero(is_known)[huge][0]
             raise ValueError(
                 f"{target!r} is infinite, or beyond {LARGEST:g}, in {huge.sum()} rows, row {row} "
                 "first: drop or rescale them"
             )
-    spread = values[is_known].astype(float).var() if is_number else values[is_known].nunique() - 1
-    if len(lonlat) > 1 and not spread > 0:
-        raise ValueError(f"{target!r} is the same in all rows: there is nothing to predict")
+        if len(numbers) > 1 and numbers.var() == 0:
+            raise ValueError(f"{target!r} is the same in all rows: there is nothing to predict")
     task = Task(
         name=name or target,
         kind=kind or ("regression" if is_number else "classification"),
