@@ -58,6 +58,8 @@ def test_spread_is_the_same_again_and_leaves_no_trace():
     assert torch.equal(torch.rand(3), expected_next) and not encoder.training
     np.testing.assert_array_equal(first, compute_dropout_spread(LONLAT, encoder, seed=0))
     np.testing.assert_array_equal(first, compute_dropout_spread(LONLAT, encoder, num_passes=16))
+    defaults = compute_uncertainty(LONLAT, encoder, training_lonlat=LONLAT)
+    np.testing.assert_array_equal(first, defaults["dropout_spread"])
     assert not np.array_equal(first, compute_dropout_spread(LONLAT, encoder, seed=1))
     assert ((first > 0) & (first < 1)).all()
 
