@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 from nbformat import NotebookNode
@@ -24,7 +25,7 @@ def toctree(entries: Iterable[str], *, caption: str = "") -> str:
 
 def html_table(rows: pd.DataFrame) -> str:
     """A table that scrolls sideways where it is wider than the screen."""
-    rows = rows.rename(columns=lambda name: str(name).replace("_", " "))
+    rows = rows.rename(columns=lambda name: _one_line(name).replace("_", " "))
     html = rows.to_html(index=False, border=0, classes="table", na_rep="", justify="left")
     return f'\n<div class="wide-table">\n{html}\n</div>\n'
 
@@ -60,7 +61,8 @@ def make_gallery_page(source: Path, *, figures: Path) -> str:
     text = "# Figures\n\nEach is made by a notebook, from real data, by `make figures`.\n"
     for path in sorted(set(figures.glob("*.html")) - {figures / "index.html"}):
         shutil.copy(path, source / "extra")
-        text += f'\n<p><a href="{path.name}">Interactive: {_title(path.stem)}</a></p>\n'
+        title = escape(_one_line(_title(path.stem)))
+        text += f'\n<p><a href="{quote(path.name)}">Interactive: {title}</a></p>\n'
     for figure_id, entry in FIGURES.items():
         shown = Path("figures", "reference", f"{figure_id}.webp")
         files = []
@@ -109,9 +111,10 @@ def tables_of(result: dict[str, Any]) -> str:
     for name, rows in flat[is_list].items():
         table = pd.json_normalize(rows, sep=" ")
         single = [column for column in table if not table[column].map(_is_list_of_rows).any()]
-        text += f"\n**{name.replace('_', ' ')}**\n" + html_table(table[single].map(_show))
+        title = escape(_one_line(name).replace("_", " "))
+        text += f"\n<p><b>{title}</b></p>\n" + html_table(table[single].map(_show))
     rest = flat[~is_list].map(_show)
-    return text + html_table(pd.DataFrame({"what": rest.index, "value": rest}))
+    return text + html_table(pd.DataFrame({"what": rest.index.map(_one_line), "value": rest}))
 
 
 def _is_list_of_rows(value: Any) -> bool:
@@ -125,7 +128,12 @@ def _show(value: Any) -> str:
         return "" if value != value else f"{value:.4g}"
     if isinstance(value, list):
         return ", ".join(map(_show, value))
-    return "" if value is None else str(value)
+    return "" if value is None else _one_line(value)
+
+
+def _one_line(value: Any) -> str:
+    """Text without empty lines, behind which Markdown would begin again inside of HTML."""
+    return " ".join(str(value).split())
 
 
 # --- data ---------------------------------------------------------------------------------------

@@ -91,11 +91,10 @@ def write_atomically(path: Path | str) -> Iterator[Path]:
     The scratch path has the name of ``path``, since many writers look at the suffix, and lies in a
     folder of its own beside ``path``, which nobody else can guess or open. Works for files and
     folders; where ``path`` is a link, what it leads to is written. A run that dies half-way leaves
-    nothing under ``path`` (or leaves what stood there before); the next run that writes ``path``
+    nothing under ``path`` (or leaves what stood there before); the next run that writes beside it
     sweeps up what dead runs left. A run holds a lock on its scratch folder while it lives, so that
-    runs on other hosts and in other containers can tell. A process looks for leftovers once per
-    folder, since folders may hold 100,000 files. Of two runs that write ``path`` at once, the
-    later one's stays.
+    runs on other hosts and in other containers can tell. A process sweeps a folder once, since
+    folders may hold 100,000 files. Of two runs that write ``path`` at once, the later one's stays.
 
     Example:
         >>> with write_atomically(folder / "table.csv") as scratch:
@@ -103,9 +102,7 @@ def write_atomically(path: Path | str) -> Iterator[Path]:
     """
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover, name in _find_leftovers(path.parent):
-        if name == path.name:
-            _sweep(leftover)
+    sweep(path.parent)
     folder, lock = _make_scratch_folder(path)
     try:
         scratch = folder / path.name
@@ -113,6 +110,50 @@ def write_atomically(path: Path | str) -> Iterator[Path]:
         _put_in_place(scratch, path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+@functools.cache
+def sweep(folder: Path) -> None:
+    """Remove the scratch folders in ``folder`` whose runs are dead; once per process."""
+    for leftover in folder.iterdir():
+        if re.fullmatch(r"\.partial-[0-9a-f]{16}-.+", leftover.name):
+            with suppress(OSError):  # a living run holds it, or that cannot be known
+                lock = _lock(leftover)
+                shutil.rmtree(leftover, ignore_errors=True)
+                os.close(lock)
+
+
+@contextmanager
+def hold_folder(folder: Path) -> Iterator[None]:
+    """Make a folder if there is none, and keep other runs out of it until the block ends.
+
+    The lock goes with the process that holds it, however that ends.
+
+    Raises:
+        BlockingIOError: If another run holds the folder.
+    """
+    lock = None
+    while lock is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = _lock(folder)
+            if not os.path.samestat(os.fstat(lock), folder.stat()):
+                raise FileNotFoundError  # another run has removed it since, and made it anew
+        except BlockingIOError:
+            raise BlockingIOError(
+                f"another run is at work in {folder}: wait for it, or choose another target"
+            ) from None
+        except FileNotFoundError:
+            if lock is not None:
+                os.close(lock)
+            lock = None
+        except OSError:  # no locks in this file system: nobody can be kept out
+            break
+    try:
+        yield
+    finally:
         if lock is not None:
             os.close(lock)
 
@@ -165,24 +206,6 @@ def _add_to_digest(digest: Any, part: Any) -> None:
             _add_to_digest(digest, item)
     else:
         digest.update(f"{json.dumps(part)};".encode())
-
-
-@functools.cache
-def _find_leftovers(folder: Path) -> list[tuple[Path, str]]:
-    """Scratch folders of other runs, and the name of what each run wrote."""
-    return [
-        (sibling, scratch_of[1])
-        for sibling in folder.iterdir()
-        if (scratch_of := re.fullmatch(r"\.partial-[0-9a-f]{16}-(.+)", sibling.name))
-    ]
-
-
-def _sweep(leftover: Path) -> None:
-    """Remove a scratch folder unless a living run holds it, or that cannot be known."""
-    with suppress(OSError):
-        lock = _lock(leftover)
-        shutil.rmtree(leftover, ignore_errors=True)
-        os.close(lock)
 
 
 def _make_scratch_folder(path: Path) -> tuple[Path, int | None]:

@@ -1,6 +1,7 @@
 """Fixtures shared by all tests. No test touches the network or the user's own files."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 os.environ["SATCLIP_OFFLINE"] = "1"
 
 
+DESKTOP = {"viewport": {"width": 1280, "height": 800}}
 LONGEST = [
     "test_smoke",
     "test_rehearsal",
@@ -63,3 +65,40 @@ def close_figures():
     yield
     if pyplot := sys.modules.get("matplotlib.pyplot"):
         pyplot.close("all")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium, as the distribution packages it."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        pytest.skip("NO BROWSER, pages go untested: install chromium, or set CHROMIUM=path")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser):
+    """Opens a file; whatever goes wrong in the browser or asks the network fails the test."""
+    wrong, contexts = [], []
+
+    def open_file(path: Path, *, address: str = "", device: dict = DESKTOP):
+        contexts.append(browser.new_context(**device))
+        contexts[-1].set_default_timeout(120_000)  # the machine may be busy
+        page = contexts[-1].new_page()
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else 0)
+        page.on("request", lambda request: wrong.append(request.url))
+        page.on("dialog", lambda dialog: wrong.append(dialog.message) or dialog.dismiss())
+        page.goto(path.as_uri() + address)
+        return page
+
+    yield open_file
+    for context in contexts:
+        context.close()
+    harmless = ("file:", "data:", "blob:", "about:")
+    assert not [what for what in wrong if not what.startswith(harmless)]

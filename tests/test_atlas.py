@@ -5,8 +5,6 @@ of what the browser showed are kept in ``build/screenshots``.
 """
 
 import base64
-import os
-import shutil
 from io import BytesIO
 from pathlib import Path
 
@@ -38,7 +36,6 @@ NUM_POINTS, EMBED_DIM = 6_000, 32
 COLORS = {"africa": "#d00000", "america": "#0000d0", "oceania": "#00a000"}
 CENTERS = {"africa": (20.0, 5.0), "america": (-58.0, -10.0), "oceania": (133.0, -24.0)}
 IN_PLANE = {"africa": (-5.0, 0.0), "america": (5.0, 0.0), "oceania": (5.0, 5.0)}
-DESKTOP = {"viewport": {"width": 1280, "height": 800}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
 
@@ -68,44 +65,6 @@ def atlas(tmp_path_factory) -> Path:
     """6,000 places in Africa, South America and Australia."""
     path = tmp_path_factory.mktemp("atlas") / "atlas.html"
     return save_atlas(path, **_make_inputs(), title="A test", subtitle="of the atlas")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """A headless Chromium."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-    if path is None:
-        pytest.skip("NO BROWSER: install chromium or set CHROMIUM=path, the atlas goes untested")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def open_page(browser):
-    """Opens a file; whatever goes wrong in the browser or asks the network fails the test."""
-    wrong, contexts = [], []
-
-    def open_file(path: Path, *, address: str = "", device: dict = DESKTOP):
-        contexts.append(browser.new_context(**device))
-        contexts[-1].set_default_timeout(120_000)  # the machine may be busy
-        page = contexts[-1].new_page()
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else 0)
-        page.on("request", lambda request: wrong.append(request.url))
-        page.on("dialog", lambda dialog: wrong.append(dialog.message) or dialog.dismiss())
-        page.goto(path.as_uri() + address)
-        return page
-
-    yield open_file
-    for context in contexts:
-        context.close()
-    harmless = ("file:", "data:", "blob:", "about:")
-    assert not [what for what in wrong if not what.startswith(harmless)]
 
 
 @pytest.fixture

@@ -25,6 +25,15 @@ def _pick(fraction, lonlat):
     return int(fraction * len(lonlat))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.int32])
+def test_tensors_of_any_real_type_are_read(dtype):
+    """Also of a type that NumPy does not know; complex numbers are refused."""
+    lonlat = torch.tensor([[10.0, 20.0], [-3.0, 4.0]])
+    np.testing.assert_array_equal(read_locations(lonlat.to(dtype)).lonlat, lonlat.numpy())
+    with pytest.raises(ValueError, match="must be numbers, degrees, got dtype complex64"):
+        read_locations(lonlat.to(torch.complex64))
+
+
 @given(LONLATS)
 def test_degrees_pass_as_they_are(lonlat):
     """Any longitude and latitude is accepted and not changed, with and without wrapping."""

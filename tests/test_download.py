@@ -305,7 +305,7 @@ def test_the_card_describes_the_model(tmp_path):
     card = (folder / "README.md").read_text()
     for name, value in load_config(folder)["location_encoder"].items():
         assert f"| {name} | {value} |" in card
-    assert '"name": "rcf"' in card and "license: mit" in card
+    assert '"name": "rcf"' in card and 'license: "mit"' in card
     code = card.split("```python\n")[1].split("```")[0]
     compile(code, "card", "exec")
     alone = save_pretrained(model.location_encoder, tmp_path / "alone", model_card=True)

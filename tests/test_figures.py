@@ -144,3 +144,34 @@ def test_contact_sheet_has_all_figures_there_are(made, fig):
     assert re.findall(r'<figure id="(\w+)">', text) == ["sample_map", "biome_umap"]
     assert "<dt>k-NN &lt; 1</dt><dd>0.5</dd>" in text
     assert escape(FIGURES["biome_umap"].caption) in text
+
+
+MARKUP = "<script>alert(1)</script>\"><img src=x onerror='alert(1)'>{{ 1 }}$x</title>"
+DAMAGE = ["", "[]", '{"notebook": 3}', "\udcff", "[" * 100_000]
+
+
+@pytest.mark.parametrize("damage", DAMAGE, ids=range(len(DAMAGE)))
+def test_a_damaged_sidecar_does_not_stop_the_contact_sheet(made, fig, damage):
+    """Its figure is there and says so; the others are as they were."""
+    for figure_id in ("biome_umap", "sample_map"):
+        save_figure(fig, figure_id, workspace=made, seed=0)
+    (made.figures / "biome_umap.json").write_bytes(damage.encode(errors="surrogateescape"))
+    text = save_contact_sheet(made).read_text()
+    assert "biome_umap.json is damaged: make it again" in text
+    assert escape(FIGURES["sample_map"].caption) in text
+
+
+def test_markup_on_the_contact_sheet_is_text(made, fig, open_page):
+    """Whatever a sidecar or the name of a file holds is shown in Chromium, and runs nothing."""
+    save_figure(fig, "biome_umap", workspace=made, seed=0)
+    sidecar = made.figures / "biome_umap.json"
+    about = json.loads(sidecar.read_text()) | {
+        "numbers": {MARKUP: 1.0},
+        "checkpoints": {MARKUP: MARKUP},
+    }
+    about |= dict.fromkeys(("caption", "notebook", "seed", "patches"), MARKUP)
+    sidecar.write_text(json.dumps(about))
+    (made.figures / f"{MARKUP.replace('/', '')}_atlas.html").touch()
+    page = open_page(save_contact_sheet(made))
+    assert page.locator("script, svg, img[src=x]").count() == 0
+    assert page.evaluate("document.body.innerText").count("<script>alert(1)") >= 6

@@ -37,7 +37,7 @@ def _write(path, text, *, folder=False):
 def _make_leftover(path):
     """What a killed writer of ``path`` leaves, as if another run had left it."""
     assert processes.find_exit_code(_write_until_killed, path, "file") == -signal.SIGKILL
-    files._find_leftovers.cache_clear()  # so that the next write is the first one of a run
+    files.sweep.cache_clear()  # so that the next write is the first one of a run
     (leftover,) = (x for x in _hidden(path.parent) if x.name.endswith(f"-{path.name}"))
     return leftover
 
@@ -127,12 +127,12 @@ def test_a_killed_writer_leaves_the_old_target(workspace, kind):
 
 
 def test_leftovers_of_the_dead_are_swept(workspace):
-    """What killed runs left of a target is removed, and nothing of another target."""
+    """What killed runs left is removed by the next one that writes in the folder."""
     path = workspace / "target"
     _make_leftover(path)
-    of_another_target = _make_leftover(workspace / "another")
+    _make_leftover(workspace / "another")
     _write(path, "new")
-    assert _hidden(workspace) == [of_another_target]
+    assert _hidden(workspace) == []
     assert path.read_text() == "new"
 
 
@@ -236,15 +236,6 @@ def test_a_folder_is_listed_once(workspace, monkeypatch):
     assert listed == [workspace / "many"]
 
 
-@pytest.mark.parametrize("longer", ["table.csv", "my-table", "my.table"])
-def test_a_longer_name_being_written_is_left_alone(workspace, longer):
-    """Writing ``table`` does not sweep the scratch of ``my-table``, which is being written."""
-    with write_atomically(workspace / longer) as scratch:
-        scratch.write_text("1,2")
-        _write(workspace / "table", "other")
-    assert (workspace / longer).read_text() == "1,2"
-
-
 def test_foreign_files_are_left_alone(workspace):
     """A file whose name only looks like a leftover is neither removed nor an error."""
     foreign = workspace / ".partial-notes-target"
@@ -253,12 +244,18 @@ def test_foreign_files_are_left_alone(workspace):
     assert foreign.read_text() == "mine"
 
 
-def test_names_may_hold_any_character(workspace):
-    """Brackets and stars in a name are not patterns: the leftovers of that name are swept."""
-    path = workspace / "run [1]*.csv"
-    leftover = _make_leftover(path)
-    _write(path, "new")
-    assert path.read_text() == "new" and not leftover.exists()
+def test_a_folder_is_held_by_one_run(workspace):
+    """Another run is refused while it is held, and let in when it was removed meanwhile."""
+    folder = workspace / "work"
+    with files.hold_folder(folder), ThreadPoolExecutor(1) as other:
+        held = files.hold_folder(folder)
+        with pytest.raises(BlockingIOError, match=r"another run is at work in .*work: wait"):
+            other.submit(held.__enter__).result()
+        folder.rmdir()
+        with files.hold_folder(folder):
+            assert folder.is_dir()
+    with files.hold_folder(folder):
+        pass
 
 
 def test_the_project_is_where_the_environment_says(monkeypatch, tmp_path):

@@ -13,6 +13,7 @@ import processes
 import pytest
 import torch
 
+from satclip_lib import files
 from satclip_lib.checkpoints.store import (
     hash_checkpoint,
     load_config,
@@ -227,6 +228,21 @@ def test_a_killed_run_continues(inputs, finished, workspace, monkeypatch):
     assert hash_checkpoint(folder) == hash_checkpoint(finished)
     pd.testing.assert_frame_equal(_curve(folder), _curve(finished), check_exact=True)
     assert not list(folder.parent.glob(".*"))
+
+
+@pytest.mark.parametrize("name", ["last", "best"])
+def test_a_damaged_state_starts_anew(inputs, workspace, monkeypatch, name):
+    """A truncated file of an interrupted run does not ask for a hand."""
+    store, encoder = inputs
+    config = replace(CONFIG, num_epochs=2)
+    _interrupt(config, store, encoder, workspace / "model", epoch=1)
+    (state,) = workspace.glob(f".model-*/{name}.safetensors")
+    state.write_bytes(state.read_bytes()[:-1])
+    epochs = _spy_on_epochs(monkeypatch)
+    with files.hold_folder(state.parent), pytest.raises(BlockingIOError, match="another run"):
+        pretrain(config, store, image_encoder=encoder, folder=workspace / "model")
+    pretrain(config, store, image_encoder=encoder, folder=workspace / "model")
+    assert epochs == [0, 1] and _curve(workspace / "model").epoch.tolist() == [0, 1]
 
 
 def test_an_interrupted_schedule_continues(inputs, workspace):

@@ -2,6 +2,7 @@
 
 import resource
 import signal
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,25 @@ def test_a_full_disk_leaves_nothing_half_written(workspace, step):
     assert list(folder.iterdir()) == []
     processes.run(_make, step, folder, resource.RLIM_INFINITY)
     assert len(list(folder.iterdir())) == 1
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 256 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", folder]).returncode:
+        pytest.skip("a small disk can be mounted by root only, so a really full one goes untested")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize("step", ["patches", "features"])
+def test_a_really_full_disk_is_an_error(small_disk, step):
+    """Where memory is mapped from a file on it, the process is not killed by a signal."""
+    with pytest.raises(OSError, match="No space left"):
+        processes.run(_make, step, small_disk, resource.RLIM_INFINITY)
+    assert list(small_disk.iterdir()) == []
 
 
 def _rebuild(folder: Path, sizes: list[int]) -> list[str]:

@@ -92,6 +92,7 @@ def test_dropout_silences_hidden_units_before_the_sine():
     assert len(inputs) == 2
     for x in inputs:
         assert (x == 0).float().mean() == pytest.approx(0.3, abs=0.01)
+        assert x.abs().max() <= 1  # scaled up before the sine, not behind it
 
 
 def test_rows_follow_their_locations():
@@ -155,6 +156,17 @@ def test_dropout_must_leave_something(dropout):
         LocationEncoderConfig(dropout=dropout)
 
 
+def test_the_defaults_are_the_papers():
+    """Ten degrees, two hidden layers of 512 and half of the units dropped; nothing is damped."""
+    assert asdict(LocationEncoderConfig()) == {
+        "num_degrees": 10, "embed_dim": 256, "hidden_dim": 512, "num_hidden_layers": 2,
+        "first_omega": 30.0, "dropout": 0.5, "damping": None, "ordered": False,
+        "convention": "orthonormal",
+    }  # fmt: skip
+    damping = {"degree": 0.5, "power": 4.0, "learned": False, "scaled_init": False}
+    assert asdict(Damping(degree=0.5)) == damping and Damping().degree == 6.0
+
+
 def test_unknown_settings_are_errors():
     """A misspelt setting is not passed over."""
     with pytest.raises(TypeError, match="legendre_polys"):
@@ -170,6 +182,10 @@ def test_unknown_settings_are_errors():
         (torch.tensor([[0.0, 0.0], [torch.nan, 0.0]]), "1 of 2 locations hold NaN or inf"),
         (torch.tensor([[0.0, torch.inf], [torch.nan, 0.0]]), "2 of 2 locations hold NaN or inf"),
         (torch.tensor([[48.86, 139.69]]), r"up to 139.69.*columns look swapped.*\[1, 0\]"),
+        (torch.tensor([[48.86, 180.0]]), r"up to 180.*columns look swapped"),
+        (torch.tensor([[48.86, 139.69], [120, 10]]), r"1 of 2 .*\(row 0 first\): pass degrees"),
+        (torch.tensor([[48.86, 139.69], [0, 181]]), r"2 of 2 .*up to 181 .*: pass degrees"),
+        (torch.tensor([[0, 0], [180.5, 10]]), r"1 of 2 longitudes .*180.5 \(row 1 first\)"),
         (torch.tensor([[120.0, 100.0]]), r"latitudes \(column 1\).*up to 100 .*pass degrees"),
         (torch.tensor([[0.0, -90.5]]), r"latitudes \(column 1\).*up to 90.5"),
         (torch.tensor([[200.0, 10.0]]), r"longitudes \(column 0\).*up to 200 .*wrap"),

@@ -70,7 +70,11 @@ def test_a_search_that_was_stopped_goes_on(tmp_path, monkeypatch):
         probe = TunedMlp(kind="regression", fold_ids=FOLDS, num_trials=num_trials, studies=tmp_path)
         probe.fit(x[:200], y[:200])
     assert tried == [0, 1, 2, 3]
-    assert len(list(tmp_path.glob("*.log"))) == 1
+    (log,) = tmp_path.glob("*.log")
+    log.write_bytes(log.read_bytes()[:-5])  # as a kill in the middle of a line leaves it
+    for _ in range(2):
+        assert probe.fit(x[:200], y[:200]).params_
+    assert tried[:5] == [0, 1, 2, 3, 4]
     TunedMlp(kind="regression", fold_ids=FOLDS, num_trials=1, studies=tmp_path).fit(
         x[:200], y[:200] + x[:200, 0]
     )

@@ -11,6 +11,8 @@ from satclip_lib.evaluation.baselines import Encoder
 from satclip_lib.evaluation.benchmark import run_benchmark
 from satclip_lib.evaluation.own_table import load_table
 from satclip_lib.evaluation.positional import encode_unit_vector
+from satclip_lib.evaluation.probes import fit_predict
+from satclip_lib.evaluation.splits import make_splits
 
 
 @pytest.fixture
@@ -169,13 +171,59 @@ def test_places_and_targets_are_put_together_by_position(frame):
 
 
 def test_infinite_targets_and_unknown_crs_are_named(frame):
-    """Infinity is refused by its row, and geometries without a CRS as embed() refuses them."""
-    frame.loc[5, "heat"] = -np.inf
-    with pytest.raises(ValueError, match="'heat' is infinite in 1 rows, row 5 first"):
-        load_table(frame, target="heat")
+    """They are refused by row, and geometries without a CRS as embed() refuses them."""
+    for number in (-np.inf, 1e300):
+        frame.loc[5, "heat"] = number
+        with pytest.raises(ValueError, match=r"'heat' is infinite, or beyond .* rows, row 5 first"):
+            load_table(frame, target="heat")
     places = geopandas.GeoDataFrame(frame, geometry=geopandas.points_from_xy(frame.lon, frame.lat))
     with pytest.raises(ValueError, match="no CRS"):
         load_table(places, target="half")
+
+
+DAYS = pd.date_range("2020-01-01", periods=300)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([[1, 2]] * 300, "holds list: make it real numbers, or names of classes as text"),
+        (DAYS, "holds datetime64"),
+        (DAYS.date, "holds date: "),
+        (DAYS - DAYS[0], "holds timedelta64"),
+        (np.full(300, 1j), "holds complex128"),
+        ([1, "a"] * 150, "holds int, str"),
+        (np.ones(300), "is the same in all rows: there is nothing to predict"),
+        (1e-200 * np.arange(300), "is the same in all rows"),
+    ],
+)
+def test_what_cannot_be_predicted_is_refused(frame, values, message):
+    """The kind is named, and what would do."""
+    with pytest.raises(ValueError, match=f"'y' {message}"):
+        load_table(frame.assign(y=values), target="y")
+
+
+def test_numbers_among_objects_are_numbers_and_text_is_none(frame):
+    """A column of Python numbers is regressed; text cannot be, whatever is asked for."""
+    numbers = frame.assign(y=frame.heat.astype(object))
+    assert load_table(numbers, target="y").task.kind == "regression"
+    with pytest.raises(ValueError, match="'y' is text: make it numbers, or pass kind="):
+        load_table(frame.assign(y="a"), target="y", kind="regression")
+
+
+@pytest.mark.parametrize(
+    ("probe", "power"), [("knn", 1), ("great circle", 1), ("inverse distance", 2)]
+)
+def test_of_few_rows_all_are_neighbours(probe, power):
+    """Where fewer points are fitted than a probe has neighbours, it weighs all of them."""
+    lonlat = np.stack([np.arange(0.0, 120, 20), np.zeros(6)], axis=1)
+    table = pd.DataFrame(lonlat, columns=["lon", "lat"]).assign(y=2.0 ** np.arange(6))
+    data = load_table(table, target="y")
+    split = make_splits("random", data.lonlat)[0]
+    (found,) = fit_predict(probe, data.lonlat, [data.target], [split], kind="regression")
+    weights = np.abs(lonlat[split.test, :1] - lonlat[split.train, 0]) ** -float(power)
+    expected = weights @ table.y.to_numpy()[split.train] / weights.sum(axis=1)
+    np.testing.assert_allclose(found, expected)
 
 
 def test_areas_are_at_their_centres_on_the_sphere():

@@ -39,6 +39,17 @@ def _writer(path, plan="plan"):
     return PatchWriter(path, plan=plan, capacity=14, patch_shape=SHAPE, dtype="uint16")
 
 
+def test_one_writer_at_a_time(tmp_path):
+    """A second one of the same store is refused, until the first is finished or gone."""
+    first = _writer(tmp_path / "a")
+    with pytest.raises(BlockingIOError, match="another run is at work in"):
+        _writer(tmp_path / "a")
+    del first
+    _write(tmp_path / "a")
+    assert _writer(tmp_path / "a").is_finished
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
 def _write(path, *, left_out=(), plan="plan"):
     writer = _writer(path, plan)
     for i in range(len(writer.rows), 11):

@@ -1,5 +1,7 @@
 """Shared ridge: every fit is scikit-learn's, every penalty the best over the folds given."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
@@ -96,11 +98,14 @@ def test_folds_of_neighbours_choose_a_larger_penalty():
 
 
 def test_features_that_say_nothing_predict_the_mean():
-    """Constant features do not break the fit; the prediction is the training mean."""
+    """Features that are constant, or where they are fitted: the prediction is the training mean."""
     y = np.arange(24.0)[:, None]
     split = Split("one", np.arange(20), np.arange(20, 24), np.arange(20) % 4)
-    ((fit,),) = fit_ridge(np.ones((24, 3)), [y], [split])
-    np.testing.assert_allclose(fit.predicted, 9.5)
+    x = np.tile(np.linspace(0.1, 7, 30), (24, 1))  # many, for some sums of squares are rounded
+    for beyond in (0.0, 2.7):
+        x[20:] += beyond
+        ((fit,),) = fit_ridge(x, [y], [split])
+        np.testing.assert_allclose(fit.predicted, 9.5)
 
 
 def test_one_fold_is_not_enough(x):
@@ -108,3 +113,4 @@ def test_one_fold_is_not_enough(x):
     split = Split("one", np.arange(100), np.arange(100, 120), np.zeros(100, dtype=np.int64))
     with pytest.raises(ValueError, match="fold_ids of split 'one'"):
         fit_ridge(x, [x[:, :1]], [split])
+    assert fit_ridge(x, [x[:, :1]], [replace(split, fold_ids=np.arange(100) % 2)])

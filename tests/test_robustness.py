@@ -4,14 +4,20 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import processes
 
+from satclip_lib.checkpoints.store import save_pretrained
 from satclip_lib.data.features import cache_features
 from satclip_lib.data.images import load_images
 from satclip_lib.data.patch_store import make_blue_marble_patches, save_patches
+from satclip_lib.embedding.grid import embed_grid
+from satclip_lib.embedding.grid_files import save_grid
+from satclip_lib.files import sha256_of_file
 from satclip_lib.image_encoder import RandomConvolutionalFeatures
+from satclip_lib.training.fit import PretrainingConfig, make_model
 
 NO_HOME = """
 import matplotlib.pyplot as plt
@@ -29,23 +35,61 @@ fig.canvas.draw()
 """
 
 
-def _make(number: int, folder: Path) -> None:
-    """The same patches and features again and again, from when the other is ready too."""
+NUM_PAIRS = 20
+
+
+def _prepare() -> tuple:
+    """Patches, an image encoder of theirs, and a model."""
     dataset = make_blue_marble_patches(num_patches=200)
     encoder = RandomConvolutionalFeatures.fit(load_images(dataset), num_random_features=16)
+    return dataset, encoder, make_model(PretrainingConfig(), encoder).eval()
+
+
+def _write(kind: str, folder: Path, made: tuple, pair: int = 0) -> None:
+    dataset, encoder, model = made
+    if kind == "patches":
+        save_patches(dataset, folder / kind)
+    elif kind == "features":  # found again, they are not written: each pair has its own
+        cache_features(dataset, encoder, folder=folder / kind, num_views=2, seed=pair)
+    elif kind == "model":
+        save_pretrained(model, folder / kind)
+    else:
+        with suppress(BlockingIOError):  # refused, for the other is at it
+            save_grid(embed_grid(model.location_encoder, resolution_deg=45), folder / kind)
+
+
+KINDS = ("patches", "features", "model", "grid.zarr", "grid.tif")
+
+
+def _make(number: int, folder: Path) -> None:
+    """Everything again and again, from when the other is ready too."""
+    made = _prepare()
+    folder.mkdir(exist_ok=True)
     (folder / f"ready-{number}").touch()
     while len(list(folder.glob("ready-*"))) < 2:
         time.sleep(0.001)
-    for _ in range(5):
-        save_patches(dataset, folder / "patches")
-        features = cache_features(dataset, encoder, folder=folder / "features").features
-        assert features.shape == (200, 22)
+    for pair in range(NUM_PAIRS):
+        for kind in KINDS:
+            _write(kind, folder, made, pair)
 
 
 def test_two_runs_at_once_do_not_disturb_each_other(workspace):
-    """Two processes write the same store and the same features; both succeed, both are whole."""
-    processes.run_together(_make, workspace, count=2)
-    assert not list(workspace.rglob(".partial-*"))
+    """Two processes write the same stores, models and grids: they are as one alone leaves them."""
+    processes.run_together(_make, workspace / "pairs", count=2)
+    made = _prepare()
+    for kind in KINDS:
+        for pair in range(NUM_PAIRS if kind == "features" else 1):
+            _write(kind, workspace / "alone", made, pair)
+    assert _read(workspace / "pairs") == _read(workspace / "alone")
+
+
+def _read(folder: Path) -> dict[Path, str]:
+    """Hashes of all files, with the folders that hold none."""
+    return {
+        path.relative_to(folder): sha256_of_file(path) if path.is_file() else ""
+        for path in folder.rglob("*")
+        if not path.name.startswith("ready-")
+    }
 
 
 def test_works_where_nothing_can_be_written_at_home(workspace):

@@ -39,6 +39,7 @@ def test_classes_are_scored_by_accuracy_and_macro_f1(lonlat):
     expected = f1_score(target, predicted, average="macro", zero_division=0)
     assert found.macro_f1 == pytest.approx(expected) and np.isnan(found.z_mse)
     assert compute_macro_f1(target, target) == 1
+    assert compute_macro_f1(np.array([0, 2]), np.array([0, 0])) == pytest.approx(1 / 3)
 
 
 def test_intervals_of_errors_that_come_in_blocks_are_wide(lonlat):
@@ -80,6 +81,29 @@ def test_draws_are_paired(lonlat):
         target[::2], predicted[::2], kind="classification", lonlat=half, variance=1.0
     )
     assert np.corrcoef(first.draws, of_half.draws)[0, 1] > 0.3  # the same blocks, other points
+
+
+@pytest.mark.parametrize("block_deg", [10.0, 5.0])
+@pytest.mark.parametrize("kind", ["regression", "classification"])
+def test_a_draw_is_the_score_with_weights_of_blocks(lonlat, kind, block_deg):
+    """It is scikit-learn's; a block's weights follow from its number and its size."""
+    rng = np.random.default_rng(0)
+    target = rng.normal(5, 3, size=2000) if kind == "regression" else rng.integers(0, 3, size=2000)
+    predicted = rng.permutation(target)
+    found = compute_score(
+        target, predicted, kind=kind, lonlat=lonlat, variance=1.0, block_deg=block_deg
+    )
+    column, row = (np.add(lonlat, (180, 90)) // block_deg).astype(int).T
+    weights = np.stack(
+        [
+            np.random.default_rng([block, int(1000 * block_deg)]).exponential(size=NUM_DRAWS)
+            for block in row * int(360 / block_deg) + column
+        ]
+    )
+    score = r2_score if kind == "regression" else accuracy_score
+    expected = [score(target, predicted, sample_weight=weights[:, draw]) for draw in range(3)]
+    np.testing.assert_allclose(found.draws[:3], expected, rtol=1e-5)
+    assert found.draws.shape == (NUM_DRAWS,)
 
 
 def test_a_constant_target_has_no_r2(lonlat):

@@ -6,17 +6,15 @@
 import argparse
 import json
 import os
-from html import escape
 from pathlib import Path
-from string import Template
+from typing import Any
+
+from jinja2 import Template
 
 from satclip_lib.files import Workspace, write_atomically
 from satclip_lib.plotting.figures import FIGURES
 
-# The page, and what each figure becomes in it.
-PAGE, CARD = map(
-    Template, Path(__file__).with_suffix(".html").read_text("utf-8").split("<!-- a figure -->\n")
-)
+PAGE = Template(Path(__file__).with_suffix(".html").read_text("utf-8"), autoescape=True)
 
 
 def save_contact_sheet(workspace: Workspace) -> Path:
@@ -25,41 +23,42 @@ def save_contact_sheet(workspace: Workspace) -> Path:
     Each has its caption, the numbers to take away, where it came from, and links to its files
     and to the executed notebook that made it.
     """
-    made = [name for name in FIGURES if (workspace.figures / f"{name}.json").is_file()]
     pages = sorted(page.name for page in workspace.figures.glob("*_atlas.html"))
-    links = [f'<a href="{page}">{page}</a>' for page in pages]
+    content = PAGE.render(
+        profile=workspace.profile,
+        pages=[name.encode(errors="replace").decode() for name in pages],
+        cards=[
+            _describe(workspace, name)
+            for name in FIGURES
+            if (workspace.figures / f"{name}.json").exists()
+        ],
+    )
     target = workspace.figures / "index.html"
     with write_atomically(target) as scratch:
-        page = PAGE.substitute(
-            profile=escape(workspace.profile),
-            explore=f"To explore, in any browser: {', '.join(links)}." if links else "",
-            cards="\n".join(_make_card(workspace, name) for name in made),
-        )
-        scratch.write_text(page, encoding="utf-8")
+        scratch.write_text(content, encoding="utf-8")
     return target
 
 
-def _make_card(workspace: Workspace, figure_id: str) -> str:
+def _describe(workspace: Workspace, figure_id: str) -> dict[str, Any]:
+    """What the page says of a figure; where its sidecar is damaged, only that."""
     stem = workspace.figures / figure_id
-    about = json.loads(stem.with_suffix(".json").read_text())
-    kinds = [
-        kind for kind in ("png", "pdf", "csv", "json") if stem.with_suffix(f".{kind}").is_file()
-    ]
-    executed = workspace.build / f"{about['notebook']}.ipynb"
-    inputs = {"patches": about["patches"], **about["checkpoints"]}
-    return CARD.substitute(
-        figure_id=figure_id,
-        number=1 + list(FIGURES).index(figure_id),
-        caption=escape(about["caption"]),
-        notebook=escape(about["notebook"]),
-        notebook_path=Path(os.path.relpath(executed, workspace.figures)).as_posix(),
-        seed=about["seed"],
-        inputs=", ".join(f"{escape(name)} {digest[:8]}" for name, digest in inputs.items()),
-        links=", ".join(f'<a href="{figure_id}.{kind}">{kind.upper()}</a>' for kind in kinds),
-        numbers="".join(
-            f"<dt>{escape(name)}</dt><dd>{value:g}</dd>" for name, value in about["numbers"].items()
-        ),
-    )
+    card = {"id": figure_id, "number": 1 + list(FIGURES).index(figure_id)}
+    kinds = ("png", "pdf", "csv", "json")
+    try:
+        about = json.loads(stem.with_suffix(".json").read_text("utf-8"))
+        inputs = {"patches": about["patches"], **about["checkpoints"]}
+        executed = workspace.build / f"{about['notebook']}.ipynb"
+        return card | {
+            "about": {name: str(about[name]) for name in ("caption", "notebook", "seed")}
+            | {
+                "inputs": ", ".join(f"{name} {digest[:8]}" for name, digest in inputs.items()),
+                "numbers": {name: f"{value:g}" for name, value in about["numbers"].items()},
+            },
+            "notebook": Path(os.path.relpath(executed, workspace.figures)).as_posix(),
+            "kinds": [kind for kind in kinds if stem.with_suffix(f".{kind}").is_file()],
+        }
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return card
 
 
 def main() -> None:

@@ -1,9 +1,15 @@
 """The README of a saved model, as the Hugging Face Hub shows it."""
 
 import json
+import re
 from typing import Any
 
 CARD_NAME = "README.md"
+
+
+def escape_markdown(text: object) -> str:
+    """Text that Markdown shows as it is, on one line, in a table too."""
+    return re.sub(r"([\\`*\[\]{}<>&|$~])", r"\\\1", " ".join(str(text).split()))
 
 
 def make_model_card(config: dict[str, Any], *, repo_id: str | None = None) -> str:
@@ -16,12 +22,15 @@ def make_model_card(config: dict[str, Any], *, repo_id: str | None = None) -> st
     settings = config["location_encoder"]
     image_encoder = config["image_encoder"]
     provenance = json.dumps(config["provenance"], indent=2)
-    licence = config["provenance"].get("licence", "mit")
+    licence = str(config["provenance"].get("licence", "mit"))
     embed_dim = settings["embed_dim"]
-    rows = "\n".join(f"| {name} | {value} |" for name, value in settings.items())
-    tower = "none in this file" if image_encoder is None else f"`{json.dumps(image_encoder)}`"
+    rows = "\n".join(
+        f"| {escape_markdown(name)} | {escape_markdown(value)} |"
+        for name, value in settings.items()
+    )
+    tower = "none in this file" if image_encoder is None else json.dumps(image_encoder)
     return f"""---
-license: {licence}
+license: {json.dumps(licence)}
 library_name: satclip-lib
 tags:
 - satclip
@@ -48,11 +57,11 @@ model(torch.tensor([[2.35, 48.86]]))  # longitude, latitude in degrees -> (1, {e
 |---|---|
 {rows}
 
-Image encoder: {tower}
+Image encoder: {escape_markdown(tower)}
 
 ## Provenance
 
-Licence of the weights: {licence}.
+Licence of the weights: {escape_markdown(licence)}.
 
 ```json
 {provenance}

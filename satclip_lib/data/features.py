@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -119,6 +120,9 @@ def cache_features(
             dtype=np.float32,
             shape=(num_views, num_patches, image_encoder.num_features),
         )
+        if hasattr(os, "posix_fallocate"):  # a full disk is an error now, and no crash later
+            with open(scratch / "features.npy", "r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, os.path.getsize(file.name))
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         tensors = chain(image_encoder.parameters(), image_encoder.buffers())

@@ -25,7 +25,9 @@ def make_moco_encoder(name: str) -> ImageEncoder:
     """
     _check_name(name)
     path = fetch_file(f"moco/{name}.pth")
-    encoder = freeze(BACKBONES[name](num_bands=13))
+    with torch.device("meta"):  # where no random number is drawn
+        encoder = BACKBONES[name](num_bands=13)
+    encoder = freeze(encoder.to_empty(device="cpu"))
     return load_backbone_weights(encoder, torch.load(path, map_location="cpu", weights_only=True))
 
 

@@ -4,6 +4,8 @@ import json
 import logging
 import os
 import shutil
+import weakref
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from satclip_lib.data.patch_store import (
     make_split,
     open_patches,
 )
-from satclip_lib.files import write_atomically
+from satclip_lib.files import hold_folder, write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +39,7 @@ class PatchWriter:
     Patches are collected until a shard is full; the shard is written first, then a file with
     what is known of its patches. A run killed at any moment therefore finds on disk what it had
     finished: ``rows`` says what that was, and the run goes on behind it. The store appears under
-    its name only when it is whole. One run at a time may write to one ``path``.
+    its name only when it is whole.
 
     Args:
         path: Path of the store.
@@ -46,6 +48,9 @@ class PatchWriter:
         capacity: Largest number of patches that may come.
         patch_shape: Shape of a patch, (bands, size, size).
         dtype: Type of the patches.
+
+    Raises:
+        BlockingIOError: If another run is writing this store by this plan.
 
     Attributes:
         rows: Values that :meth:`add` was given for each patch, in order, also by earlier runs.
@@ -75,6 +80,9 @@ class PatchWriter:
         if self.is_finished:  # what is left if a run was killed after its last step but one
             shutil.rmtree(self._folder, ignore_errors=True)
             return
+        self._held = ExitStack()  # until it is finished, or gone
+        self._held.enter_context(hold_folder(self._folder))
+        weakref.finalize(self, self._held.close)
         for other in self.path.parent.glob(f".building-*-{self.path.name}"):
             if other != self._folder:
                 logger.warning("%s was begun with other settings; delete it if unwanted", other)
@@ -153,6 +161,7 @@ class PatchWriter:
             os.replace(self.path, self._folder / "replaced")
         os.replace(self._store, self.path)
         shutil.rmtree(self._folder)
+        self._held.close()
         return self.path
 
     @cached_property

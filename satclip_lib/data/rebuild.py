@@ -29,7 +29,7 @@ import rasterio
 from satclip_lib.data.scenes import SIZE_PX, ScenePatch
 from satclip_lib.data.sentinel2 import BAND_NAMES
 from satclip_lib.data.stac import ScenePlan, draw_patch, find_search
-from satclip_lib.files import write_atomically
+from satclip_lib.files import sweep, write_atomically
 from satclip_lib.progress import progress_bar
 
 logger = logging.getLogger(__name__)
@@ -82,6 +82,9 @@ def rebuild_s2_100k(
         raise ValueError(f"num_patches must not be negative, got {num_patches}")
     find_search(plan)  # fail now rather than 100,000 times
     _keep_plan(folder / "plan.json", plan)
+    for part in ("images", "provenance"):
+        (folder / part).mkdir(exist_ok=True)
+        sweep(folder / part)  # also where no patch is left to make
     numbers = [n for n in range(num_patches) if not _tif_path(folder, n).exists()]
     try:
         with _open_executor(scheduler, num_workers) as executor:

@@ -73,7 +73,10 @@ def read_locations(
     if "xarray" in packages and hasattr(data, "coords"):
         return _read_xarray(data)
     if isinstance(data, torch.Tensor):
-        lonlat = _to_lonlat(data.detach().cpu().numpy())
+        numbers = data.detach().cpu()
+        if numbers.dtype == torch.bfloat16:  # NumPy has none
+            numbers = numbers.float()
+        lonlat = _to_lonlat(numbers.numpy())
         return Locations(lonlat, lambda found: _to_tensors(found, data.device))
     if isinstance(data, np.ma.MaskedArray):
         data = np.ma.filled(data.astype(np.float64), np.nan)

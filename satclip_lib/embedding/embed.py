@@ -78,7 +78,9 @@ def embed(
             back as a dictionary ``{"embedding": ..., "distance_km": ..., "dropout_spread": ...}``,
             tables have two more columns, and xarray becomes a ``Dataset``.
         training_lonlat: where the model was trained; None reads it from the checkpoint.
-        batch_size: locations per forward pass; None takes as many as suit the device.
+        batch_size: locations per forward pass; None takes as many as suit the device. Products of
+            matrices round as their shapes ask for: embeddings agree over batch sizes to rounding,
+            not to the last bit.
 
     Raises:
         TypeError: if ``data`` is none of the above, or the uncertainty of a module is asked for

@@ -11,7 +11,6 @@ import numpy as np
 import xarray as xr
 import zarr
 from dask.array.core import slices_from_chunks
-from filelock import FileLock, Timeout
 from jaxtyping import Shaped
 from tqdm.dask import TqdmCallback
 from zarr.codecs import BloscCodec, Crc32cCodec
@@ -19,7 +18,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from satclip_lib.embedding.coordinates import find_variables
 from satclip_lib.embedding.grid import CHUNK_CELLS
 from satclip_lib.embedding.grid_rasters import MADE_BY, lay_out, was_made_here, write_raster
-from satclip_lib.files import fingerprint, write_atomically
+from satclip_lib.files import fingerprint, hold_folder, write_atomically
 from satclip_lib.progress import progress_bar
 
 # Without loss, and with a checksum, so that a flipped bit is an error.
@@ -46,7 +45,7 @@ def save_grid(grid: xr.DataArray, path: Path | str) -> Path:
     Raises:
         ValueError: If the grid is not lazy, or cannot be a GeoTIFF.
         FileExistsError: If there is something else at ``path``.
-        BlockingIOError: If another process is writing to ``path``.
+        BlockingIOError: If another run is writing to ``path``.
     """
     if grid.chunks is None:
         raise ValueError("the grid is in memory already: write it with grid.to_zarr(path)")
@@ -108,7 +107,7 @@ def save_raster(grid: xr.DataArray, path: Path | str) -> Path:
         ValueError: If steps are not equal, cells reach off the map, or GeoTIFF has no such
             numbers.
         FileExistsError: If there is something else at ``path``.
-        BlockingIOError: If another process is writing to ``path``.
+        BlockingIOError: If another run is writing to ``path``.
     """
     grid, layout = lay_out(grid)
     with _reserve(path) as (target, work):
@@ -149,25 +148,15 @@ def _reserve(path: Path | str) -> Iterator[tuple[Path, Path]]:
     The folder stays if the block fails, for a later run to go on, and goes if it succeeds.
     """
     target = Path(path).resolve()
-    target.parent.mkdir(parents=True, exist_ok=True)
     work = target.with_name(f".{target.name}.saving")
-    lock = FileLock(work.with_suffix(".lock"), timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise BlockingIOError(
-            f"another process is writing {target}: wait for it, or choose another path"
-        ) from None
-    try:
-        _refuse_others(target)
-        work.mkdir(exist_ok=True)
-        yield target, work
-        shutil.rmtree(work)
-    finally:
-        with suppress(OSError):
-            work.rmdir()  # if nothing was kept
-        Path(lock.lock_file).unlink(missing_ok=True)  # while it is held, so that none is lost
-        lock.release()
+    with hold_folder(work):
+        try:
+            _refuse_others(target)
+            yield target, work
+            shutil.rmtree(work)
+        finally:
+            with suppress(OSError):
+                work.rmdir()  # if nothing was kept
 
 
 def _refuse_others(target: Path) -> None:

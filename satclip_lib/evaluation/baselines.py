@@ -14,6 +14,7 @@ from satclip_lib.data.blue_marble import Imagery
 from satclip_lib.data.land import sample_land_lonlat
 from satclip_lib.embedding.embed import embed
 from satclip_lib.embedding.retrieval import Retrieval
+from satclip_lib.fast.siren import Seeded
 from satclip_lib.image_encoder import RandomConvolutionalFeatures
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 from satclip_lib.spherical_harmonics import SphericalHarmonics
@@ -51,8 +52,7 @@ def make_untrained(config: LocationEncoderConfig, *, seed: int = 0) -> Encoder:
         config: Architecture of the trained encoder whose twin it is.
         seed: Random seed of the weights.
     """
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with Seeded(seed):
         untrained = LocationEncoder(config).eval()
     return make_encoder(f"untrained L={config.num_degrees}", untrained)
 

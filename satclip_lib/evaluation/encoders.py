@@ -137,7 +137,7 @@ def _load_own(checkpoints: Path, num_degrees: int) -> LocationEncoder:
 
 
 def _find_own(checkpoints: Path, num_degrees: int) -> Path:
-    found = checkpoints.glob(f"*-l{num_degrees}/{CONFIG_NAME}")  # whatever the image encoder
+    found = checkpoints.glob(f"[!.]*-l{num_degrees}/{CONFIG_NAME}")  # whatever the image encoder
     last = max(found, key=lambda path: path.stat().st_mtime, default=None)
     if last is None:
         raise EncoderUnavailableError(

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float64, Shaped
 from sklearn.base import BaseEstimator
 
+from satclip_lib.fast.siren import Seeded
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 
 
@@ -67,23 +68,22 @@ class EndToEnd(BaseEstimator):
             dropout=0.0,  # with half of so few units gone, numbers are not learned at all
         )
         generator = torch.Generator().manual_seed(self.seed)
-        with torch.random.fork_rng():
-            torch.manual_seed(self.seed)  # of weights
+        with Seeded(self.seed):
             model = LocationEncoder(config)
-            harmonics = model.compute_harmonics(torch.from_numpy(lonlat))
-            optimizer = torch.optim.AdamW(model.parameters(), lr=self.learning_rate, fused=True)
-            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.num_steps)
-            for _ in range(self.num_steps):
-                batch = torch.randint(len(lonlat), (self.batch_size,), generator=generator)
-                predicted = model.embed_harmonics(harmonics[batch])
-                if self.kind == "regression":
-                    loss = F.mse_loss(predicted[:, 0], outputs[batch])
-                else:
-                    loss = F.cross_entropy(predicted, outputs[batch])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
+        harmonics = model.compute_harmonics(torch.from_numpy(lonlat))
+        optimizer = torch.optim.AdamW(model.parameters(), lr=self.learning_rate, fused=True)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.num_steps)
+        for _ in range(self.num_steps):
+            batch = torch.randint(len(lonlat), (self.batch_size,), generator=generator)
+            predicted = model.embed_harmonics(harmonics[batch])
+            if self.kind == "regression":
+                loss = F.mse_loss(predicted[:, 0], outputs[batch])
+            else:
+                loss = F.cross_entropy(predicted, outputs[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
         self.model_ = model.eval()
         return self
 

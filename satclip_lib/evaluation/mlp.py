@@ -132,7 +132,11 @@ class TunedMlp(BaseEstimator):
         name = fingerprint(self.kind, self.seed, MAX_EPOCHS, WIDTHS, x, target, self.fold_ids)[:16]
         if self.studies is not None:
             self.studies.mkdir(parents=True, exist_ok=True)
-            storage = JournalStorage(JournalFileBackend(str(self.studies / f"{name}.log")))
+            log = self.studies / f"{name}.log"
+            if log.is_file():  # of a run that may have been killed in the middle of a line
+                with log.open("rb+") as file:
+                    file.truncate(file.read().rfind(b"\n") + 1)
+            storage = JournalStorage(JournalFileBackend(str(log)))
         with _quiet_optuna():
             return optuna.create_study(
                 storage=storage,

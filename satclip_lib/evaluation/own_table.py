@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterable
+from numbers import Real
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,7 @@ from satclip_lib.evaluation.tasks import Task, TaskData, make_data
 from satclip_lib.sphere import check_locations
 
 WRITTEN_BY_PROGRAMS = {"nan", "<na>", "null"}  # for a missing class; NA is Namibia
+LARGEST = 1e100  # number to predict; the square of a larger one may be none
 
 
 def load_table(
@@ -47,15 +49,16 @@ def load_table(
         block_deg: side of the blocks that the protocol "blocks" holds out, degrees.
 
     Raises:
-        ValueError: if a column is missing, a number is no longitude or latitude or is infinite, the
-            kind of file is not known, or no row or class is left.
+        ValueError: if a column is missing, a number is no longitude or latitude, the target is
+            infinite, huge, constant or neither numbers nor text, the kind of file is not known,
+            or no row or class is left.
     """
     columns = None if lon is None and lat is None else (lon or "lon", lat or "lat")
     if isinstance(table, pd.DataFrame):
         if target not in table:
             raise _no_column(target, table.columns)
         lonlat = read_locations(table, columns=columns, centres=True).lonlat
-        values = table[target]
+        values = table[target].infer_objects()
     else:
         lonlat, values = _read_file(table, target, columns)
     has_target = values.notna().to_numpy()
@@ -66,10 +69,21 @@ def load_table(
     )
     if not is_known.any():
         raise ValueError(f"no row has all of longitude, latitude and {target!r}")
+    _refuse_other_kinds(values[is_known], target)
     is_number = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
-    if is_number and (infinite := np.isinf(values[is_known].to_numpy(np.float64))).any():
-        row = np.flatnonzero(is_known)[infinite][0]
-        raise ValueError(f"{target!r} is infinite in {infinite.sum()} rows, row {row} first")
+    if kind == "regression" and not is_number:
+        raise ValueError(f"{target!r} is text: make it numbers, or pass kind='classification'")
+    if is_number:
+        numbers = values[is_known].to_numpy(np.float64)
+        huge = ~(np.abs(numbers) < LARGEST)
+        if huge.any():
+            row = np.flatnonzero(is_known)[huge][0]
+            raise ValueError(
+                f"{target!r} is infinite, or beyond {LARGEST:g}, in {huge.sum()} rows, row {row} "
+                "first: drop or rescale them"
+            )
+        if len(numbers) > 1 and numbers.var() == 0:
+            raise ValueError(f"{target!r} is the same in all rows: there is nothing to predict")
     task = Task(
         name=name or target,
         kind=kind or ("regression" if is_number else "classification"),
@@ -108,6 +122,17 @@ def _parse_labels(texts: pd.Series) -> pd.Series:
         if not is_code and numbers.notna().any():
             return numbers
     return texts.mask(texts.str.lower().isin(WRITTEN_BY_PROGRAMS))
+
+
+def _refuse_other_kinds(values: pd.Series, target: str) -> None:
+    """Let only real numbers, or names of classes, be predicted."""
+    kinds = {type(value) for value in values} if values.dtype == object else set()
+    is_one_kind = any(all(issubclass(kind, allowed) for kind in kinds) for allowed in (str, Real))
+    if values.dtype.kind in "mMc" or not is_one_kind:
+        found = ", ".join(sorted(kind.__name__ for kind in kinds)) or values.dtype
+        raise ValueError(
+            f"{target!r} holds {found}: make it real numbers, or names of classes as text"
+        )
 
 
 def _no_column(target: str, names: Iterable) -> ValueError:

@@ -109,7 +109,8 @@ def make_probe(
     Args:
         name: Name of the probe.
 
-            - ``"knn"``: the 10 nearest in embedding space, weighted by inverse distance.
+            - ``"knn"``: the 10 nearest in embedding space, or all training points where they are
+              fewer, weighted by inverse distance.
             - ``"logistic"``: classes only, the penalty chosen by ``fold_ids``.
             - ``"boosting"``: scikit-learn's histogram gradient boosting as it comes.
             - ``"mlp"``: see :class:`~satclip_lib.evaluation.mlp.TunedMlp`.
@@ -125,6 +126,9 @@ def make_probe(
         ValueError: If the name is unknown, or the probe does not predict this kind of target.
     """
     options = options or ProbeOptions()
+    num_neighbors, num_interpolated = (
+        min(count, len(fold_ids)) for count in (NUM_NEIGHBORS, NUM_INTERPOLATED)
+    )
     is_regression = kind == "regression"
     neighbors = KNeighborsRegressor if is_regression else KNeighborsClassifier
     on_globe = partial(neighbors, metric="haversine", algorithm="ball_tree")
@@ -144,7 +148,7 @@ def make_probe(
                 use_legacy_attributes=False,
             ),
         ],
-        "knn": lambda: [StandardScaler(), neighbors(NUM_NEIGHBORS, weights="distance")],
+        "knn": lambda: [StandardScaler(), neighbors(num_neighbors, weights="distance")],
         "boosting": lambda: [StandardScaler(), boosting(random_state=options.seed)],
         "mlp": lambda: [
             StandardScaler(),
@@ -156,9 +160,9 @@ def make_probe(
                 studies=options.studies,
             ),
         ],
-        "great circle": lambda: [to_radians, on_globe(NUM_NEIGHBORS, weights="distance")],
+        "great circle": lambda: [to_radians, on_globe(num_neighbors, weights="distance")],
         "inverse distance": lambda: [
-            to_radians, on_globe(NUM_INTERPOLATED, weights=_weigh_by_inverse_square)
+            to_radians, on_globe(num_interpolated, weights=_weigh_by_inverse_square)
         ],
         "end to end": lambda: [EndToEnd(kind=kind, seed=options.seed, **options.end_to_end)],
     }  # fmt: skip

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from satclip_lib.checkpoints.model_card import escape_markdown
 from satclip_lib.evaluation.benchmark import OWN_PROBE, POOLED, BenchmarkResult
 from satclip_lib.files import write_atomically
 
@@ -219,8 +220,9 @@ def save_tables(summary: pd.DataFrame, stem: Path) -> list[Path]:
     The best score of each protocol and task is bold, and so is what is printed the same; the head
     says which metric a column has.
     """
+    one_line = {name: summary[name].str.split().str.join(" ") for name in ("protocol", "encoder")}
+    table = make_table(summary.assign(**one_line)).round(2)  # as it is printed
     metric = summary.drop_duplicates("task").set_index("task")["metric"]
-    table = make_table(summary).round(2)  # as it is printed
     table.columns = [f"{_name(task)} ({metric[task].replace('R2', 'R²')})" for task in table]
     is_best = table == table.groupby(level="protocol").transform("max")
     bold = is_best.reset_index(drop=True).replace({True: "textbf:--rwrap;", False: ""})
@@ -229,6 +231,9 @@ def save_tables(summary: pd.DataFrame, stem: Path) -> list[Path]:
     style.apply(lambda _: bold, axis=None, subset=[*table])
     text = table.map("{:.2f}".format).replace("nan", "–")
     text = text.where(~is_best, "**" + text + "**").reset_index()
+    names = ["protocol", "encoder"]
+    text[names] = text[names].map(escape_markdown)
+    text.columns = text.columns.map(escape_markdown)
     contents = {
         "csv": summary.to_csv(index=False),
         "tex": style.to_latex(hrules=True).replace("R²", "$R^2$"),
@@ -257,4 +262,4 @@ def _compare(scores: pd.Series, reference: str, other: str) -> str:
 
 
 def _name(task: str) -> str:
-    return task.replace("_", " ")
+    return " ".join(task.replace("_", " ").split())

@@ -1,8 +1,9 @@
-"""The sine network in pieces that stay in a processor's cache, with cheap dropout."""
+"""The sine network in pieces that stay in a processor's cache, cheap dropout, seeded weights."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from satclip_lib.location_encoder import Siren
 
@@ -10,28 +11,35 @@ ROWS_AT_ONCE = 1024  # so many rows of hidden units stay in the cache of a CPU
 
 
 def run_siren(
-    network: Siren, x: Float[Tensor, "batch in_features"]
+    network: Siren,
+    x: Float[Tensor, "batch in_features"],
+    *,
+    generator: torch.Generator | None = None,
 ) -> Float[Tensor, "batch out_features"]:
     """``network(x)``, in pieces on a CPU; in training mode with other random numbers.
 
     Args:
         network: Sine network, in training or eval mode.
         x: Its inputs, ``(batch, in_features)``.
+        generator: Source of the random numbers on a CPU; None takes that of the process.
 
     Returns:
         ``(batch, out_features)``.
     """
     if x.device.type != "cpu":
         return network(x)
-    return torch.cat([_run_piece(network, piece) for piece in x.split(ROWS_AT_ONCE)])
+    return torch.cat([_run_piece(network, piece, generator) for piece in x.split(ROWS_AT_ONCE)])
 
 
-def drop_bytes(x: Float[Tensor, "*shape"], probability: float) -> Float[Tensor, "*shape"]:
+def drop_bytes(
+    x: Float[Tensor, "*shape"], probability: float, generator: torch.Generator | None = None
+) -> Float[Tensor, "*shape"]:
     """Dropout on a CPU with one random byte per number, ten times as fast as PyTorch's.
 
     Args:
         x: Any numbers, on a CPU.
         probability: Share of numbers that become zero, rounded to a multiple of 1/256.
+        generator: Source of the random bytes; None takes that of the process.
 
     Returns:
         ``x`` with a random share of zeros and the rest scaled up, so that the mean stays.
@@ -39,13 +47,42 @@ def drop_bytes(x: Float[Tensor, "*shape"], probability: float) -> Float[Tensor, 
     if probability == 0 or x.numel() == 0:
         return x
     num_kept = max(1, round(256 * (1 - probability)))
-    words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+    words = torch.empty(-(-x.numel() // 8), dtype=torch.int64)
+    words.random_(-(2**63), None, generator=generator)
     mask = words.view(torch.uint8)[: x.numel()].view(x.shape) < num_kept
     return x * (mask.to(x.dtype) * (256 / num_kept))
 
 
-def _run_piece(network: Siren, x: Tensor) -> Tensor:
+def _run_piece(network: Siren, x: Tensor, generator: torch.Generator | None) -> Tensor:
     for omega, layer in zip(network.omegas, network.layers, strict=True):
         x = layer(x)
-        x = torch.sin(omega * (drop_bytes(x, network.dropout.p) if network.training else x))
+        if network.training:
+            x = drop_bytes(x, network.dropout.p, generator)
+        x = torch.sin(omega * x)
     return network.last_layer(x)
+
+
+class Seeded(TorchFunctionMode):
+    """A block in which ``torch.nn.init`` draws what it would after ``torch.manual_seed(seed)``.
+
+    The random numbers of the process stay as they are, also for other threads, which share them:
+    ``torch.random.fork_rng`` would change them until the block ends.
+
+    Args:
+        seed: Random seed of the weights.
+
+    Example:
+        >>> with Seeded(0):
+        ...     model = LocationEncoder()
+    """
+
+    def __init__(self, seed: int):
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        """Give a generator to whatever of ``torch.nn.init`` asks for one."""
+        kwargs = dict(kwargs or {})
+        if "generator" in kwargs:
+            kwargs["generator"] = self.generator
+        return func(*args, **kwargs)

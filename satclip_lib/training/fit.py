@@ -5,7 +5,7 @@ import logging
 import shutil
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +26,8 @@ from satclip_lib.checkpoints.store import (
 )
 from satclip_lib.data.features import FeatureStore
 from satclip_lib.embedding.retrieval import Retrieval, save_retrieval
-from satclip_lib.files import fingerprint, write_atomically
+from satclip_lib.fast.siren import Seeded
+from satclip_lib.files import fingerprint, hold_folder, write_atomically
 from satclip_lib.image_encoder import ImageEncoder
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 from satclip_lib.model import SatCLIP
@@ -89,8 +90,7 @@ class PretrainingConfig:
 
 def make_model(config: PretrainingConfig, image_encoder: ImageEncoder) -> SatCLIP:
     """The untrained model of a run: same seed, same weights."""
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
+    with Seeded(config.seed):
         return SatCLIP(image_encoder, LocationEncoder(config.location_encoder))
 
 
@@ -127,6 +127,7 @@ def pretrain(
 
     Raises:
         ValueError: If ``store`` was not made with ``image_encoder``, or a split is too small.
+        BlockingIOError: If the same run goes on in another process.
         FloatingPointError: If the run diverged; the state after its last good epoch is kept.
     """
     if store.features.shape[1] != image_encoder.num_features:
@@ -155,26 +156,29 @@ def pretrain(
         soft_targets=config.soft_targets,
     )
     curve = TrainingCurve(run_folder / CURVE_NAME)
-    with _without_lightning_chatter():
-        trainer = _make_trainer(
-            config, folder, callbacks=[curve, *_keep_checkpoints(best, last)], **hardware
-        )
-        batches = _make_batches(config, store, module.model.location_encoder, trainer)
-        trainer.fit(module, *batches, ckpt_path=last if last.is_file() else None)
-    if trainer.is_global_zero:
-        state = SafetensorsCheckpointIO().load_checkpoint(best)
-        module.load_state_dict(state["state_dict"])
-        model = module.model.cpu()
-        if config.location_encoder.ordered:
-            order_dimensions(model, torch.from_numpy(store.features[~store.is_val]))
-        with write_atomically(folder) as scratch:
-            save_pretrained(model, scratch, provenance=provenance)
-            if config.retrieval:
-                fitted = Retrieval.fit(store.lonlat, store.features, seed=config.seed)
-                save_retrieval(scratch, fitted)
-            save_training_lonlat(scratch, store.lonlat[~store.is_val])
-            curve.save(scratch / CURVE_NAME)
-        shutil.rmtree(run_folder)
+    with ExitStack() as held:
+        with _without_lightning_chatter():
+            trainer = _make_trainer(
+                config, folder, callbacks=[curve, *_keep_checkpoints(best, last)], **hardware
+            )
+            if trainer.is_global_zero:
+                held.enter_context(hold_folder(run_folder))
+            batches = _make_batches(config, store, module.model.location_encoder, trainer)
+            trainer.fit(module, *batches, ckpt_path=_find_state(best, last))
+        if trainer.is_global_zero:
+            state = SafetensorsCheckpointIO().load_checkpoint(best)
+            module.load_state_dict(state["state_dict"])
+            model = module.model.cpu()
+            if config.location_encoder.ordered:
+                order_dimensions(model, torch.from_numpy(store.features[~store.is_val]))
+            with write_atomically(folder) as scratch:
+                save_pretrained(model, scratch, provenance=provenance)
+                if config.retrieval:
+                    fitted = Retrieval.fit(store.lonlat, store.features, seed=config.seed)
+                    save_retrieval(scratch, fitted)
+                save_training_lonlat(scratch, store.lonlat[~store.is_val])
+                curve.save(scratch / CURVE_NAME)
+            shutil.rmtree(run_folder)
     trainer.strategy.barrier()
     return folder
 
@@ -287,6 +291,19 @@ def _fit_components(config: PretrainingConfig, store: FeatureStore) -> ImageComp
         return None
     features = torch.from_numpy(store.features[~store.is_val])
     return ImageComponents.fit(features, num_components=config.soft_targets.num_components)
+
+
+def _find_state(best: Path, last: Path) -> Path | None:
+    """State of a run to go on from; None where there is none, or what there is is damaged."""
+    try:
+        for path in (best, last):
+            SafetensorsCheckpointIO().load_checkpoint(path)
+        return last
+    except FileNotFoundError:
+        return None
+    except CheckpointError as error:
+        logger.warning("the run starts anew: %s", error)
+        return None
 
 
 def _is_finished(folder: Path, provenance: dict) -> bool:

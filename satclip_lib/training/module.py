@@ -94,12 +94,16 @@ class SatCLIPModule(lightning.LightningModule):
         self.schedule = schedule
         self.seed = seed
         self.components, self.soft_targets = components, soft_targets
+        self.generator = torch.Generator()  # of dropout on a CPU
 
     def on_train_epoch_start(self) -> None:
         """Make order and dropout of this epoch depend on (seed, epoch, process) alone."""
         trainer, batches = self.trainer, self.trainer.train_dataloader
         state = np.random.SeedSequence((self.seed, self.current_epoch, trainer.global_rank))
-        torch.manual_seed(int(state.generate_state(1, np.uint64)[0] >> 1))
+        seed = int(state.generate_state(1, np.uint64)[0] >> 1)
+        self.generator.manual_seed(seed)
+        if self.device.type != "cpu":
+            torch.manual_seed(seed)
         batches.set_epoch(self.current_epoch)
         if trainer.world_size > 1:
             batches.share(trainer.global_rank, trainer.world_size)
@@ -177,7 +181,9 @@ class SatCLIPModule(lightning.LightningModule):
         encoder = self.model.location_encoder
         if locations.shape[1] == 2:
             locations = encoder.compute_harmonics(locations)
-        embeddings = run_siren(encoder.network, encoder.damping(locations))
+        embeddings = run_siren(
+            encoder.network, encoder.damping(locations), generator=self.generator
+        )
         return features, self.model.image_projection(features), embeddings
 
     def _diverged(self, what: str) -> FloatingPointError:
