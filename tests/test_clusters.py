@@ -83,9 +83,9 @@ def test_kept_neighbours_do_not_depend_on_turn_or_scale(clusters):
 def test_gaps_are_those_of_class_centres():
     """Two classes on two continents, 1 apart by class and 3 by continent: the gap is 3."""
     corners = np.array([[0.0, 0], [1, 0], [0, 3], [1, 3]])
-    points = np.concatenate([np.repeat(corners, 50, axis=0), [[99.0, 99]]])
-    classes = [*np.array(["x", "y", "x", "y"]).repeat(50), "x"]
-    continents = [*np.array(["Asia", "Asia", "Africa", "Africa"]).repeat(50), "Europe"]
+    points = np.concatenate([np.tile(corners, (50, 1)), [[99.0, 99]]])
+    classes = np.append(["x", "y", "x", "y"] * 50, "x")
+    continents = np.append(["Asia", "Asia", "Africa", "Africa"] * 50, "Europe")
     centres = find_centres(points, classes, continents)  # one point is too few
     assert list(centres.index) == [(c, p) for c in "xy" for p in ("Africa", "Asia")]
     np.testing.assert_allclose(centres.loc["y", "Asia"], [1, 0])

@@ -257,7 +257,7 @@ def test_a_class_is_joined_across_continents():
     """Lines are the shortest that join its medians; a class on one continent has none."""
     plane = np.repeat([[0, 0], [1, 0], [5, 0], [9, 9]], 10, axis=0).astype(np.float32)
     continents = np.repeat(["Africa", "Asia", "North America", "Asia"], 10)
-    classes = ["x"] * 30 + ["y"] * 10
+    classes = np.repeat(["x", "y"], [30, 10])
     labels = {"colors": {"x": "#ff0000", "y": "#0000ff"}, "notes": {"one": "0.5"}}
     fig = plot_joined_classes({"one": plane}, classes, continents, **labels)
     (ax,) = fig.axes

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Shaped
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -71,8 +71,8 @@ def plot_umap_and_map(
 @styled()
 def plot_joined_classes(
     planes: Mapping[str, Float32[np.ndarray, "num_points 2"]],
-    classes: Sequence[str],
-    continents: Sequence[str],
+    classes: Shaped[np.ndarray, " num_points"],
+    continents: Shaped[np.ndarray, " num_points"],
     *,
     colors: Mapping[str, str],
     notes: Mapping[str, str],
