@@ -80,7 +80,7 @@ $(BUILD)/02_pretraining.ipynb: $(call missing,$(02_pretraining)) satclip_lib/__i
   satclip_lib/training/recipes.py
 
 03_embedding_space := $(FIGURES)/method_overview.png $(FIGURES)/embedding_globes.png \
-  $(FIGURES)/component_globes.png $(FIGURES)/similarity_places.png
+  $(FIGURES)/similarity_places.png
 $(03_embedding_space): $(BUILD)/03_embedding_space.ipynb
 $(BUILD)/03_embedding_space.ipynb: $(call missing,$(03_embedding_space)) satclip_lib/__init__.py \
   satclip_lib/checkpoints/__init__.py satclip_lib/checkpoints/archive.py \
@@ -174,8 +174,8 @@ $(BUILD)/05_geographic_generalization.ipynb: $(call missing,$(05_geographic_gene
   satclip_lib/progress.py satclip_lib/sphere.py satclip_lib/spherical_harmonics.py
 
 06_biome_clustering := $(FIGURES)/biome_umap.png $(FIGURES)/cluster_scores.png \
-  $(FIGURES)/umap_by_label.png $(FIGURES)/biome_similarity.png $(FIGURES)/umap_stability.png \
-  $(FIGURES)/biome_atlas.html
+  $(FIGURES)/biome_across_continents.png $(FIGURES)/umap_by_label.png \
+  $(FIGURES)/biome_similarity.png $(FIGURES)/umap_stability.png $(FIGURES)/biome_atlas.html
 $(06_biome_clustering): $(BUILD)/06_biome_clustering.ipynb
 $(BUILD)/06_biome_clustering.ipynb: $(call missing,$(06_biome_clustering)) \
   satclip_lib/__init__.py satclip_lib/checkpoints/__init__.py satclip_lib/checkpoints/archive.py \

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from satclip_lib.evaluation.clusters import (
+    compare_gaps,
+    find_centres,
     score_clusters,
     share_of_kept_neighbors,
     vote_across_continents,
@@ -76,3 +78,15 @@ def test_kept_neighbours_do_not_depend_on_turn_or_scale(clusters):
     assert share_of_kept_neighbors(points, turned) == 1.0
     shuffled = np.random.default_rng(0).permutation(points)
     assert share_of_kept_neighbors(points, shuffled) < 0.15
+
+
+def test_gaps_are_those_of_class_centres():
+    """Two classes on two continents, 1 apart by class and 3 by continent: the gap is 3."""
+    corners = np.array([[0.0, 0], [1, 0], [0, 3], [1, 3]])
+    points = np.concatenate([np.tile(corners, (50, 1)), [[99.0, 99]]])
+    classes = np.append(["x", "y", "x", "y"] * 50, "x")
+    continents = np.append(["Asia", "Asia", "Africa", "Africa"] * 50, "Europe")
+    centres = find_centres(points, classes, continents)  # one point is too few
+    assert list(centres.index) == [(c, p) for c in "xy" for p in ("Africa", "Asia")]
+    np.testing.assert_allclose(centres.loc["y", "Asia"], [1, 0])
+    assert compare_gaps(points, classes, continents) == pytest.approx(3)

@@ -93,7 +93,9 @@ def _draw_globes():
     grid = make_lonlat_grid(10.0)
     red, green = (grid.T / [[360], [180]]) + 0.5
     rgb = np.column_stack([red, green, np.full(len(grid), 0.5)])
-    return plot_globes({"longitude, latitude": rgb, "SatCLIP L=40": 1 - rgb})
+    colors = {"longitude, latitude": rgb, "SatCLIP L=40": 1 - rgb}
+    titles = "principal components", "independent components"
+    return plot_globes(colors, others=dict(zip(colors, (1 - rgb, rgb), strict=True)), titles=titles)
 
 
 def _draw_similarity_maps():

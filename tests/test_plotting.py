@@ -15,6 +15,7 @@ from satclip_lib.embedding.localization import RADII_KM
 from satclip_lib.plotting.clusters import (
     plot_class_similarity,
     plot_cluster_scores,
+    plot_joined_classes,
     plot_plane_and_map_by_layer,
     plot_planes,
     plot_umap_and_map,
@@ -93,14 +94,21 @@ def _make_summary() -> pd.DataFrame:
 
 
 def test_printed_table_marks_the_best_and_names_the_absent():
-    """The best encoder of each column is bold, hopeless scores are cut off, absences are named."""
-    fig = plot_table(_make_summary(), reference="a", absent=["sea_level"], note="linear probe")
+    """Best scores are bold and darkest, worst are white, hopeless ones cut off, absences named."""
+    families = {"b": "coordinates", "a": "pretrained"}
+    summary = pd.concat([_make_summary(), _make_summary().replace({"encoder": {"a": "c"}})])
+    table = {"reference": "a", "families": families}
+    fig = plot_table(summary, **table, absent=["sea_level"], note="Linear probe.")
     texts = {text.get_text(): text.get_weight() for text in fig.axes[0].texts}
     assert texts["0.60"] == "bold" and texts["0.50"] == "normal" and texts["0.90"] == "bold"
     assert texts["< −10"] == "normal" and texts["0.10"] == "bold"
     assert "–" in texts and "R²" in texts  # countries in blocks; the metric of the column
-    assert "labels not at hand: sea level" in texts and "linear probe" in texts
-    assert len(fig.axes[0].patches) == 2  # the reference's rows
+    assert "Labels not at hand: sea level." in texts and "Linear probe." in " ".join(texts)
+    assert texts["a"] == "bold" and texts["b"] == "normal" and "c" not in texts
+    assert "pretrained" in texts
+    colors = [box.get_facecolor() for box in fig.axes[0].patches]  # b, then a; random, then blocks
+    assert len(colors) == 6 and colors[0] == colors[3] and colors[1] == colors[2]
+    assert sum(colors[0][:3]) < sum(colors[1][:3])
 
 
 def test_forest_shows_the_reference_minus_the_others():
@@ -151,7 +159,11 @@ def test_curves_keep_gaps_and_the_order_of_what_grows():
     lines = {line.get_label(): line.get_ydata() for line in temperature.lines}
     np.testing.assert_allclose(lines["b"], [0.6, 0.1])
     assert np.isnan(country.lines[0].get_ydata()[1]) and country.get_ylabel() == "accuracy"
-    assert temperature.get_ylim()[0] > -1  # the hopeless score does not flatten the rest
+    assert temperature.get_yscale() == "linear"
+    hopeless = summary.assign(score=summary.score - 40, low=summary.low - 40)
+    fig = plot_curves(hopeless, encoders=["a", "b"], xlabel="%", num_columns=2)
+    assert fig.axes[0].get_yscale() == "symlog"
+    assert fig.axes[0].get_ylim()[0] < hopeless.low.min()  # nothing is cut off
 
 
 @pytest.fixture
@@ -170,29 +182,30 @@ def _check_scales(fig, values: list[int], errors: dict[int, float]) -> None:
     assert len({drawn[i].get_clim() for i in values}) == 1
     assert len({drawn[i].get_clim() for i in errors}) == 1
     for i, error in errors.items():
-        assert maps[i].get_title(loc="left") == "predicted minus measured"
         assert drawn[i].norm.vmin == -drawn[i].norm.vmax
         np.testing.assert_allclose(drawn[i].get_array(), error)
 
 
 def test_prediction_map_shows_the_error_around_zero(measured):
-    """The error's colours are centred on zero, and both value maps share one scale."""
+    """The error comes first, in colours centred on zero; both value maps share one scale."""
     lonlat, target = measured
     fig = plot_prediction_map(lonlat, target, target + 1.0, label="x", title="t")
-    _check_scales(fig, values=[0, 1], errors={2: 1.0})
-    assert [ax.get_title(loc="left") for ax in fig.axes[:3:2]] == ["measured", "t"]
+    _check_scales(fig, values=[1, 2], errors={0: 1.0})
+    titles = [ax.get_title(loc="left") for ax in fig.axes if hasattr(ax, "projection")]
+    assert titles == ["predicted minus measured", "measured", "t"]
 
 
 def test_continent_maps_share_their_colours(measured):
-    """Two encoders' values and errors have common scales; hopeless bars end at -1."""
+    """Two encoders' values and errors have common scales; bars end at -1, numbers go on."""
     lonlat, target = measured
     rows = [("Asia", "a", 0.5), ("Asia", "b", -3.0)]
     scores = pd.DataFrame(rows, columns=["part", "encoder", "score"])
     predicted = {"a": target + 1.0, "b": target - 2.0}
     fig = plot_continent_maps(lonlat, target, predicted, scores=scores, label="x (m)")
-    _check_scales(fig, values=[0, 1, 3], errors={2: 1.0, 4: -2.0})
+    _check_scales(fig, values=[0, 1, 2], errors={3: 1.0, 4: -2.0})
     bars = next(ax for ax in fig.axes if ax.get_title(loc="left").startswith("R²"))
     assert sorted(bar.get_width() for bar in bars.patches) == [-1.0, 0.5]
+    assert {text.get_text() for text in bars.texts} == {"0.50", "−3.00"}
 
 
 def _read_colors(ax) -> dict[tuple[float, float], str]:
@@ -238,6 +251,20 @@ def test_umap_and_map_share_colours():
     drawn = _read_colors(fig.axes[0])
     assert drawn[1.0, 1.0] == "#0000ff" and drawn[2.0, 0.0] == "#ff0000"
     assert [text.get_text() for text in fig.legends[0].texts] == ["x", "y"]
+
+
+def test_a_class_is_joined_across_continents():
+    """Lines are the shortest that join its medians; a class on one continent has none."""
+    plane = np.repeat([[0, 0], [1, 0], [5, 0], [9, 9]], 10, axis=0).astype(np.float32)
+    continents = np.repeat(["Africa", "Asia", "North America", "Asia"], 10)
+    classes = np.repeat(["x", "y"], [30, 10])
+    labels = {"colors": {"x": "#ff0000", "y": "#0000ff"}, "notes": {"one": "0.5"}}
+    fig = plot_joined_classes({"one": plane}, classes, continents, **labels)
+    (ax,) = fig.axes
+    joined = sorted(tuple(sorted(line.get_xdata())) for line in ax.lines)
+    assert joined == [(0, 1), (1, 5)]
+    assert {text.get_text() for text in ax.texts} == {"AF", "AS", "NA"}
+    assert [text.get_text() for text in fig.legends[0].texts] == ["x"]
 
 
 def test_islands_are_named_where_their_points_are_densest():

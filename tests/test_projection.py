@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import pdist
 from sklearn.preprocessing import normalize
 
 from satclip_lib.evaluation.projection import (
+    align_plane,
     compute_class_similarity,
     compute_component_colors,
     compute_umap,
@@ -68,3 +70,14 @@ def test_class_similarity_is_that_of_centred_means():
     similarity = compute_class_similarity(embeddings, np.array(["x", "x", "y", "y"]))
     np.testing.assert_allclose(similarity, [[1, -1], [-1, 1]], atol=1e-9)
     assert list(similarity.index) == list(similarity.columns) == ["x", "y"]
+
+
+def test_a_turned_plane_is_turned_back():
+    """A mirrored, turned and shifted plane lies where it was; distances are kept otherwise."""
+    rng = np.random.default_rng(0)
+    plane, other = rng.normal(size=(2, 30, 2))
+    moved = plane @ np.array([[0.6, 0.8], [0.8, -0.6]]) + 5
+    np.testing.assert_allclose(align_plane(moved, plane), plane, atol=1e-12)
+    aligned = align_plane(other, plane)
+    np.testing.assert_allclose(pdist(aligned), pdist(other))
+    assert ((aligned - plane) ** 2).sum() < ((other - plane) ** 2).sum()

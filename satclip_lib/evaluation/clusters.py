@@ -1,7 +1,9 @@
 """Do classes cluster? Scores of an embedding, or of a plane, by classes it has never seen."""
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float, Float64, Shaped
+from scipy.spatial.distance import cdist
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, silhouette_score
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
@@ -9,6 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from satclip_lib.evaluation.splits import make_splits
 
 NUM_NEIGHBORS = 15
+SMALLEST_PART = 0.005  # of all points; a smaller part of a class on one continent has no centre
 SILHOUETTE_POINTS = 4000  # its time and memory grow with the square
 
 
@@ -38,6 +41,39 @@ def vote_across_continents(
         probe = KNeighborsClassifier(num_neighbors).fit(points[split.train], classes[split.train])
         is_right.append(probe.predict(points[split.test]) == classes[split.test])
     return float(np.concatenate(is_right).mean())
+
+
+def find_centres(
+    points: Float[np.ndarray, "num_points num_features"],
+    classes: Shaped[np.ndarray, " num_points"],
+    continents: Shaped[np.ndarray, " num_points"],
+) -> pd.DataFrame:
+    """The median of each class on each continent, ``(class, continent)`` by feature.
+
+    Parts of a class with fewer than ``SMALLEST_PART`` of all points are left out.
+    """
+    parts = pd.DataFrame(points).groupby([np.asarray(classes), np.asarray(continents)])
+    return parts.median()[parts.size() >= SMALLEST_PART * len(points)]
+
+
+def compare_gaps(
+    points: Float[np.ndarray, "num_points num_features"],
+    classes: Shaped[np.ndarray, " num_points"],
+    continents: Shaped[np.ndarray, " num_points"],
+) -> float:
+    """How far one class lies apart on two continents, in distances of two classes on one.
+
+    Mean distance of the centres of :func:`find_centres`. Below 1 classes are farther apart than
+    continents.
+    """
+    centres = find_centres(points, classes, continents)
+    distance = cdist(centres, centres)
+    same_class, same_continent = (
+        names.to_numpy()[:, None] == names.to_numpy()
+        for names in map(centres.index.get_level_values, (0, 1))
+    )
+    one_class = distance[same_class & ~same_continent].mean()
+    return float(one_class / distance[same_continent & ~same_class].mean())
 
 
 def score_clusters(

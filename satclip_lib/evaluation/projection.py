@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Float32, Int64, Shaped
+from scipy.linalg import orthogonal_procrustes
 from sklearn.decomposition import PCA, FastICA
 from sklearn.preprocessing import normalize
 
@@ -49,6 +50,18 @@ def compute_umap(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "precomputed_knn.*transform will be unavailable")
         return reducer.fit_transform(unit)
+
+
+def align_plane(
+    plane: Float[np.ndarray, "num_points 2"], reference: Float[np.ndarray, "num_points 2"]
+) -> Float[np.ndarray, "num_points 2"]:
+    """Turn, mirror and shift a plane so that its points lie nearest to those of another.
+
+    The orthogonal Procrustes problem, in least squares; distances stay what they are.
+    """
+    centred = plane - plane.mean(axis=0)
+    rotation, _ = orthogonal_procrustes(centred, reference - reference.mean(axis=0))
+    return centred @ rotation + reference.mean(axis=0)
 
 
 def find_neighbors(

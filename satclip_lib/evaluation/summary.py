@@ -140,6 +140,15 @@ def load_committed_parts() -> pd.DataFrame:
     return pd.concat(tables, axis=1)
 
 
+def load_published() -> pd.DataFrame:
+    """Scores of linear probes on the paper's own weights, as others have published them.
+
+    Returns:
+        Columns ``task``, ``protocol``, ``source``, ``weights``, and ``score``: R2 or accuracy.
+    """
+    return pd.read_csv(COMMITTED / "published.csv")
+
+
 class Record(NamedTuple):
     """On how many tasks one encoder is ahead of another under one protocol."""
 

@@ -234,6 +234,13 @@ function search(text) {
 }
 
 // ---- Start
+function prepare() {  // what the first touch would wait for: compiled code, decoded pictures
+  compute_similarity(unit_embedding(0), state.numbers)
+  const picture = make_picture(0)
+  picture.classList.add("unseen")
+  document.body.append(picture)
+}
+
 function reset() {  // as the page was first
   layers[SIMILARITY].values.fill(NaN)
   Object.assign(state, {place: -1, query: null, numbers: num_numbers, lasso: null})

@@ -117,7 +117,9 @@ function draw_soon() {
     is_drawing = false
     plane.draw()
     map.draw()
-    if (plane.image && map.image) by_id("atlas").dataset.ready ??= performance.now()
+    if (!plane.image || !map.image || by_id("atlas").dataset.ready) return
+    by_id("atlas").dataset.ready = performance.now()
+    setTimeout(prepare)
   })
 }
 
@@ -149,20 +151,30 @@ function changed_numbers() {  // by the sliders
   return [...state.query.entries()].filter(([k, value]) => value !== original[k])
 }
 
+let first_lengths = {numbers: 0, values: null}
+function lengths_of_first(numbers) {  // kept, as a touch changes none of them
+  if (first_lengths.numbers !== numbers) {
+    const values = new Float64Array(num_places)
+    for (let i = 0; i < num_places; i++) {
+      const start = i * num_numbers
+      let square = 0
+      for (let k = start; k < start + numbers; k++) square += data.embeddings[k] ** 2
+      values[i] = Math.sqrt(square)
+    }
+    first_lengths = {numbers, values}
+  }
+  return first_lengths.values
+}
+
 function compute_similarity(query, numbers) {  // cosine of the first numbers, for each place
-  const {embeddings} = data
+  const {embeddings} = data, norms = lengths_of_first(numbers)
   const cosines = new Float64Array(num_places)
-  let query_square = 0
-  for (let k = 0; k < numbers; k++) query_square += query[k] * query[k]
+  const length = Math.hypot(...query.subarray(0, numbers))
   for (let i = 0; i < num_places; i++) {
     const start = i * num_numbers
-    let product = 0, square = 0
-    for (let k = 0; k < numbers; k++) {
-      const value = embeddings[start + k]
-      product += query[k] * value
-      square += value * value
-    }
-    cosines[i] = product / (Math.sqrt(square * query_square) || 1)
+    let product = 0
+    for (let k = 0; k < numbers; k++) product += query[k] * embeddings[start + k]
+    cosines[i] = product / (norms[i] * length || 1)
   }
   return cosines
 }

@@ -1,23 +1,28 @@
 """Classes in the embedding space: planes beside the map, how well they cluster, who is alike."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Shaped
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
 from matplotlib.patheffects import withStroke
 from scipy.cluster.hierarchy import dendrogram, linkage
-from scipy.spatial.distance import squareform
+from scipy.sparse.csgraph import minimum_spanning_tree
+from scipy.spatial.distance import pdist, squareform
 
+from satclip_lib.evaluation.clusters import find_centres
 from satclip_lib.plotting.layers import Layer, find_islands
 from satclip_lib.plotting.maps import add_map, draw_points, make_class_handles, plot_classes
 from satclip_lib.plotting.style import PAGE_WIDTH_IN, styled
 
 NAMED_SHARE = 0.02  # of the points; a smaller class is not named in the plane
+LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue
 AXIS_LABELS = {
     "k-NN accuracy": "share of places",
     "silhouette": "from −1 to 1",
@@ -52,18 +57,60 @@ def plot_umap_and_map(
     point_colors = [colors[classes[i]] for i in order]
     fig = plt.figure(figsize=(PAGE_WIDTH_IN, 7.6))
     grid = fig.add_gridspec(3, 10, height_ratios=(1.05, 1.05, 1.7))
-    *others, large = planes
-    cells = [grid[row, column : column + 2] for row in range(2) for column in (6, 8)]
-    places = {large: grid[:2, :6]} | dict(zip(others[-4:], cells, strict=False))
-    for title, cell in places.items():
-        ax = fig.add_subplot(cell, title=title)
+    *_, large = planes
+    for title, ax in _add_large_and_small(fig, grid, planes, notes).items():
         _draw_plane(ax, planes[title][order], point_colors, size=2.0 if title == large else 0.35)
-        ax.set_xlabel(notes[title], fontsize=6.5)
         if title == large:
             _name_islands(ax, planes[large], np.array(classes))
     ax = add_map(fig, grid[2, :])
     plot_classes(ax, lonlat, classes, colors=colors, size=1.3, seed=seed)
     _add_legend(fig, colors, size=4.5)
+    return fig
+
+
+@styled()
+def plot_joined_classes(
+    planes: Mapping[str, Float32[np.ndarray, "num_points 2"]],
+    classes: Shaped[np.ndarray, " num_points"],
+    continents: Shaped[np.ndarray, " num_points"],
+    *,
+    colors: Mapping[str, str],
+    notes: Mapping[str, str],
+) -> Figure:
+    """Planes in which one class is joined across continents.
+
+    A dot is the median of a class on a continent, from
+    :func:`satclip_lib.evaluation.clusters.find_centres`. Lines join the dots of a class, as short
+    as can be. Where lines are short the class counts, where they are long the continent.
+
+    Args:
+        planes: Plane of each encoder by title, all of the same points; the last one is large, and
+            of the others at most four are drawn beside it.
+        classes: One class per point.
+        continents: Continent of each point, in the large plane written as two letters.
+        colors: Colour of each class.
+        notes: Short text below each plane, by title.
+    """
+    fig = plt.figure(figsize=(PAGE_WIDTH_IN, 4.7))
+    joined, (*_, large) = set(), planes
+    for title, ax in _add_large_and_small(fig, fig.add_gridspec(2, 10), planes, notes).items():
+        is_large = title == large
+        _draw_plane(ax, planes[title], "0.82", size=0.8 if is_large else 0.2)
+        for name, centres in find_centres(planes[title], classes, continents).groupby(level=0):
+            xy, color = centres.to_numpy(), colors[name]
+            if len(xy) < 2:
+                continue
+            joined.add(name)
+            ink = "black" if np.dot(to_rgb(color), LUMINANCE) > 0.55 else "white"
+            for pair in _join_nearest(xy):
+                ax.plot(*xy[pair].T, color=color, lw=1.6 if is_large else 0.9, zorder=2)
+            style = {"edgecolors": "white", "linewidths": 0.5, "zorder": 3}
+            ax.scatter(*xy.T, 85 if is_large else 9, color=color, **style)
+            for place, continent in zip(xy, centres.index.get_level_values(1), strict=True):
+                style = {"ha": "center", "va": "center_baseline", "fontsize": 5.5, "zorder": 4}
+                if is_large:
+                    ax.text(*place, _abbreviate(continent), color=ink, **style)
+    _add_legend(fig, {name: color for name, color in colors.items() if name in joined}, size=4.5)
     return fig
 
 
@@ -193,6 +240,30 @@ def plot_class_similarity(similarity: pd.DataFrame, *, colors: Mapping[str, str]
     bar = fig.colorbar(image, ax=right, label="cosine of centred class means", pad=0.02)
     bar.outline.set_visible(False)
     return fig
+
+
+def _add_large_and_small(
+    fig: Figure, grid: GridSpec, titles: Iterable[str], notes: Mapping[str, str]
+) -> dict[str, Axes]:
+    """Axes of the last title at the left of a grid of ten columns, of four others at its right."""
+    *others, large = titles
+    cells = [grid[row, column : column + 2] for row in range(2) for column in (6, 8)]
+    places = {large: grid[:2, :6]} | dict(zip(others[-4:], cells, strict=False))
+    axes = {title: fig.add_subplot(cell, title=title) for title, cell in places.items()}
+    for title, ax in axes.items():
+        ax.set_xlabel(notes[title], fontsize=6.5)
+    return axes
+
+
+def _abbreviate(continent: str) -> str:
+    first, _, second = continent.partition(" ")
+    return (first[0] + second[0] if second else first[:2]).upper()
+
+
+def _join_nearest(xy: np.ndarray) -> np.ndarray:
+    """Pairs of points whose lines hang together and are as short as can be, ``(pairs, 2)``."""
+    tree = minimum_spanning_tree(squareform(pdist(xy)))
+    return np.transpose(tree.nonzero())
 
 
 def _draw_plane(ax: Axes, plane: np.ndarray, colors, *, size: float = 1.0) -> None:

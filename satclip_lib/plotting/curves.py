@@ -14,7 +14,7 @@ from satclip_lib.plotting.style import PAGE_WIDTH_IN, make_styles, styled
 
 TRAIN_COLOR, VAL_COLOR, TOP1_COLOR = "#0072B2", "#D55E00", "#56B4E9"
 LINES = ("-", "--", "-.", ":")
-LOWEST_SCORE = -0.6  # on the axis
+R2_TICKS = (-100, -30, -10, -3, -1, -0.5, 0, 0.5, 1)  # where a score is far below 0
 
 
 @styled()
@@ -51,6 +51,8 @@ def plot_curves(
 ) -> Figure:
     """Score against the number of labels or shots: one panel per task, one line per encoder.
 
+    An axis that reaches below -1 is logarithmic from there downwards.
+
     Args:
         summary: Scores of protocols that differ in their shots ("+5%") or labels (":300").
         encoders: Encoders to draw, at most seven; bands are the 95 % intervals.
@@ -77,8 +79,13 @@ def plot_curves(
             ax.fill_between(x, rows.low, rows.high, color=style["color"], alpha=0.12, lw=0)
         metric = of_task.metric.iloc[0].replace("R2", "R²")
         ax.set(title=task.replace("_", " "), ylabel=metric)
-        if of_task[of_task.encoder.isin(encoders)].score.min() < LOWEST_SCORE:
-            ax.set_ylim(bottom=LOWEST_SCORE)
+        lowest = of_task[of_task.encoder.isin(encoders)].low.min()
+        if lowest < -1:
+            ax.set_yscale("symlog", linthresh=1, linscale=1.5)
+            shown = [tick for tick in R2_TICKS if lowest <= tick]
+            ax.set_yticks(shown, [f"{tick:g}".replace("-", "−") for tick in shown])
+            ax.minorticks_off()
+            ax.set_ylim(1.1 * lowest, 1)
         ax.set_xticks(x, [f"{value:g}" for value in ticks])
     for ax in axes.flat[len(tasks) :]:
         ax.set_axis_off()

@@ -41,39 +41,44 @@ CAPTIONS = {  # of each notebook's figures, by id
         "method_overview": "The method: an image tower and a location tower, and the cosines of "
         "six held-out images with their six locations by the trained model.",
         "embedding_globes": "The first three principal components of the embeddings as red, green "
-        "and blue, before and after pretraining. Pale: sea and Antarctica, which pretraining "
-        "never saw.",
-        "component_globes": "The same three components, turned to be independent (ICA).",
+        "and blue, before and after pretraining. Right: the same three turned to be independent. "
+        "Pale: sea and Antarctica, which pretraining never saw.",
         "similarity_places": "Where on Earth looks like here? Cosine similarity of all land but "
         "Antarctica with the place at the star.",
     },
     "04_downstream_tasks": {
-        "downstream_table": "Linear probes on frozen embeddings: R2 (regression) and accuracy "
-        "(classification), best in bold, for test points next door and in held-out blocks.",
+        "downstream_table": "Linear probes on frozen embeddings of each family: R2 (regression) "
+        "and accuracy (classification), for test points next door and in held-out blocks. Cells "
+        "are shaded by rank.",
         "difference_forest": "Score of the trained encoder minus that of others, with 95 % "
         "intervals from resampled blocks; arrows are beyond the axis.",
         "learning_curves": "Score in held-out blocks against the number of labels the linear "
         "probe is fitted to.",
-        "prediction_map": "Measured, predicted and error: a linear probe on the trained "
-        "embeddings, each point predicted from 10-degree blocks other than its own.",
+        "prediction_map": "The error of a linear probe on the trained embeddings. Each point is "
+        "predicted from 10-degree blocks other than its own. Below: measured and predicted.",
     },
     "05_geographic_generalization": {
         "continent_table": "Linear probes fitted on five continents and scored on the sixth, mean "
-        "of six.",
+        "of six. Cells are shaded by rank.",
         "distance_curve": "Mean score of six tasks under random folds, blocks of 1, 5, 10, 20 and "
         "40 degrees, by distance to the nearest label, and on held-out continents; bands and bars "
         "are 95 % intervals.",
         "continent_forest": "Score on held-out continents of the trained encoder minus that of "
         "others, with 95 % intervals from resampled blocks; arrows are beyond the axis.",
         "continent_maps": "Each continent predicted from the five others, by the trained encoder "
-        "and by its untrained twin, and the errors.",
+        "and by its untrained twin. Below: the errors, and R2 on each continent (bars end at -1, "
+        "numbers do not).",
         "few_shot_curves": "Score on held-out continents against the share of their points that "
-        "joins the training points; the tested points stay the same.",
+        "joins the training points; the tested points stay the same. Axes are logarithmic below "
+        "-1.",
     },
     "06_biome_clustering": {
         "biome_umap": "UMAP of what images around a place show, biomes named where they are dense; "
         "of the same places by other encoders, with how often 15 neighbours on other continents "
         "name the biome; and the map in the same colours. Coordinates alone cluster too.",
+        "biome_across_continents": "The same planes. A dot is a biome on one continent; lines join "
+        "the dots of a biome. Below: the distance of a biome on two continents in the embedding, "
+        "divided by that of two biomes on one continent.",
         "cluster_scores": "How well biomes cluster in each embedding and in its UMAP plane: vote "
         "of the 15 nearest neighbours, silhouette, and k-means against biomes.",
         "umap_by_label": "One UMAP plane by biome, climate, continent and elevation, beside the "
@@ -81,7 +86,8 @@ CAPTIONS = {  # of each notebook's figures, by id
         "biome_similarity": "Cosine similarity of the biomes' mean embeddings, centred, and the "
         "tree of average linkage on it.",
         "umap_stability": "UMAP planes of the same places over seeds and numbers of neighbours, "
-        "with the share of the embedding's 15 nearest neighbours that the plane keeps.",
+        "turned to lie alike, with the share of the embedding's 15 nearest neighbours that the "
+        "plane keeps.",
     },
     "07_image_localization": {
         "localization_maps": "Patches from held-out blocks, and their cosine similarity with "
@@ -93,14 +99,14 @@ CAPTIONS = {  # of each notebook's figures, by id
     },
     "08_ablations": {
         "ablation_forest": "What one changed knob is worth: linear-probe score of each variant "
-        "minus that of the base, small runs of the notebook, with 95 % intervals from resampled "
-        "blocks; arrows are beyond the axis.",
+        "minus that of the base, small runs of the notebook. Diamonds: mean of tasks, with 95 % "
+        "intervals from resampled blocks. Arrows are beyond the axis.",
         "ablation_full_size": "The same at full size: 40,000 locations, seven tasks, differences "
         "to “ours” of the same seed. Lines go from the lowest to the highest of up to three "
         "seeds.",
         "split_ranking": "What a random split hides: the order of the variants, best on top, by "
-        "the mean of all tasks under each way of splitting, with Spearman's rank correlation of "
-        "neighbours.",
+        "the mean of all tasks under each way of splitting. In colour: the best of each column. "
+        "Numbers are Spearman's rank correlations of two columns.",
     },
 }
 FIGURES = {

@@ -14,7 +14,6 @@ from satclip_lib.plotting.style import COLORS, PAGE_WIDTH_IN, make_styles, style
 
 LARGEST_DIFFERENCE = 0.6  # on the axis of plot_forest; what is beyond is an arrow at its edge
 INSIDE = 0.9  # share of differences inside the axis of plot_variants
-LARGE_SHIFT = 1 / 3  # of all ranks, from which on a line has a colour
 
 
 @styled()
@@ -56,39 +55,35 @@ def plot_variants(
 ) -> Figure:
     """Score of each variant minus that of the reference: right of 0 the variant is better.
 
-    Small marks are single tasks, black diamonds their mean, with its interval.
+    Diamonds are means of all tasks, with their interval; small dots are the single tasks.
 
     Args:
         summary: Table from :func:`satclip_lib.evaluation.ablations.summarise_variants` or
-            :func:`~satclip_lib.evaluation.ablations.compare_runs`; one panel per protocol, at
-            most seven tasks.
+            :func:`~satclip_lib.evaluation.ablations.compare_runs`; one panel per protocol.
         reference: Variant that the summary's differences are from.
         encoders: Variants from top to bottom; None for all, in the order of the summary.
-
-    Raises:
-        ValueError: If there are more tasks than colours.
     """
     names = [name for name in encoders or summary.encoder.unique() if name != reference]
-    tasks = [task for task in summary.task.unique() if task != ALL_TASKS]
-    styles = make_styles("tasks", tasks)
     shown = summary[summary.encoder.isin(names)]
+    is_mean = shown.task == ALL_TASKS
     largest = shown.difference.abs().groupby(shown.protocol, sort=False).quantile(INSIDE)
     fig, panels = _make_panels(
         {protocol: 1.1 * size or 1.0 for protocol, size in largest.items()},
         names,
-        height_in=1.0 + 0.19 * len(names),
+        height_in=0.85 + 0.19 * len(names),
         xlabel=f"score minus that of “{reference}”",
     )
     for protocol, ax in panels.items():
-        of_protocol = shown[shown.protocol == protocol]
-        for task, style in styles.items():
-            rows = of_protocol[of_protocol.task == task].set_index("encoder").reindex(names)
-            _draw_marks(ax, rows.difference, size=8.0, label=task.replace("_", " "), **style)
-        mean = of_protocol[of_protocol.task == ALL_TASKS].set_index("encoder").reindex(names)
+        tasks = shown[(shown.protocol == protocol) & ~is_mean]
+        for _, rows in tasks.groupby("task"):
+            of_task = rows.set_index("encoder").reindex(names).difference
+            _draw_marks(ax, of_task, size=7.0, color=COLORS[5], marker="o", label="one task")
+        mean = shown[(shown.protocol == protocol) & is_mean].set_index("encoder").reindex(names)
         interval = mean.difference_low, mean.difference_high
         style = {"color": "black", "marker": "D", "label": ALL_TASKS}
         _draw_marks(ax, mean.difference, interval, size=14.0, **style)
-    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    handles = dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))  # one of each label
+    fig.legend(handles.values(), handles, loc="outside upper center", ncols=2)
     return fig
 
 
@@ -96,7 +91,7 @@ def plot_variants(
 def plot_rankings(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """The order of variants, best on top, under one way of splitting and another.
 
-    Lines of variants that gain or lose at least a third of all ranks have a colour. Between two
+    The best of each column has a colour, so that its place in the others is seen. Between two
     columns stands the rank correlation of the orders they give.
 
     Args:
@@ -165,13 +160,14 @@ def _draw_ranks(ax: Axes, table: pd.DataFrame) -> None:
     ranks = table.rank(ascending=False, method="first")
     correlation = compare_rankings(table)
     columns = list(table)
-    shift = ranks[columns[-1]] - ranks[columns[0]]
+    color_of = {ranks[name].idxmin(): color for name, color in zip(columns, COLORS, strict=False)}
     for name, row in ranks.iterrows():
-        rises = shift[name] <= -LARGE_SHIFT * len(ranks)
-        falls = shift[name] >= LARGE_SHIFT * len(ranks)
-        color = COLORS[1] if rises else COLORS[0] if falls else "0.6"
-        ax.plot(row.to_numpy(), color=color, marker="o", ms=2.5, lw=1, zorder=2 + (color != "0.6"))
-        ax.text(-0.06, row.iloc[0], name, ha="right", va="center", fontsize=6)
+        color = color_of.get(name, "0.75")
+        is_best = name in color_of
+        style = {"ms": 4 if is_best else 2.5, "lw": 2 if is_best else 1, "zorder": 2 + is_best}
+        ax.plot(row.to_numpy(), color=color, marker="o", **style)
+        text = {"color": color, "weight": "bold"} if is_best else {}
+        ax.text(-0.06, row.iloc[0], name, ha="right", va="center", fontsize=6, **text)
     for place, (left, right) in enumerate(itertools.pairwise(columns)):
         text = f"ρ = {correlation.loc[left, right]:.2f}".replace("-", "−")
         ax.text(place + 0.5, 0.35, text, ha="center", va="bottom", fontsize=7)

@@ -17,7 +17,8 @@ from satclip_lib.plotting.style import PAGE_WIDTH_IN, styled
 FADE = 0.6  # how much of the colour is taken away at sea and in Antarctica
 ANTARCTICA_NORTH_DEG = -60.0
 PIXELS_PER_IN = 250
-VIEWS = (("orthographic", (20.0, 15.0)), ("orthographic", (-85.0, 15.0)), ("robinson", (0.0, 0.0)))
+GLOBES = (("orthographic", (20.0, 15.0)), ("orthographic", (-85.0, 15.0)))
+WORLD = ("robinson", (0.0, 0.0))
 
 
 def make_lonlat_grid(spacing_deg: float = 1.5) -> Float64[np.ndarray, "num_points 2"]:
@@ -34,19 +35,31 @@ def make_lonlat_grid(spacing_deg: float = 1.5) -> Float64[np.ndarray, "num_point
 
 
 @styled()
-def plot_globes(colors: Mapping[str, Float[np.ndarray, "num_points 3"]]) -> Figure:
-    """One row per encoder: two globes and a Robinson map; paler where pretraining saw nothing.
+def plot_globes(
+    colors: Mapping[str, Float[np.ndarray, "num_points 3"]],
+    *,
+    others: Mapping[str, Float[np.ndarray, "num_points 3"]] | None = None,
+    titles: tuple[str, str] = ("", ""),
+) -> Figure:
+    """One row per encoder: two globes and a map of the world; paler where pretraining saw nothing.
 
     Args:
         colors: Red, green and blue (0 to 1) of the grid of :func:`make_lonlat_grid`, by encoder.
+        others: Other colours of the same encoders, for a second map of the world at the right.
+        titles: What the colours and the other colours are, above the two maps of the world.
     """
-    fig = plt.figure(figsize=(PAGE_WIDTH_IN, 1.6 * len(colors)))
-    grid = fig.add_gridspec(len(colors), len(VIEWS), width_ratios=(1, 1, 1.95))
-    for row, (name, rgb) in enumerate(colors.items()):
-        for column, (projection, center) in enumerate(VIEWS):
+    columns = [(colors, view) for view in (*GLOBES, WORLD)]
+    columns += [(others, WORLD)] if others else []
+    widths = [1.0 if view in GLOBES else 1.95 for _, view in columns]
+    height_in = 0.2 + 0.95 * PAGE_WIDTH_IN / sum(widths)
+    fig = plt.figure(figsize=(PAGE_WIDTH_IN, height_in * len(colors)))
+    grid = fig.add_gridspec(len(colors), len(columns), width_ratios=widths)
+    for row, name in enumerate(colors):
+        above = [name, "", *titles] if row == 0 else [name, "", "", ""]
+        for column, (of_column, (projection, center)) in enumerate(columns):
             style = {"projection": projection, "central_lonlat": center}
-            ax = add_map(fig, grid[row, column], title="" if column else name, **style)
-            draw_raster(ax, rgb)
+            ax = add_map(fig, grid[row, column], title=above[column], **style)
+            draw_raster(ax, of_column[name])
     return fig
 
 

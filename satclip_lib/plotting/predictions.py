@@ -9,8 +9,10 @@ from jaxtyping import Float64
 from matplotlib.colors import CenteredNorm
 from matplotlib.figure import Figure
 
-from satclip_lib.plotting.maps import COAST_WIDTH_PT, add_map, plot_points
+from satclip_lib.plotting.maps import add_color_bar, add_map, plot_points
 from satclip_lib.plotting.style import COLORS, PAGE_WIDTH_IN, styled
+
+SHORTEST_BAR = -1.0  # of R2; the number beside a bar says how far it would go on
 
 
 @styled()
@@ -22,7 +24,7 @@ def plot_prediction_map(
     label: str,
     title: str,
 ) -> Figure:
-    """Maps of true values, predicted values and the error, and predicted against true.
+    """A large map of the error; below it true values, predicted values, and one against the other.
 
     Args:
         lonlat: Longitude, latitude in degrees.
@@ -31,17 +33,17 @@ def plot_prediction_map(
         label: Quantity and unit.
         title: What was predicted how.
     """
-    fig = plt.figure(figsize=(PAGE_WIDTH_IN, 4.6))
-    grid = fig.add_gridspec(2, 2)
+    fig = plt.figure(figsize=(PAGE_WIDTH_IN, 5.6))
+    grid = fig.add_gridspec(2, 3, height_ratios=(2.1, 1), width_ratios=(1.5, 1.5, 1))
     of_values, of_errors = _choose_colors(target, predicted - target, inside=0.98)
-    for place, name, values, style in (
-        (grid[0, 0], "measured", target, of_values | {"label": label}),
-        (grid[0, 1], title, predicted, of_values | {"label": label}),
-        (grid[1, 0], "predicted minus measured", predicted - target,
-         of_errors | {"label": f"error, {label}"}),
-    ):  # fmt: skip
-        plot_points(add_map(fig, place, title=name), lonlat, values, size=1.6, **style)
-    ax = fig.add_subplot(grid[1, 1], title=label)
+    of_values["label"], of_errors["label"] = label, f"error, {label}"
+    for place, name, values, size, style in (
+        (grid[0, :], "predicted minus measured", predicted - target, 2.6, of_errors),
+        (grid[1, 0], "measured", target, 1.0, of_values),
+        (grid[1, 1], title, predicted, 1.0, of_values),
+    ):
+        plot_points(add_map(fig, place, title=name), lonlat, values, size=size, **style)
+    ax = fig.add_subplot(grid[1, 2], title="one against the other")
     ax.set(xlabel="measured", ylabel="predicted", aspect="equal")
     ax.scatter(target, predicted, s=1.5, alpha=0.4, linewidths=0, rasterized=True)
     ax.axline((of_values["vmin"],) * 2, slope=1, color="black", lw=0.6)
@@ -58,7 +60,7 @@ def plot_continent_maps(
     scores: pd.DataFrame,
     label: str,
 ) -> Figure:
-    """Each continent predicted from the others: values, errors, and the score on each.
+    """Each continent predicted from the others: values above, errors below, R2 on each.
 
     Args:
         lonlat: Longitude, latitude in degrees.
@@ -68,33 +70,35 @@ def plot_continent_maps(
         scores: Columns ``part``, ``encoder``, ``score``: R2 on each continent.
         label: Quantity and unit.
     """
-    fig = plt.figure(figsize=(PAGE_WIDTH_IN, 3.3))
+    fig = plt.figure(figsize=(PAGE_WIDTH_IN, 3.6))
     grid = fig.add_gridspec(2, 3)
+    color_of = dict(zip(predicted, COLORS, strict=False))  # of names above maps, and of bars
     errors = {encoder: values - target for encoder, values in predicted.items()}
     of_values, of_errors = _choose_colors(target, np.stack([*errors.values()]), inside=0.9)
-    plot_points(add_map(fig, grid[0, 0], title="measured"), lonlat, target, size=1.3, **of_values)
-    for row, encoder in enumerate(predicted):
-        for column, title, values, style, name in (
-            (1, encoder, predicted[encoder], of_values, label),
-            (2, "predicted minus measured", errors[encoder], of_errors, "error, in the same unit"),
-        ):
-            ax = add_map(fig, grid[row, column], title=title)
-            points = plot_points(ax, lonlat, values, size=1.3, **style)
-            if row == 1:  # one scale for a column, below its lower map
-                place = ax.inset_axes((0.15, -0.1, 0.7, 0.04))
-                bar = fig.colorbar(points, cax=place, orientation="horizontal", label=name)
-                bar.outline.set_linewidth(COAST_WIDTH_PT)
-                place.tick_params(width=COAST_WIDTH_PT, length=2, labelsize=6.5)
-    ax = fig.add_subplot(grid[1, 0], title="R² on each continent", xlabel="R² (bars end at −1)")
+    for row, panels, style, name in (
+        (0, {"measured": target} | dict(predicted), of_values, label),
+        (1, errors, of_errors, "predicted minus measured"),
+    ):
+        axes = []
+        for column, (title, values) in enumerate(panels.items(), start=3 - len(panels)):
+            axes.append(add_map(fig, grid[row, column]))
+            axes[-1].set_title(title if row == 0 else "", color=color_of.get(title, "black"))
+            points = plot_points(axes[-1], lonlat, values, size=1.3, **style)
+        add_color_bar(points, axes, name, pad=0.05)
+    ax = fig.add_subplot(grid[1, 0], title="R² on each continent")
     parts = list(scores.part.unique())
-    for offset, color, encoder in zip((-0.18, 0.18), COLORS, predicted, strict=False):
-        rows = scores[scores.encoder == encoder].set_index("part").reindex(parts)
+    for offset, (encoder, color) in zip((-0.21, 0.21), color_of.items(), strict=True):
+        r2 = scores[scores.encoder == encoder].set_index("part").reindex(parts).score
         y = np.arange(len(parts)) + offset
-        ax.barh(y, rows.score.clip(lower=-1), height=0.34, color=color, label=encoder)
+        bars = ax.barh(y, r2.clip(lower=SHORTEST_BAR), height=0.36, color=color)
+        texts = [f"{value:.2f}".replace("-", "−") for value in r2]
+        ax.bar_label(bars, texts, padding=2, fontsize=5.8, color=color)
     ax.axvline(0, color="black", lw=0.6)
     ax.set_yticks(range(len(parts)), parts, fontsize=6.5)
-    ax.set(ylim=(len(parts) - 0.5, -0.5), xlim=(-1, 1))
-    ax.legend(fontsize=6, loc="lower left", bbox_to_anchor=(-0.1, 1.12), ncols=2)
+    ax.set(ylim=(len(parts) - 0.4, -0.6), xticks=[])
+    ax.margins(x=0.25)
+    ax.spines[["left", "bottom"]].set_visible(False)
+    ax.tick_params(length=0)
     return fig
 
 

@@ -1,79 +1,102 @@
-"""Benchmark results as a table for print."""
+"""Benchmark results as a table for print: encoders in families, cells shaded by rank."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from satclip_lib.evaluation.summary import make_table
 from satclip_lib.plotting.style import PAGE_WIDTH_IN, styled
 
-LINE_HEIGHT_IN = 0.15
-NAMES_WIDTH = 0.165  # share of the page
-NUM_HEAD_LINES = 3.4  # names of tasks on two lines, and their metrics
+LINE_HEIGHT_IN = 0.165
+NAMES_X, SCORES_X = 0.085, 0.265  # shares of the page; families stand left of the names
+NUM_HEAD_LINES = 3.2  # names of tasks on two lines, and their metrics
+FAMILY_GAP_LINES = 0.25
 HOPELESS = -10.0  # scores below are not worth their digits
+SHADES = colormaps["Blues"]
+DARKEST = 0.55  # of the shades, for the best; black is still read on it
 
 PROTOCOL_TITLES = {
-    "random": "random folds: test points have training points next door",
-    "blocks": "held-out blocks, 10 degrees wide (California: 1 degree)",
-    "continents": "held-out continents, mean of six",
+    "random": "Random folds: test points have training points next door",
+    "blocks": "Held-out blocks, 10 degrees wide (California: 1 degree)",
+    "continents": "Held-out continents, mean of six",
 }
 
 
 @styled()
 def plot_table(
-    summary: pd.DataFrame, *, reference: str, absent: Sequence[str] = (), note: str = ""
+    summary: pd.DataFrame,
+    *,
+    reference: str,
+    families: Mapping[str, str],
+    absent: Sequence[str] = (),
+    note: str = "",
 ) -> Figure:
     """Print a summary: a column per task, a row per encoder, protocols below each other.
 
-    The best encoder of each task and protocol is bold, the reference's row is shaded.
+    Of each task and protocol the best score in the table is darkest and bold, the worst is white.
+    The reference's name is bold.
 
     Args:
         summary: Table from :func:`satclip_lib.evaluation.summary.summarise`.
-        reference: Encoder whose rows are shaded.
+        reference: Encoder whose name is bold.
+        families: Family of each encoder that is printed, in the order of rows.
         absent: Tasks that could not be scored, named below the table.
         note: Text below the table.
     """
-    table = make_table(summary)
+    table = make_table(summary[summary.encoder.isin(list(families))]).round(2)
     metric = summary.drop_duplicates("task").set_index("task")["metric"]
     protocols = list(table.index.unique("protocol"))
-    edges = np.linspace(NAMES_WIDTH, 1, len(table.columns) + 1)[1:]
-    notes = [note] if note else []
+    notes = [f"{note} Dark: best of these encoders; white: worst.".strip()]
     if absent:
-        notes.append(f"labels not at hand: {', '.join(absent)}".replace("_", " "))
-    num_lines = NUM_HEAD_LINES + len(table) + 1.4 * len(protocols) + len(notes)
+        notes.append(f"Labels not at hand: {', '.join(absent)}.".replace("_", " "))
+    num_gaps = len(set(families.values())) - 1
+    num_lines = NUM_HEAD_LINES + len(notes) + 0.3
+    num_lines += len(protocols) * (len(families) + 1.4 + FAMILY_GAP_LINES * num_gaps)
     fig = plt.figure(figsize=(PAGE_WIDTH_IN, LINE_HEIGHT_IN * num_lines), layout="none")
     ax = fig.add_axes((0.005, 0, 0.99, 1), xlim=(0, 1), ylim=(num_lines, 0))
     ax.set_axis_off()
-    for edge, task in zip(edges, table, strict=True):
+    edges = np.linspace(SCORES_X, 1, len(table.columns) + 1)
+    middles = (edges[:-1] + edges[1:]) / 2
+    for x, task in zip(middles, table, strict=True):
         *first, last = task.replace("_", " ").split(" ")
-        _print(ax, edge, 0.6, " ".join(first), fontsize=5.4)
-        _print(ax, edge, 1.5, last, fontsize=5.4)
+        _print(ax, x, 0.6, " ".join(first), fontsize=5.6)
+        _print(ax, x, 1.5, last, fontsize=5.6)
         name = metric[task].replace("R2", "R²")
-        _print(ax, edge, 2.5, name, style="italic", color="0.35", fontsize=5.4)
+        _print(ax, x, 2.5, name, style="italic", color="0.35", fontsize=5.6)
     line = NUM_HEAD_LINES
     for protocol in protocols:
-        ax.axhline(line - 0.2, color="black", lw=0.5)
+        ax.axhline(line - 0.1, color="black", lw=0.5)
         title = PROTOCOL_TITLES.get(protocol, protocol)
-        _print(ax, 0.0, line + 0.5, title, ha="left", weight="bold")
+        _print(ax, 0.0, line + 0.55, title, ha="left", weight="bold")
         line += 1.2
-        scores = table.loc[protocol].round(2)
+        scores = table.loc[protocol].reindex(list(families))
+        rank = scores.rank(ascending=False, method="min")
+        family = None
         for encoder, row in scores.iterrows():
-            if encoder == reference:
-                ax.axhspan(line, line + 1, color="0.9", lw=0)
-            _print(ax, 0.008, line + 0.5, encoder, ha="left")
-            for edge, task in zip(edges, table, strict=True):
-                is_best = row[task] == scores[task].max()
-                text = _format(row[task])
-                _print(ax, edge, line + 0.5, text, weight="bold" if is_best else "normal")
+            if families[encoder] != family:
+                line += FAMILY_GAP_LINES if family else 0
+                family = families[encoder]
+                _print(ax, 0.0, line + 0.5, family, ha="left", color="0.35", fontsize=5.6)
+            weight = "bold" if encoder == reference else "normal"
+            _print(ax, NAMES_X, line + 0.5, encoder, ha="left", weight=weight, fontsize=5.9)
+            for left, right, task in zip(edges, edges[1:], table, strict=False):
+                worst, place = rank[task].max(), rank.loc[encoder, task]
+                if np.isfinite(place) and worst > 1:
+                    shade = SHADES(DARKEST * (worst - place) / (worst - 1))
+                    box = (left + 0.001, line + 0.03), right - left - 0.002, 0.94
+                    ax.add_patch(plt.Rectangle(*box, color=shade, lw=0))
+                weight = "bold" if place == 1 else "normal"
+                _print(ax, (left + right) / 2, line + 0.5, _format(row[task]), weight=weight)
             line += 1
         line += 0.2
-    ax.axhline(line - 0.2, color="black", lw=0.5)
+    ax.axhline(line - 0.1, color="black", lw=0.5)
     for text in notes:
-        _print(ax, 0.0, line + 0.5, text, ha="left", style="italic")
+        _print(ax, 0.0, line + 0.6, text, ha="left", style="italic")
         line += 1
     return fig
 
@@ -81,8 +104,10 @@ def plot_table(
 def _format(score: float) -> str:
     if np.isnan(score):
         return "–"
-    return f"{score:.2f}".replace("-", "−") if score > HOPELESS else f"< −{-HOPELESS:.0f}"
+    if score <= HOPELESS:
+        return f"< −{-HOPELESS:.0f}"
+    return f"{score + 0.0:.2f}".replace("-", "−")  # no minus before a zero
 
 
 def _print(ax: Axes, x: float, line: float, text: str, **style) -> None:
-    ax.text(x, line, text, **{"ha": "right", "va": "center", "fontsize": 6.3} | style)
+    ax.text(x, line, text, **{"ha": "center", "va": "center", "fontsize": 6.3} | style)
