@@ -101,12 +101,12 @@ def test_the_command_trains_from_a_patch_store(workspace, monkeypatch):
 
 
 def _train_on_two(rank, folder):
-    """One of two processes; leaves a file that says which features were there when it looked."""
+    """One of two processes; leaves a file with how many features it found, and its threads."""
     os.environ["SATCLIP_HOME"] = str(folder)
 
     def look_and_cache(*args, **options):
         found = list(options["folder"].glob("[!.]*"))
-        (folder / f"found-{rank}").write_text(str(len(found)))
+        (folder / f"found-{rank}").write_text(f"{len(found)} {torch.get_num_threads()}")
         if rank == 0:
             time.sleep(2)  # long enough for the other to overtake
         return cache_features(*args, **options)
@@ -117,10 +117,10 @@ def _train_on_two(rank, folder):
 
 
 def test_one_of_two_processes_computes_the_features(workspace):
-    """The other waits and opens the finished store; then both train."""
+    """With the threads of both; the other waits and opens the finished store; then both train."""
     save_patches(make_blue_marble_patches(num_patches=300), Workspace("smoke").patches)
     processes.run_together(_train_on_two, workspace, count=2)
-    assert [(workspace / f"found-{rank}").read_text() for rank in (0, 1)] == ["0", "1"]
+    assert [(workspace / f"found-{rank}").read_text() for rank in (0, 1)] == ["0 2", "1 1"]
     assert (
         load_location_encoder(Workspace("smoke").checkpoints / "rcf-l10").config.num_degrees == 10
     )

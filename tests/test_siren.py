@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from satclip_lib.fast.siren import ROWS_AT_ONCE, drop_bytes, run_siren
+from satclip_lib.fast.siren import ROWS_AT_ONCE, _DroppedSine, draw_dropout, run_siren
 from satclip_lib.location_encoder import Siren
 
 
@@ -43,7 +43,7 @@ def test_training_drops_units_before_the_sine():
 def test_dropout_drops_a_share_and_keeps_the_mean(p):
     """About the share p becomes zero, independently, and the rest is scaled up alike."""
     torch.manual_seed(0)
-    out = drop_bytes(torch.ones(1001, 333), p)
+    out = draw_dropout(torch.ones(1001, 333), p)
     assert (out == 0).double().mean().item() == pytest.approx(p, abs=0.004)
     assert out.double().mean().item() == pytest.approx(1, abs=0.02)
     assert len(out.unique()) == 2
@@ -52,12 +52,21 @@ def test_dropout_drops_a_share_and_keeps_the_mean(p):
 
 
 def test_dropout_follows_the_seed():
-    """The same seed drops the same; at probability 0 nothing is dropped."""
+    """The same seed drops the same; below 1/512 nothing is dropped."""
     x = torch.randn(7, 5)
     torch.manual_seed(3)
-    first = drop_bytes(x, 0.5)
+    first = draw_dropout(x, 0.5)
     torch.manual_seed(3)
-    assert torch.equal(drop_bytes(x, 0.5), first)
-    assert not torch.equal(drop_bytes(x, 0.5), first)
-    assert torch.equal(drop_bytes(x, 0.0), x)
-    assert drop_bytes(torch.empty(0, 4), 0.5).shape == (0, 4)
+    assert torch.equal(draw_dropout(x, 0.5), first)
+    assert not torch.equal(draw_dropout(x, 0.5), first)
+    assert (draw_dropout(x, 0.001) == 1).all()
+    assert draw_dropout(torch.empty(0, 4), 0.5).shape == (0, 4)
+
+
+def test_gradients_in_training_are_those_of_the_sine_of_what_is_kept():
+    """By autograd of the textbook's formula with the same draw, in float64."""
+    x = torch.randn(6, 5, dtype=torch.float64, requires_grad=True)
+    factor = 30.0 * draw_dropout(x.detach(), 0.5)
+    expected = torch.autograd.grad(torch.sin(factor * x).square().sum(), x)
+    found = torch.autograd.grad(_DroppedSine.apply(x, factor).square().sum(), x)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)

@@ -63,10 +63,16 @@ BANDS = {
     "B11": (-1.46, 0.00, -0.35, 0.79, 0.12),
     "B12": (-1.68, 0.14, -0.41, 0.74, 0.15),
 }
-# Reasons of satclip_lib.data.quality, one patch each; a shard that is cut short adds to them.
+SPOIL = {  # what makes pixels bad, by the reason of satclip_lib.data.quality
+    "wrong shape": lambda pixels: pixels[:, : SIZE_PX // 2],
+    "wrong dtype": lambda pixels: pixels.astype(np.float32),
+    "too many zeros": lambda pixels: pixels * (np.arange(SIZE_PX) >= SIZE_PX // 4)[:, None],
+    "constant band": lambda pixels: np.concatenate([pixels[:-1], np.full_like(pixels[:1], 777)]),
+}
+# All reasons, for one patch each; a shard that is cut short adds to the first two.
 FAULTS = (
-    "unreadable", "missing", "wrong shape", "wrong dtype", "too many zeros", "constant band",
-    "coordinates disagree", "bad coordinates", "duplicate content", "duplicate coordinates",
+    "unreadable", "missing", "coordinates disagree", "bad coordinates", "duplicate content",
+    "duplicate coordinates", *SPOIL,
 )  # fmt: skip
 NUM_CUT_SHORT = 2  # shards, the last ones
 GENUINE = "s2-sample/"  # in the registry
@@ -233,14 +239,8 @@ def _make_tif(row) -> bytes:
     if row.url:  # a genuine one
         return fetch_file(f"{GENUINE}images/{row.fn}").read_bytes()
     pixels = _make_pixels(row)
-    if row.fault == "wrong shape":
-        pixels = pixels[:, : SIZE_PX // 2]
-    elif row.fault == "wrong dtype":
-        pixels = pixels.astype(np.float32)
-    elif row.fault == "too many zeros":
-        pixels[:, : SIZE_PX // 4] = 0
-    elif row.fault == "constant band":
-        pixels[3] = 777
+    if row.fault in SPOIL:
+        pixels = SPOIL[row.fault](pixels)
     lon, lat = row.true_lon, row.true_lat
     zone = min(int((lon + 180) // 6), 59) + 1
     crs = f"EPSG:{(32600 if lat >= 0 else 32700) + zone}"

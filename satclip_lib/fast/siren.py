@@ -1,5 +1,7 @@
 """The sine network in pieces that stay in a processor's cache, cheap dropout, seeded weights."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -31,10 +33,10 @@ def run_siren(
     return torch.cat([_run_piece(network, piece, generator) for piece in x.split(ROWS_AT_ONCE)])
 
 
-def drop_bytes(
+def draw_dropout(
     x: Float[Tensor, "*shape"], probability: float, generator: torch.Generator | None = None
 ) -> Float[Tensor, "*shape"]:
-    """Dropout on a CPU with one random byte per number, ten times as fast as PyTorch's.
+    """What dropout multiplies numbers on a CPU by: one random byte each, ten times as fast.
 
     Args:
         x: Any numbers, on a CPU.
@@ -42,23 +44,38 @@ def drop_bytes(
         generator: Source of the random bytes; None takes that of the process.
 
     Returns:
-        ``x`` with a random share of zeros and the rest scaled up, so that the mean stays.
+        A random share of zeros, and elsewhere the factor by which the mean of ``x`` stays.
     """
-    if probability == 0 or x.numel() == 0:
-        return x
     num_kept = max(1, round(256 * (1 - probability)))
     words = torch.empty(-(-x.numel() // 8), dtype=torch.int64)
     words.random_(-(2**63), None, generator=generator)
-    mask = words.view(torch.uint8)[: x.numel()].view(x.shape) < num_kept
-    return x * (mask.to(x.dtype) * (256 / num_kept))
+    mask = words.view(torch.uint8)[: x.numel()].view(x.shape) <= num_kept - 1  # 256 is no byte
+    return mask.to(x.dtype).mul_(256 / num_kept)
+
+
+class _DroppedSine(torch.autograd.Function):
+    """``sin(x * factor)`` of a factor that needs no gradient, with few temporaries."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: Tensor) -> Tensor:
+        angle = x * factor
+        ctx.save_for_backward(angle, factor)
+        return angle.sin()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        angle, factor = ctx.saved_tensors
+        return angle.cos().mul_(grad).mul_(factor), None
 
 
 def _run_piece(network: Siren, x: Tensor, generator: torch.Generator | None) -> Tensor:
     for omega, layer in zip(network.omegas, network.layers, strict=True):
         x = layer(x)
-        if network.training:
-            x = drop_bytes(x, network.dropout.p, generator)
-        x = torch.sin(omega * x)
+        if network.training and network.dropout.p > 0:
+            factor = draw_dropout(x, network.dropout.p, generator).mul_(omega)
+            x = _DroppedSine.apply(x, factor)
+        else:
+            x = torch.sin(omega * x)
     return network.last_layer(x)
 
 

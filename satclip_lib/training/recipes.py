@@ -164,16 +164,22 @@ def train_recipe(
 
 @contextmanager
 def _rank_zero_first(what: str) -> Iterator[None]:
-    """Under torchrun, enter when the process of rank 0 has left; elsewhere, at once."""
+    """Under torchrun, enter when the process of rank 0 has left; elsewhere, at once.
+
+    Until then that process has the threads of all on its machine.
+    """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield
         return
-    is_first = os.environ["RANK"] == "0"
-    if not is_first:
+    if os.environ["RANK"] != "0":
         _open_shared_store().wait([what])
+        yield
+        return
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(num_threads * int(os.environ["LOCAL_WORLD_SIZE"]))
     yield
-    if is_first:
-        _open_shared_store().set(what, "done")
+    torch.set_num_threads(num_threads)
+    _open_shared_store().set(what, "done")
 
 
 @cache  # rank 0 may host it, so it lives as long as the process
