@@ -2,24 +2,21 @@
 
 import os
 import shutil
+import socket
 import sys
 from pathlib import Path
 
+import hypothesis
 import jaxtyping
 import pytest
 
 os.environ["SATCLIP_OFFLINE"] = "1"
+hypothesis.settings.register_profile("busy machine", deadline=None)
+hypothesis.settings.load_profile("busy machine")
 
 
 DESKTOP = {"viewport": {"width": 1280, "height": 800}}
-LONGEST = [
-    "test_smoke",
-    "test_rehearsal",
-    "test_stac",
-    "test_site",
-    "test_fit",
-    "test_atlas",
-]  # files
+LONGEST = ["test_smoke", "test_rehearsal", "test_stac", "test_site", "test_fit", "test_atlas"]
 
 
 def pytest_collection_modifyitems(items):
@@ -33,6 +30,17 @@ def shape_checks_off():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Any use of a socket fails, whatever SATCLIP_OFFLINE says."""
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from satclip_lib.embedding.containers import read_axes, read_locations
-from satclip_lib.embedding.coordinates import find_lonlat
 from satclip_lib.sphere import check_locations
 
 LON = st.floats(-180, 180)
@@ -125,27 +124,6 @@ def test_arrays_tensors_and_lists_are_the_same(lonlat, dtype):
         found = read_locations(data).lonlat
         assert found.dtype == np.float64
         np.testing.assert_array_equal(found, lonlat)
-
-
-@given(
-    st.sampled_from(["lon", "longitude", "lng", "Long", "LON"]),
-    st.sampled_from(["lat", "latitude", "Lat"]),
-    st.permutations(["lon", "lat", "name", "x"]),
-)
-def test_columns_are_found_by_name(lon, lat, order):
-    """Common names count in any order and case."""
-    names = {"lon": lon, "lat": lat}
-    table = pd.DataFrame({"lon": [1.0], "lat": [2.0], "name": ["a"], "x": [9]})[list(order)]
-    table = table.rename(columns=names)
-    assert [table.columns[i] for i in find_lonlat(list(table.columns))] == [lon, lat]
-    np.testing.assert_array_equal(read_locations(table).lonlat, [[1.0, 2.0]])
-
-
-@pytest.mark.parametrize("names", [["lon", "x"], ["lat", "longitude", "lon"], ["x", "y"], []])
-def test_columns_must_be_named_once(names):
-    """Without one name for each, or with two, there is a question back."""
-    with pytest.raises(ValueError, match=r"pass columns=\(longitude, latitude\)"):
-        read_locations(pd.DataFrame(columns=names, dtype=float))
 
 
 def test_columns_by_other_names_and_missing_values():

@@ -1,9 +1,5 @@
 """Finding and publishing checkpoints: what is here is used, the network asked last, or never."""
 
-import json
-import socket
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import huggingface_hub
@@ -11,6 +7,7 @@ import huggingface_hub.constants
 import pytest
 import torch
 import yaml
+from small import make_encoder
 
 from satclip_lib.checkpoints import download
 from satclip_lib.checkpoints.download import (
@@ -28,22 +25,11 @@ from satclip_lib.checkpoints.store import (
 )
 from satclip_lib.embedding.embed import embed
 from satclip_lib.image_encoder import make_image_encoder
-from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 from satclip_lib.model import SatCLIP
 
+pytestmark = pytest.mark.usefixtures("no_network")
 LONLAT = torch.tensor([[2.35, 48.86], [139.69, 35.69]])
 COMMIT = "c0ffee" * 6 + "c0ff"
-
-
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch):
-    """Any use of a socket fails, whatever SATCLIP_OFFLINE says."""
-
-    def refuse(*args, **kwargs):
-        raise AssertionError("a socket was opened")
-
-    monkeypatch.setattr(socket, "socket", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
 @pytest.fixture
@@ -57,14 +43,6 @@ def cache(tmp_path, monkeypatch):
 def online(monkeypatch):
     """Downloads are allowed (and still have nowhere to go)."""
     monkeypatch.delenv("SATCLIP_OFFLINE")
-
-
-def _make_encoder(seed=0):
-    torch.manual_seed(seed)
-    config = LocationEncoderConfig(
-        num_degrees=4, embed_dim=6, hidden_dim=16, convention="satclip-analytic"
-    )
-    return LocationEncoder(config).eval()
 
 
 def _snapshot(cache, repo_id, commit=COMMIT):
@@ -107,23 +85,23 @@ def test_published_models_load_from_the_cache(cache, online, name):
     """Name and Hugging Face id, in any case, find the cached file; no network is asked."""
     repo_id = PUBLISHED_MODELS[name]
     folder = _snapshot(cache, repo_id, PINNED_REVISIONS.get(name, COMMIT))
-    path = save_published(_make_encoder(), folder / f"{name}.ckpt")
+    path = save_published(make_encoder(), folder / f"{name}.ckpt")
     cached = huggingface_hub.try_to_load_from_cache(
         repo_id, path.name, cache_dir=cache, revision=PINNED_REVISIONS.get(name)
     )
     assert cached == str(path)  # so the cache is laid out as huggingface_hub lays it out
     for spelling in (name, repo_id, name.upper()):
-        assert torch.equal(load_location_encoder(spelling)(LONLAT), _make_encoder()(LONLAT))
+        assert torch.equal(load_location_encoder(spelling)(LONLAT), make_encoder()(LONLAT))
 
 
 def test_a_revision_is_a_commit_or_a_branch(cache):
     """A given commit is taken instead of main; one that is not cached is not found."""
     name, repo_id = "satclip-resnet50-l10", "microsoft/SatCLIP-ResNet50-L10"
     for seed, commit in enumerate(("a" * 40, "b" * 40)):
-        save_published(_make_encoder(seed), _snapshot(cache, repo_id, commit) / f"{name}.ckpt")
+        save_published(make_encoder(seed), _snapshot(cache, repo_id, commit) / f"{name}.ckpt")
     for revision, seed in (("a" * 40, 0), ("b" * 40, 1), ("main", 1), (None, 1)):
         loaded = load_location_encoder(name, revision=revision)
-        assert torch.equal(loaded(LONLAT), _make_encoder(seed)(LONLAT))
+        assert torch.equal(loaded(LONLAT), make_encoder(seed)(LONLAT))
     with pytest.raises(FileNotFoundError, match="SATCLIP_OFFLINE forbids it"):
         load_location_encoder(name, revision="c" * 40)
 
@@ -133,7 +111,7 @@ def test_the_pinned_commit_is_asked_for(cache, online, monkeypatch, tmp_path):
     source = tmp_path / "source"
     source.mkdir()
     for name in ("satclip-vit16-l40", "satclip-vit16-l10"):
-        save_published(_make_encoder(), source / f"{name}.ckpt")
+        save_published(make_encoder(), source / f"{name}.ckpt")
     calls = _fake_download(monkeypatch, cache, source)
     assert load_location_encoder("satclip-vit16-l40")(LONLAT).shape == (2, 6)
     load_location_encoder("satclip-vit16-l10")
@@ -148,9 +126,9 @@ def test_the_pinned_commit_is_asked_for(cache, online, monkeypatch, tmp_path):
 
 def test_anybodys_model_loads_by_its_id(cache, online, monkeypatch, tmp_path):
     """A repository with our two files loads; both are taken from one commit."""
-    source = save_pretrained(_make_encoder(), tmp_path / "source")
+    source = save_pretrained(make_encoder(), tmp_path / "source")
     calls = _fake_download(monkeypatch, cache, source)
-    assert torch.equal(load_location_encoder("somebody/places")(LONLAT), _make_encoder()(LONLAT))
+    assert torch.equal(load_location_encoder("somebody/places")(LONLAT), make_encoder()(LONLAT))
     assert calls == [
         ("somebody/places", "model.safetensors", None),
         ("somebody/places", "config.json", COMMIT),
@@ -163,15 +141,15 @@ def test_what_lies_here_comes_first(tmp_path, monkeypatch, online):
     """A folder here wins over a repository or model of the same name, and needs no network."""
     monkeypatch.chdir(tmp_path)
     for name in ("somebody/places", "satclip-vit16-l10"):
-        save_pretrained(_make_encoder(), name)
-        assert torch.equal(load_location_encoder(name)(LONLAT), _make_encoder()(LONLAT))
+        save_pretrained(make_encoder(), name)
+        assert torch.equal(load_location_encoder(name)(LONLAT), make_encoder()(LONLAT))
 
 
 def test_a_file_of_ours_stands_for_its_folder(tmp_path):
     """The path of model.safetensors or config.json loads the model they are part of."""
-    folder = save_pretrained(_make_encoder(), tmp_path / "model")
+    folder = save_pretrained(make_encoder(), tmp_path / "model")
     for path in (*folder.iterdir(), *map(str, folder.iterdir())):
-        assert torch.equal(load_location_encoder(path)(LONLAT), _make_encoder()(LONLAT))
+        assert torch.equal(load_location_encoder(path)(LONLAT), make_encoder()(LONLAT))
 
 
 def test_unknown_names_list_the_known(tmp_path, online):
@@ -213,7 +191,7 @@ def test_a_failed_download_is_named(cache, online, monkeypatch, name, tmp_path):
 
 def test_an_address_is_downloaded_once(online, monkeypatch, tmp_path):
     """An https address is cached by the whole of it; files of one name do not mix."""
-    source, calls = save_published(_make_encoder(), tmp_path / "model.ckpt"), []
+    source, calls = save_published(make_encoder(), tmp_path / "model.ckpt"), []
 
     def fetch(url, path):
         calls.append(url)
@@ -223,7 +201,7 @@ def test_an_address_is_downloaded_once(online, monkeypatch, tmp_path):
     monkeypatch.setattr(download, "_download", fetch)
     urls = [f"https://example.org/{folder}/model.ckpt?download=true" for folder in "ab"]
     for url in (*urls, *urls):
-        assert torch.equal(load_location_encoder(url)(LONLAT), _make_encoder()(LONLAT))
+        assert torch.equal(load_location_encoder(url)(LONLAT), make_encoder()(LONLAT))
     assert calls == urls
 
 
@@ -253,7 +231,7 @@ class _Api:
 def test_publishing_uploads_weights_config_and_card(online, monkeypatch, tmp_path):
     """What is uploaded loads again, and its card names the repository and the licence."""
     monkeypatch.setattr(huggingface_hub, "HfApi", _Api)
-    model = _make_encoder()
+    model = make_encoder()
     facts = {"licence": "cc-by-4.0", "patches": "S2-100K"}
     url = push_to_hub(model, "somebody/places", provenance=facts, private=True)
     assert url == "https://huggingface.co/somebody/places/commit/1"
@@ -294,13 +272,13 @@ def test_the_map_of_images_comes_from_the_hub_too(online, cache, monkeypatch):
 def test_publishing_is_refused_offline():
     """SATCLIP_OFFLINE=1 means no network, in either direction."""
     with pytest.raises(RuntimeError, match="SATCLIP_OFFLINE"):
-        push_to_hub(_make_encoder(), "somebody/places")
+        push_to_hub(make_encoder(), "somebody/places")
 
 
 def test_the_card_describes_the_model(tmp_path):
     """Every setting of the config is in the card, and the image encoder, where there is one."""
     torch.manual_seed(0)
-    model = SatCLIP(make_image_encoder("rcf", num_random_features=4), _make_encoder())
+    model = SatCLIP(make_image_encoder("rcf", num_random_features=4), make_encoder())
     folder = save_pretrained(model, tmp_path / "model", model_card=True)
     card = (folder / "README.md").read_text()
     for name, value in load_config(folder)["location_encoder"].items():
@@ -310,15 +288,3 @@ def test_the_card_describes_the_model(tmp_path):
     compile(code, "card", "exec")
     alone = save_pretrained(model.location_encoder, tmp_path / "alone", model_card=True)
     assert "none in this file" in (alone / "README.md").read_text()
-
-
-# --- the package ----------------------------------------------------------------------------------
-
-
-def test_importing_the_package_imports_nothing():
-    """A fresh process that imports the package has not even imported torch."""
-    code = "import json, sys, satclip_lib; json.dump(sorted(sys.modules), sys.stdout)"
-    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    modules = json.loads(run.stdout)
-    assert "satclip_lib" in modules and "torch" not in modules
-    assert download.__name__ not in modules

@@ -4,27 +4,19 @@ import os
 
 import numpy as np
 import pytest
-import torch
+from small import make_encoder, make_model
 
 from satclip_lib.checkpoints.store import save_pretrained
 from satclip_lib.data.land import sample_land_lonlat
 from satclip_lib.evaluation import peers
 from satclip_lib.evaluation.encoders import ENCODERS, list_encoders, make_encoders
-from satclip_lib.image_encoder import RandomConvolutionalFeatures
-from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
-from satclip_lib.model import SatCLIP
-
-SMALL = {"hidden_dim": 8, "embed_dim": 6}
 
 
 @pytest.fixture
 def checkpoints(tmp_path, monkeypatch):
     """A folder with a small rcf-l10, and an empty cache of published weights."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    images = RandomConvolutionalFeatures.fit(torch.rand(8, 3, 8, 8), num_random_features=4)
-    torch.manual_seed(0)
-    location = LocationEncoder(LocationEncoderConfig(num_degrees=10, **SMALL))
-    save_pretrained(SatCLIP(images, location), tmp_path / "rcf-l10")
+    save_pretrained(make_model(num_degrees=10), tmp_path / "rcf-l10")
     return tmp_path
 
 
@@ -66,8 +58,7 @@ def test_the_image_encoder_does_not_matter(checkpoints):
     """A checkpoint that is named after another image encoder is found; the last trained counts."""
     first = checkpoints / "rcf-l10"
     (own,) = make_encoders(checkpoints, names=["SatCLIP L=10"])
-    location = LocationEncoder(LocationEncoderConfig(num_degrees=10, **SMALL))
-    save_pretrained(location, checkpoints / "resnet18-l10")
+    save_pretrained(make_encoder(seed=1, num_degrees=10), checkpoints / "resnet18-l10")
     os.utime(first / "config.json", (0, 0))
     (other,) = make_encoders(checkpoints, names=["SatCLIP L=10"])
     lonlat = sample_land_lonlat(3, seed=0)

@@ -57,14 +57,6 @@ def test_a_file_appears_when_the_block_succeeds(workspace):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_file_is_replaced():
-    """Writing again replaces the file."""
-    path = project_root() / "table.csv"
-    _write(path, "old")
-    _write(path, "new")
-    assert path.read_text() == "new"
-
-
 def test_a_folder_is_replaced_as_a_whole(workspace):
     """Writing a folder again leaves nothing of the old one in it."""
     path = workspace / "store"
@@ -108,32 +100,25 @@ def test_a_block_that_writes_nothing_leaves_the_old_one(workspace, folder):
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_a_killed_writer_leaves_no_target(workspace, kind):
-    """After SIGKILL half-way there is no target, and the next writer sweeps the leftover."""
-    path = workspace / "target"
+def test_a_killed_writer_changes_nothing(workspace, kind):
+    """After SIGKILL half-way the target is as it was, and the next writer sweeps the leftover."""
+    path, is_folder = workspace / "target", kind == "folder"
     assert processes.find_exit_code(_write_until_killed, path, kind) == -signal.SIGKILL
     assert not path.exists() and len(_hidden(workspace)) == 1
-    _write(path, "new", folder=kind == "folder")
-    assert path.exists() and _hidden(workspace) == []
-
-
-@pytest.mark.parametrize("kind", ["file", "folder"])
-def test_a_killed_writer_leaves_the_old_target(workspace, kind):
-    """After SIGKILL half-way what stood there before is untouched."""
-    path = workspace / "target"
-    _write(path, "old", folder=kind == "folder")
-    assert processes.find_exit_code(_write_until_killed, path, kind) == -signal.SIGKILL
-    assert (path / "content" if kind == "folder" else path).read_text() == "old"
-
-
-def test_leftovers_of_the_dead_are_swept(workspace):
-    """What killed runs left is removed by the next one that writes in the folder."""
-    path = workspace / "target"
-    _make_leftover(path)
-    _make_leftover(workspace / "another")
-    _write(path, "new")
+    _write(path, "old", folder=is_folder)
     assert _hidden(workspace) == []
-    assert path.read_text() == "new"
+    assert processes.find_exit_code(_write_until_killed, path, kind) == -signal.SIGKILL
+    assert (path / "content" if is_folder else path).read_text() == "old"
+
+
+@pytest.mark.parametrize("name", ["target", "run [1]*.csv"])
+def test_leftovers_of_the_dead_are_swept(workspace, name):
+    """What killed runs left, of any name, is removed by the next one that writes in the folder."""
+    _make_leftover(workspace / name)
+    _make_leftover(workspace / "another")
+    _write(workspace / name, "new")
+    assert _hidden(workspace) == []
+    assert (workspace / name).read_text() == "new"
 
 
 WRITE_SLOWLY = """

@@ -12,27 +12,21 @@ import processes
 import pytest
 import rasterio
 import rasterio.shutil
-import torch
 import xarray as xr
 from dask.distributed import Client, LocalCluster
+from small import make_encoder
 
 from satclip_lib.embedding import grid as embedding_grid
 from satclip_lib.embedding import grid_files, grid_rasters
 from satclip_lib.embedding.embed import embed
 from satclip_lib.embedding.grid import embed_grid
 from satclip_lib.embedding.grid_files import save_grid, save_raster
-from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
-
-
-def _make_encoder():
-    torch.manual_seed(0)
-    return LocationEncoder(LocationEncoderConfig(num_degrees=6, hidden_dim=16, embed_dim=5)).eval()
 
 
 @pytest.fixture(scope="module")
 def encoder():
     """A small location encoder."""
-    return _make_encoder()
+    return make_encoder(num_degrees=6, embed_dim=5)
 
 
 @pytest.fixture(autouse=True)
@@ -340,7 +334,10 @@ def _save(path, resolution_deg, steps=""):
     if count:
         setattr(owner, name, die)
     try:
-        save_grid(embed_grid(_make_encoder(), resolution_deg=resolution_deg), path)
+        save_grid(
+            embed_grid(make_encoder(num_degrees=6, embed_dim=5), resolution_deg=resolution_deg),
+            path,
+        )
     except BlockingIOError:
         sys.exit(3)
 

@@ -17,6 +17,7 @@ import processes
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from small import make_encoder
 
 from satclip_lib.checkpoints.archive import MAX_PICKLE_BYTES
 from satclip_lib.checkpoints.download import CheckpointError
@@ -32,7 +33,6 @@ from satclip_lib.checkpoints.store import (
     save_training_lonlat,
 )
 from satclip_lib.image_encoder import make_image_encoder
-from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 from satclip_lib.model import SatCLIP
 from satclip_lib.training.checkpoint_io import SafetensorsCheckpointIO
 
@@ -40,13 +40,6 @@ MAX_SECONDS = 2.0
 MAX_BYTES = 10**9
 LAYER = "model.nnet.layers.0.bias"
 LAST = "location_encoder.network.last_layer.weight"
-
-
-def _make_encoder():
-    config = LocationEncoderConfig(
-        num_degrees=4, embed_dim=6, hidden_dim=16, convention="satclip-analytic"
-    )
-    return LocationEncoder(config)
 
 
 # --- our format: what is put into a sound folder ---------------------------------------------
@@ -409,7 +402,7 @@ def _refuse_all(folder):
     torch.set_num_threads(1)
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped + MAX_BYTES, resource.RLIM_INFINITY))
-    model = SatCLIP(make_image_encoder("rcf"), _make_encoder())
+    model = SatCLIP(make_image_encoder("rcf"), make_encoder())
     seen = {}
     for index, (name, (spoil, _, load)) in enumerate(CASES.items()):
         if name.startswith("ours"):
@@ -458,7 +451,7 @@ def test_hostile_checkpoints_take_little_memory(seen):
 @pytest.mark.parametrize("claim", ["rows", "text", "objects", "out of range"])
 def test_hostile_training_locations_are_refused(tmp_path, claim):
     """A list of locations with a false header, or of other things, is refused before it is read."""
-    folder = save_pretrained(_make_encoder(), tmp_path / "model")
+    folder = save_pretrained(make_encoder(), tmp_path / "model")
     path = folder / "training_lonlat.npy"
     save_training_lonlat(folder, np.zeros((3, 2)))
     assert load_training_lonlat(folder).shape == (3, 2)
@@ -500,7 +493,7 @@ def test_what_is_nested_without_end_cannot_be_converted_into_a_bomb(tmp_path):
     nested = []
     for _ in range(60):
         nested = [nested, nested]
-    path = save_published(_make_encoder(), tmp_path / "model.ckpt")
+    path = save_published(make_encoder(), tmp_path / "model.ckpt")
     _hyper(x=nested, vision_layers=nested)(path)
     folder = convert_published(path, tmp_path / "ours")
     assert load_config(folder)["provenance"]["hyper_parameters"]["x"] == ["<list>", "<list>"]

@@ -4,81 +4,57 @@ import hashlib
 import shutil
 import ssl
 import subprocess
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import huggingface_hub
 import pytest
-import torch
 from huggingface_hub import constants
+from server import serve
+from small import make_encoder
 
 from satclip_lib.checkpoints import download
 from satclip_lib.checkpoints.download import CheckpointError, fetch_from_hub, find_checkpoint
 from satclip_lib.checkpoints.published import save_published
-from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
-
-CONTENT = b""  # of the file that is asked for; set by the fixture
 
 
-class _Server(BaseHTTPRequestHandler):
-    """Serves one file, honestly or as ``behaviour`` says."""
+class _Hub:
+    """Serves one file, honestly or as ``lie`` says."""
 
-    behaviour = "honest"
-    protocol_version = "HTTP/1.1"
+    def __init__(self, content):
+        self.content, self.lie, self.http, self.https = content, "honest", "", ""
 
-    def do_HEAD(self):
-        self.do_GET()
-
-    def do_GET(self):
-        behaviour, body = self.behaviour, CONTENT
-        headers = {"ETag": f'"{hashlib.sha256(CONTENT).hexdigest()}"', "X-Repo-Commit": "c0" * 20}
-        is_first = self.path != "/elsewhere" and self.server.server_port == self.https_port
-        if behaviour in ("http", "moved") and is_first:
-            to = {"http": f"http://localhost:{self.http_port}"}
-            headers["Location"] = to.get(behaviour, f"https://localhost:{self.https_port}")
-            headers["Location"] += "/elsewhere"
-            headers["X-Linked-Size"] = str(len(CONTENT))
-            return self._answer(302, headers, b"")
-        if behaviour == "gone":
-            return self._answer(404, {}, b"<html>not here")
-        if behaviour == "web page":
-            body, headers["ETag"] = b"<html>log in</html>".ljust(len(CONTENT)), '"1"'
-        if behaviour == "flipped":
-            body = body[:200] + bytes([body[200] ^ 1]) + body[201:]
-        if behaviour == "silent" and self.command == "GET":
+    def __call__(self, method, path, headers, asked):
+        content, lie = self.content, self.lie
+        digest = hashlib.sha256(content).hexdigest()
+        about = {"ETag": f'"{digest}"', "X-Repo-Commit": "c0" * 20, "Content-Length": len(content)}
+        if lie in ("http", "moved") and path != "/elsewhere":
+            to = self.http if lie == "http" else self.https
+            moved = {"Location": f"{to}/elsewhere", "X-Linked-Size": len(content)}
+            return 302, about | moved | {"Content-Length": 0}, b""
+        if lie == "gone":
+            return 404, {}, b""
+        if lie == "web page":
+            content, about["ETag"] = b"<html>log in</html>".ljust(len(content)), '"1"'
+        if lie == "flipped":
+            content = content[:200] + bytes([content[200] ^ 1]) + content[201:]
+        if method == "HEAD":
+            return 200, about, b""
+        if lie == "silent":
             time.sleep(2.5)
-        if behaviour == "cut" and self.command == "GET":
-            return self._answer(200, headers, body[:-500], length=len(body))
-        if behaviour in ("no length", "endless", "drip") and self.command == "GET":
-            return self._stream(body)
-        return self._answer(200, headers, body)
+        if lie == "cut":
+            return 200, about, [content[:-500]]
+        bodies = {
+            "no length": [content[: len(content) // 2]],
+            "endless": _send_slowly(b"PK" * 30_000),
+            "drip": _send_slowly(b"PK"),
+        }
+        return (200, {}, bodies[lie]) if lie in bodies else (200, about, content)
 
-    def _answer(self, status, headers, body, *, length=None):
-        self.send_response(status)
-        for name, value in (headers | {"Content-Length": str(length or len(body))}).items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-        self.close_connection = True
 
-    def _stream(self, body):
-        """Without a length: half a file, a file without end, or a byte now and then."""
-        self.send_response(200)
-        self.end_headers()
-        if self.behaviour == "no length":
-            self.wfile.write(body[: len(body) // 2])
-        try:
-            while self.behaviour != "no length":
-                self.wfile.write(b"PK" * (1 if self.behaviour == "drip" else 30_000))
-                time.sleep(0.02)
-        except OSError:  # the client has gone
-            pass
-        self.close_connection = True
-
-    def log_message(self, *arguments):
-        pass
+def _send_slowly(block):
+    while True:
+        yield block
+        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -96,51 +72,44 @@ def certificate(tmp_path_factory):
 
 
 @pytest.fixture
-def address(certificate, monkeypatch, tmp_path):
+def hub(certificate, monkeypatch, tmp_path):
     """A server on https (and one on http) that the clients trust; caches are empty."""
-    torch.manual_seed(0)
-    config = LocationEncoderConfig(
-        num_degrees=4, embed_dim=6, hidden_dim=16, convention="satclip-analytic"
-    )
-    path = save_published(LocationEncoder(config), tmp_path / "model.ckpt")
-    monkeypatch.setitem(globals(), "CONTENT", path.read_bytes())
+    hub = _Hub(save_published(make_encoder(), tmp_path / "model.ckpt").read_bytes())
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
-    servers = [ThreadingHTTPServer(("localhost", 0), _Server) for _ in range(2)]
-    servers[0].socket = context.wrap_socket(servers[0].socket, server_side=True)
-    _Server.https_port, _Server.http_port = (server.server_port for server in servers)
-    for server in servers:
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    address = f"https://localhost:{servers[0].server_port}"
     monkeypatch.delenv("SATCLIP_OFFLINE")
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate / "cert.pem"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("SATCLIP_PROGRESS", "0")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(constants, "ENDPOINT", address)
-    template = address + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1)
-    monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 1)
-    monkeypatch.setattr(download, "TIMEOUT_S", 1.0)
-    monkeypatch.setattr(download, "MAX_DOWNLOAD_BYTES", 10**6)
-    monkeypatch.setattr(download, "MAX_REQUESTS", 4)
-    huggingface_hub.close_session()
-    yield address
-    huggingface_hub.close_session()
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    with serve(hub) as hub.http, serve(hub, tls=context) as hub.https:
+        template = hub.https + "/{repo_id}/resolve/{revision}/{filename}"
+        for name, value in {
+            "HF_HUB_CACHE": str(tmp_path / "hub"),
+            "ENDPOINT": hub.https,
+            "HUGGINGFACE_CO_URL_TEMPLATE": template,
+            "HF_HUB_DOWNLOAD_TIMEOUT": 1,
+            "HF_HUB_ETAG_TIMEOUT": 1,
+        }.items():
+            monkeypatch.setattr(constants, name, value)
+        for name, value in {
+            "TIMEOUT_S": 1.0,
+            "MAX_DOWNLOAD_BYTES": 10**6,
+            "MAX_REQUESTS": 4,
+        }.items():
+            monkeypatch.setattr(download, name, value)
+        huggingface_hub.close_session()
+        yield hub
+        huggingface_hub.close_session()
 
 
-def _fetch(address, source):
+def _fetch(hub, source):
     if source == "hub":
         return fetch_from_hub("somebody/places", "model.ckpt")
-    return find_checkpoint(f"{address}/model.ckpt")
+    return find_checkpoint(f"{hub.https}/model.ckpt")
 
 
 SAID = {
-    "http": "sends us on to http://localhost.*not https",
+    "http": "sends us on to http://127.*not https",
     "gone": "404|cannot be downloaded: An error happened",
     "web page": "no .ckpt file but begins with b'<html>log",
     "flipped": "arrived damaged .its hash is not",
@@ -153,40 +122,40 @@ SAID = {
 
 
 LIES = [
-    (behaviour, source)
-    for behaviour in SAID
+    (lie, source)
+    for lie in SAID
     for source in ("address", "hub")
-    if source == "address" or behaviour not in ("endless", "drip")  # it limits neither
+    if source == "address" or lie not in ("endless", "drip")  # it limits neither
 ]
 
 
-@pytest.mark.parametrize(("behaviour", "source"), LIES)
-def test_a_server_that_lies_leaves_nothing(address, monkeypatch, tmp_path, behaviour, source):
+@pytest.mark.parametrize(("lie", "source"), LIES)
+def test_a_server_that_lies_leaves_nothing(hub, lie, source):
     """The fault is named, nothing is cached, and the next try gets the whole file."""
-    monkeypatch.setattr(_Server, "behaviour", behaviour)
+    hub.lie = lie
     start = time.monotonic()
-    with pytest.raises((FileNotFoundError, CheckpointError), match=SAID[behaviour]) as caught:
-        _fetch(address, source)
+    with pytest.raises((FileNotFoundError, CheckpointError), match=SAID[lie]) as caught:
+        _fetch(hub, source)
     assert time.monotonic() - start < 60 and "Traceback" not in str(caught.value)
-    monkeypatch.setattr(_Server, "behaviour", "honest")
-    assert _fetch(address, source).read_bytes() == CONTENT
+    hub.lie = "honest"
+    assert _fetch(hub, source).read_bytes() == hub.content
 
 
 @pytest.mark.parametrize("source", ["address", "hub"])
-def test_redirects_to_https_are_followed(address, monkeypatch, source):
+def test_redirects_to_https_are_followed(hub, source):
     """The Hub sends us on to its storage: as long as that is https, the file comes."""
-    monkeypatch.setattr(_Server, "behaviour", "moved")
-    assert _fetch(address, source).read_bytes() == CONTENT
+    hub.lie = "moved"
+    assert _fetch(hub, source).read_bytes() == hub.content
 
 
-def test_requests_of_others_are_not_watched(address):
+def test_requests_of_others_are_not_watched(hub):
     """Whoever else uses huggingface_hub in this process may speak http."""
-    _fetch(address, "hub")
-    answer = huggingface_hub.get_session().get(f"http://localhost:{_Server.http_port}/elsewhere")
-    assert answer.content == CONTENT
+    _fetch(hub, "hub")
+    answer = huggingface_hub.get_session().get(f"{hub.http}/elsewhere")
+    assert answer.content == hub.content
 
 
-def test_an_endpoint_without_scheme_is_explained(address, monkeypatch):
+def test_an_endpoint_without_scheme_is_explained(hub, monkeypatch):
     """HF_ENDPOINT=hf-mirror.com is answered with what it should be."""
     monkeypatch.setattr(constants, "ENDPOINT", "hf-mirror.com")
     with pytest.raises(ValueError, match=r"HF_ENDPOINT must .*set it to https://hf-mirror\.com"):

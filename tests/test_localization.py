@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from small import make_encoder
 
 from satclip_lib.data.features import cache_features
 from satclip_lib.data.images import load_images
@@ -21,7 +22,6 @@ from satclip_lib.embedding.localization import (
     score_localization,
 )
 from satclip_lib.image_encoder import RandomConvolutionalFeatures
-from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 from satclip_lib.model import SatCLIP
 from satclip_lib.sphere import compute_distance_km, make_equal_area_lonlat
 
@@ -37,10 +37,8 @@ def dataset():
 @pytest.fixture(scope="module")
 def model(dataset):
     """An untrained model."""
-    torch.manual_seed(0)
     images = RandomConvolutionalFeatures.fit(load_images(dataset), num_random_features=8)
-    config = LocationEncoderConfig(num_degrees=5, hidden_dim=16, embed_dim=12)
-    return SatCLIP(images, LocationEncoder(config)).eval()
+    return SatCLIP(images, make_encoder(num_degrees=5, embed_dim=12)).eval()
 
 
 @pytest.fixture
@@ -160,8 +158,8 @@ def test_a_gallery_of_another_model_is_refused(model):
 
 def test_a_gallery_of_other_weights_is_refused(dataset, model, tmp_path):
     """A gallery knows its encoder, also when found again; a hand-made one is taken as it is."""
-    torch.manual_seed(1)
-    other = SatCLIP(model.image_encoder, LocationEncoder(model.location_encoder.config)).eval()
+    weights = make_encoder(seed=1, num_degrees=5, embed_dim=12)
+    other = SatCLIP(model.image_encoder, weights).eval()
     images = load_images(dataset, slice(0, 2))
     for folder in (None, tmp_path, tmp_path):
         gallery = make_gallery(model, num_points=300, folder=folder)

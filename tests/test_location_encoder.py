@@ -13,7 +13,6 @@ from satclip_lib.checkpoints.store import (
     parse_location_config,
     save_pretrained,
 )
-from satclip_lib.embedding.embed import embed
 from satclip_lib.location_encoder import (
     Damping,
     LocationEncoder,
@@ -203,81 +202,6 @@ def test_every_location_is_accepted():
     """Poles, both sides of the date line and no location at all are fine."""
     check_lonlat(torch.tensor([[180.0, 90.0], [-180.0, -90.0], [0.0, 0.0]]))
     check_lonlat(torch.empty(0, 2))
-
-
-def test_the_advice_for_longitudes_works():
-    """Longitudes wrapped as the message says are accepted, and are the same place."""
-    lon = torch.tensor([200.0, 359.0, -190.0], dtype=torch.float64)
-    wrapped = torch.stack([(lon + 180) % 360 - 180, torch.zeros_like(lon)], dim=1)
-    check_lonlat(wrapped)
-    assert wrapped[:, 0].tolist() == [-160.0, -1.0, 170.0]
-
-
-@pytest.mark.parametrize("prefix", ["model.nnet.", "model.location.nnet."])
-def test_public_weights_give_the_public_embeddings(prefix):
-    """With the weights of a public L = 10 checkpoint the embeddings agree to 1e-8."""
-    checkpoint = torch.load(FIXTURES / "official_l10.ckpt", weights_only=True)
-    settings = checkpoint["hyper_parameters"]
-    encoder = LocationEncoder(
-        LocationEncoderConfig(
-            num_degrees=settings["legendre_polys"],
-            embed_dim=settings["embed_dim"],
-            hidden_dim=settings["capacity"],
-            num_hidden_layers=settings["num_hidden_layers"],
-            convention="satclip-analytic",
-        )
-    ).double()
-    weights = checkpoint["state_dict"]
-    encoder.network.load_state_dict(
-        {name.removeprefix(prefix): x for name, x in weights.items() if name.startswith(prefix)}
-    )
-    with np.load(FIXTURES / "official_l10.npz") as reference:
-        found = embed(reference["lonlat"], encoder.eval())
-        np.testing.assert_allclose(found, reference["embedding"], rtol=0, atol=1e-8)
-
-
-def test_embed_does_not_depend_on_the_batch_size():
-    """embed() gives the model's output row by row, whatever the batch size, without gradients."""
-    encoder = _make_encoder().eval()
-    lonlat = _random_lonlat(10)
-    expected = encoder(lonlat).detach().numpy()
-    for batch_size in (1, 3, 10, 8192):
-        found = embed(lonlat.numpy(), encoder, batch_size=batch_size)
-        assert found.dtype == np.float32
-        np.testing.assert_allclose(found, expected, atol=1e-6)
-    assert embed(np.empty((0, 2)), encoder).shape == (0, 16)
-
-
-def test_embed_takes_columns_of_a_table():
-    """Arrays that lie column by column in memory, as pandas hands out, give the same numbers."""
-    encoder = _make_encoder().eval()
-    lonlat = _random_lonlat(5).numpy()
-    expected = embed(lonlat, encoder)
-    np.testing.assert_array_equal(embed(np.asfortranarray(lonlat), encoder), expected)
-
-
-def test_embed_takes_read_only_arrays():
-    """Memory-mapped and other read-only arrays are accepted without a warning."""
-    encoder = _make_encoder().eval()
-    lonlat = _random_lonlat(5).numpy()
-    lonlat.setflags(write=False)
-    torch.set_warn_always(True)  # torch says such things once per process
-    try:
-        assert embed(lonlat, encoder).shape == (5, 16)
-    finally:
-        torch.set_warn_always(False)
-
-
-def test_embed_refuses_a_model_in_training_mode():
-    """Dropout would make embeddings random, so the error says to call eval()."""
-    with pytest.raises(ValueError, match=r"call model.eval\(\)"):
-        embed(np.zeros((1, 2)), _make_encoder().train())
-
-
-def test_embed_refuses_swapped_columns():
-    """A latitude beyond 90 degrees is an error in embed() too."""
-    with pytest.raises(ValueError, match="swapped"):
-        embed(np.array([[35.69, 139.69]]), _make_encoder().eval())
 
 
 # --- damping --------------------------------------------------------------------------------------

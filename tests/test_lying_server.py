@@ -5,11 +5,8 @@ import itertools
 import json
 import re
 import resource
-import socketserver
-import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +14,7 @@ import processes
 import pytest
 import rasterio
 from affine import Affine
+from server import serve
 
 from satclip_lib.data.remote_file import Access
 from satclip_lib.data.scenes import UnusableSceneError, cut_patch
@@ -182,42 +180,6 @@ LIES = {
 }
 
 
-class _Handler(socketserver.StreamRequestHandler):
-    disable_nagle_algorithm = True
-
-    def handle(self):
-        with suppress(OSError):  # the client has had enough
-            while line := self.rfile.readline().decode():
-                method, path, _ = line.split()
-                headers = dict(_split_header(line) for line in iter(self.rfile.readline, b"\r\n"))
-                asked = self.rfile.read(int(headers.get("content-length", 0)))
-                status, headers, body = self.server.answer(method, path, headers, asked)
-                if status:
-                    if isinstance(body, bytes):
-                        headers = {"Content-Length": len(body)} | headers
-                    lines = [f"HTTP/1.1 {status} OK", *(f"{k}: {v}" for k, v in headers.items())]
-                    self.wfile.write(("\r\n".join(lines) + "\r\n\r\n").encode())
-                for block in [body] if isinstance(body, bytes) else body:
-                    self.wfile.write(block)
-                if not isinstance(body, bytes):
-                    return
-
-
-def _split_header(line):
-    name, _, value = line.decode().partition(":")
-    return name.lower(), value.strip()
-
-
-@contextmanager
-def _serve(answer):
-    """A server that answers (method, path, headers, body) as ``answer`` says; its address."""
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Handler) as server:
-        server.daemon_threads, server.block_on_close, server.answer = True, False, answer
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-
-
 @pytest.fixture(scope="module")
 def band(tmp_path_factory):
     """Pixels of a band, and its bytes without and with checksums of its four tiles."""
@@ -246,7 +208,7 @@ def _run(function, *args):
 def run_apart(band):
     """Run a function in another process, and see that it stays within 60 s and 256 MB."""
     with ProcessPoolExecutor(1, mp_context=processes.context) as pool:
-        with _serve(_Scene(band[1], _say)) as url:  # load what reading needs
+        with serve(_Scene(band[1], _say)) as url:  # load what reading needs
             *_, before_mb = pool.submit(_run, _cut, url).result()
 
         def run(function, *args):
@@ -299,7 +261,7 @@ def test_a_lie_about_a_file_is_an_error_and_never_a_wrong_pixel(name, band, run_
     (pixels, plain, packed), (lie, expected) = band, LIES[name]
     data = packed if "damaged" in expected else plain  # only a checksum can tell
     for first, last in ((0, 10**9), (2, 10**9), (2, 2)):
-        with _serve(_Scene(data, lie, first, last)) as url:
+        with serve(_Scene(data, lie, first, last)) as url:
             result = run_apart(_cut, url)
         if isinstance(result, str):
             _assert_one_sentence(result, expected)
@@ -310,10 +272,10 @@ def test_a_lie_about_a_file_is_an_error_and_never_a_wrong_pixel(name, band, run_
 
 def test_an_honest_server_gives_the_pixels(band, run_apart):
     """Also where it moves the file to another place on the same host."""
-    with _serve(_Scene(band[1], _say)) as url:
+    with serve(_Scene(band[1], _say)) as url:
         _assert_right(run_apart(_cut, url), band[0])
     moved = iter([(307, {"Location": "/moved.tif"}, b"")])
-    with _serve(_Scene(band[1], lambda *asked: next(moved, None) or _say(*asked))) as url:
+    with serve(_Scene(band[1], lambda *asked: next(moved, None) or _say(*asked))) as url:
         _assert_right(run_apart(_cut, url), band[0])
 
 
@@ -324,7 +286,7 @@ def _sign_slowly(href):
 
 def test_a_signature_that_does_not_come_is_an_error(band, run_apart):
     """Signing is a request too, and has the same limits."""
-    with _serve(_Scene(band[1], _say)) as url:
+    with serve(_Scene(band[1], _say)) as url:
         error = run_apart(_cut, url, replace(ACCESS, sign=_sign_slowly, total_s=1.5))
     _assert_one_sentence(error, r"took longer than total_s=1\.5 s")
 
@@ -377,6 +339,6 @@ def test_a_lie_of_an_api_is_an_error(name, path, run_apart):
         about = {"type": "Catalog", "id": "X", "description": "X", "stac_version": "1.0.0"}
         return 200, {}, json.dumps(about | {"links": links, "conformsTo": []}).encode()
 
-    with _serve(answer) as url:
+    with serve(answer) as url:
         error = run_apart(_draw, url)
     _assert_one_sentence(error, expected if path == "/search" else "cannot open the STAC API")

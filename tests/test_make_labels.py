@@ -1,6 +1,7 @@
 """data/labels: what the recipe makes of the originals, the same bytes each time, with terms."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,14 @@ from tools.make_labels import FOLDER, make_labels
 
 NAMES = sorted(path.name for path in FOLDER.iterdir())
 README = (Path(__file__).parents[1] / "data/README.md").read_text()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def read_once():
+    """The polygons, which take long to read, are read once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(originals, "read_ecoregions", cache(originals.read_ecoregions))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -24,32 +24,6 @@ def frame():
     )
 
 
-@pytest.mark.parametrize("suffix", ["csv", "parquet", "geojson"])
-def test_every_kind_of_file_gives_the_same_task(frame, tmp_path, suffix):
-    """CSV, Parquet and GeoJSON hold the same places and targets as the frame."""
-    path = tmp_path / f"table.{suffix}"
-    if suffix == "csv":
-        frame.to_csv(path, index=False)
-    elif suffix == "parquet":
-        frame.to_parquet(path)
-    else:
-        places = geopandas.points_from_xy(frame.lon, frame.lat, crs=4326)
-        geopandas.GeoDataFrame(frame[["heat"]], geometry=places).to_file(path)
-    data = load_table(path, target="heat", units="1")
-    np.testing.assert_allclose(data.lonlat, frame[["lon", "lat"]], atol=1e-6)
-    np.testing.assert_allclose(data.target, frame.heat, atol=1e-9)
-    assert data.task.kind == "regression" and data.task.name == "heat" and data.task.units == "1"
-
-
-def test_projected_geometries_become_degrees(frame):
-    """Points in metres of another projection are where they were."""
-    places = geopandas.points_from_xy(frame.lon, frame.lat, crs=4326)
-    table = geopandas.GeoDataFrame(frame[["half"]], geometry=places).to_crs("ESRI:54034")
-    data = load_table(table, target="half")
-    np.testing.assert_allclose(data.lonlat, frame[["lon", "lat"]], atol=1e-6)
-    assert data.class_names == ("north", "south")
-
-
 def test_it_is_scored_beside_the_registered_tasks(frame):
     """One call of the benchmark takes the table and a name; blocks and random are scored."""
     result = run_benchmark(
@@ -107,7 +81,8 @@ def test_files_are_read_as_the_command_line_reads_them(frame, tmp_path):
     places.to_crs("EPSG:6933").to_parquet(tmp_path / "c.parquet")
     places.to_crs("EPSG:6933").to_file(tmp_path / "d.gpkg")
     for name in ("a.csv.gz", "b.csv", "c.parquet", "d.gpkg"):
-        data = load_table(tmp_path / name, target="heat")
+        data = load_table(tmp_path / name, target="heat", units="1")
+        assert (data.task.kind, data.task.name, data.task.units) == ("regression", "heat", "1")
         np.testing.assert_allclose(data.lonlat, lonlat, rtol=0, atol=1e-6)
         np.testing.assert_allclose(data.target, frame.heat, rtol=0, atol=1e-12)
     with pytest.raises(ValueError, match="swapped: longitude comes first"):

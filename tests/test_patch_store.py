@@ -208,34 +208,15 @@ def test_patches_are_seen_in_true_colour():
     np.testing.assert_array_equal(load_true_color(others, context_px=64), july)  # as they are
 
 
-def test_validation_patches_are_in_blocks_of_their_own():
-    """No 10-degree block has both training and validation patches; the share is as asked."""
-    dataset = make_blue_marble_patches(num_patches=1000, size_px=2, val_fraction=0.3, seed=2)
-    is_val = (dataset.split == "val").values
-    blocks = compute_block_ids(get_lonlat(dataset))
-    assert not np.isin(blocks[is_val], blocks[~is_val]).any()
-    assert 0.3 <= is_val.mean() < 0.35
-    np.testing.assert_array_equal(
-        is_val, hold_out_blocks(get_lonlat(dataset), fraction=0.3, seed=2)
+def test_places_and_split_are_drawn_as_asked():
+    """By the seed, with Antarctica or without, and with a share in whole blocks held out."""
+    dataset = make_blue_marble_patches(
+        num_patches=1000, size_px=1, val_fraction=0.3, seed=2, include_antarctica=True
     )
-
-
-def test_antarctica_is_there_on_request():
-    """Patches south of 60 S are made only if asked for."""
-    without, whole = (
-        make_blue_marble_patches(num_patches=500, size_px=1, include_antarctica=include)
-        for include in (False, True)
-    )
-    assert without.lat.min() >= -60 > whole.lat.min()
-
-
-def test_the_seed_decides():
-    """The same seed gives the same store, another seed another."""
-    first, again, other = (
-        make_blue_marble_patches(num_patches=20, size_px=4, seed=seed) for seed in (0, 0, 1)
-    )
-    xr.testing.assert_identical(first, again)
-    assert first.attrs["sha256"] != other.attrs["sha256"]
+    lonlat = sample_land_lonlat(1000, seed=2, include_antarctica=True)
+    np.testing.assert_array_equal(get_lonlat(dataset), lonlat)
+    held_out = hold_out_blocks(lonlat, fraction=0.3, seed=2)
+    np.testing.assert_array_equal(dataset.split == "val", held_out)
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 3 * 64, 10**6])

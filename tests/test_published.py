@@ -8,8 +8,6 @@ import json
 import os
 import pathlib
 import pickle
-import socket
-import subprocess
 import sys
 import types
 from dataclasses import replace
@@ -18,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small import make_encoder
 from torch import nn
 
 from satclip_lib.checkpoints.archive import CONTAINERS
@@ -31,31 +30,13 @@ from satclip_lib.checkpoints.store import (
     save_pretrained,
 )
 from satclip_lib.image_encoder import make_image_encoder
-from satclip_lib.location_encoder import Damping, LocationEncoder, LocationEncoderConfig
+from satclip_lib.location_encoder import Damping, LocationEncoder
 from satclip_lib.model import SatCLIP
 
+pytestmark = pytest.mark.usefixtures("no_network")  # local files are enough
 FIXTURES = Path(__file__).parent / "fixtures"
 LONLAT = torch.tensor([[2.35, 48.86], [139.69, 35.69], [180.0, -90.0]], dtype=torch.float64)
-NETWORK = ("model.nnet.", "model.location.nnet.")
 EXTRA_KEYS = ("eval_downstream", "air_temp_data_path", "election_data_path")
-
-LOAD_WITHOUT_LIGHTNING = """
-import json, sys
-sys.modules["lightning"] = sys.modules["pytorch_lightning"] = sys.modules["timm"] = None
-from satclip_lib import load_location_encoder
-load_location_encoder(sys.argv[1])
-json.dump(sorted(name for name in sys.modules if sys.modules[name]), sys.stdout)
-"""
-
-
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch):
-    """Local files must be enough: any use of a socket fails."""
-
-    def refuse(*args, **kwargs):
-        raise AssertionError("a socket was opened")
-
-    monkeypatch.setattr(socket, "socket", refuse)
 
 
 @pytest.fixture
@@ -69,15 +50,8 @@ def _save(checkpoint, path):
     return path
 
 
-def _make_encoder(seed=0, **settings):
-    torch.manual_seed(seed)
-    settings = {"num_degrees": 4, "embed_dim": 6, "hidden_dim": 16} | settings
-    return LocationEncoder(LocationEncoderConfig(**settings)).eval()
-
-
 def _make_model(name="resnet18", num_bands=13):
-    torch.manual_seed(1)
-    encoder = _make_encoder(convention="satclip-analytic")
+    encoder = make_encoder(seed=1, convention="satclip-analytic")
     model = SatCLIP(make_image_encoder(name, num_bands=num_bands), encoder).eval()
     nn.init.constant_(model.logit_scale, 1.5)
     return model
@@ -138,17 +112,6 @@ def test_closed_form_harmonics_are_told_from_analytic_ones(official, tmp_path):
     assert not torch.allclose(closed(LONLAT), analytic(LONLAT), atol=0.1)
 
 
-@pytest.mark.parametrize(
-    "size", [{"num_degrees": 7}, {"embed_dim": 9}, {"hidden_dim": 24}, {"num_hidden_layers": 4}]
-)
-def test_other_sizes_load(tmp_path, size):
-    """Legendre polynomials, embedding, capacity and depth are the file's."""
-    saved = _make_encoder(convention="satclip-analytic", **size)
-    loaded = load_location_encoder(save_published(saved, tmp_path / "model.ckpt"))
-    assert loaded.config == saved.config
-    assert torch.equal(loaded(LONLAT), saved(LONLAT))
-
-
 # --- containers and hyper-parameters --------------------------------------------------------------
 
 
@@ -179,18 +142,6 @@ def test_hyper_parameters_come_in_many_containers(
         path = _save(official, tmp_path / "model.ckpt")
     expected = load_location_encoder(FIXTURES / "official_l10.ckpt")(LONLAT)
     assert torch.equal(load_location_encoder(path)(LONLAT), expected)
-
-
-def test_a_genuine_lightning_container_loads_without_lightning(official, tmp_path):
-    """A fresh process that cannot import Lightning or timm loads Lightning's own container."""
-    parsing = pytest.importorskip("lightning.fabric.utilities.data")
-    official["hyper_parameters"] = parsing.AttributeDict(official["hyper_parameters"])
-    path = _save(official, tmp_path / "model.ckpt")
-    command = [sys.executable, "-c", LOAD_WITHOUT_LIGHTNING, str(path)]
-    run = subprocess.run(command, check=True, capture_output=True, text=True)
-    modules = {name.partition(".")[0] for name in json.loads(run.stdout)}
-    heavy = {"zarr", "xarray", "cartopy", "pandas", "matplotlib", "requests", "httpx", "scipy"}
-    assert "torch" in modules and not modules & heavy
 
 
 @pytest.mark.parametrize("value", ["wrap", "grid", "direct", "mlp", "linear", "discretized"])
@@ -382,9 +333,12 @@ def test_conversion_keeps_both_towers_and_the_origin(tmp_path):
 
 
 @pytest.mark.parametrize("convention", ["orthonormal", "satclip-analytic", "satclip-closed-form"])
-def test_ours_to_published_and_back_is_exact(tmp_path, convention):
-    """Models of every convention keep their embeddings to the last bit."""
-    saved = _make_encoder(convention=convention, num_degrees=7).double()
+@pytest.mark.parametrize(
+    "size", [{"num_degrees": 7}, {"embed_dim": 9}, {"hidden_dim": 24}, {"num_hidden_layers": 4}]
+)
+def test_ours_to_published_and_back_is_exact(tmp_path, convention, size):
+    """Models of every convention and size keep their embeddings to the last bit."""
+    saved = make_encoder(convention=convention, **size).double()
     before = copy.deepcopy(saved.state_dict())
     loaded = load_location_encoder(
         save_published(saved, tmp_path / "model.ckpt"), dtype=torch.float64
@@ -407,7 +361,7 @@ def test_ours_to_published_and_back_is_exact(tmp_path, convention):
 )
 def test_what_the_layout_lacks_goes_into_the_weights(tmp_path, settings):
     """Damping, another first frequency than 30 or no dropout: the embeddings mean the same."""
-    saved = _make_encoder(num_degrees=7, **settings).double()
+    saved = make_encoder(num_degrees=7, **settings).double()
     loaded = load_location_encoder(
         save_published(saved, tmp_path / "model.ckpt"), dtype=torch.float64
     )
@@ -417,9 +371,7 @@ def test_what_the_layout_lacks_goes_into_the_weights(tmp_path, settings):
 
 def test_what_is_written_is_what_the_public_code_expects(official, tmp_path):
     """Hyper-parameters, tensor names and dtypes are those of a file that the public code made."""
-    written = torch.load(
-        save_published(_make_encoder(), tmp_path / "model.ckpt"), weights_only=True
-    )
+    written = torch.load(save_published(make_encoder(), tmp_path / "model.ckpt"), weights_only=True)
     assert written["hyper_parameters"].keys() == official["hyper_parameters"].keys()
     assert written["state_dict"].keys() == official["state_dict"].keys()
     for name, x in written["state_dict"].items():
@@ -431,7 +383,7 @@ def test_what_is_written_is_what_the_public_code_expects(official, tmp_path):
 def test_the_same_model_gives_the_same_bytes(tmp_path):
     """Neither the name of the file nor that of its scratch copy is part of its content."""
     first, second = (
-        save_published(_make_encoder(), tmp_path / name).read_bytes() for name in ("a.ckpt", "b")
+        save_published(make_encoder(), tmp_path / name).read_bytes() for name in ("a.ckpt", "b")
     )
     assert first == second
 
@@ -445,7 +397,7 @@ def test_what_the_layout_cannot_hold_is_refused(tmp_path):
 
 def test_a_location_encoder_alone_is_saved_in_our_format(tmp_path):
     """save_pretrained takes a bare location encoder; asking it for both towers is an error."""
-    saved = _make_encoder()
+    saved = make_encoder()
     folder = save_pretrained(saved, tmp_path / "ours")
     assert torch.equal(load_location_encoder(folder)(LONLAT), saved(LONLAT))
     with pytest.raises(CheckpointError, match="holds a location encoder only"):

@@ -20,7 +20,6 @@ from satclip_lib.data.quality import (
     summarise_report,
 )
 from satclip_lib.plotting.patches import plot_report
-from satclip_lib.sphere import compute_distance_km
 
 LONLAT = [(2.35, 48.86), (36.8, -1.3), (-122.4, 37.8), (-30.0, 0.0), (10.0, 50.0)]
 PIXELS = np.random.default_rng(0).integers(0, 5000, (5, 12, 8, 8), dtype=np.uint16)
@@ -102,22 +101,6 @@ def test_the_sea_is_told_point_by_point():
     lonlat = np.array(LONLAT)
     assert is_sea(lonlat).tolist() == [False, False, False, True, False]
     assert is_sea(lonlat[:0]).shape == (0,)
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "km"),
-    [
-        ((0.0, 0.0), (0.0, 1.0), 111.195),
-        ((179.5, 0.0), (-179.5, 0.0), 111.195),
-        ((10.0, 90.0), (-50.0, 90.0), 0.0),
-        ((0.0, 0.0), (180.0, 0.0), 20015.1),
-    ],
-)
-def test_distance_is_along_the_great_circle(a, b, km):
-    """It crosses the date line, and knows that a pole has no longitude."""
-    assert compute_distance_km(np.array([a]), np.array([b]))[0] == pytest.approx(
-        km, rel=1e-5, abs=1e-9
-    )
 
 
 def test_a_bad_patch_has_no_twins():

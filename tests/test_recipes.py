@@ -13,7 +13,6 @@ from satclip_lib.checkpoints.store import load_config, load_location_encoder
 from satclip_lib.data.features import cache_features
 from satclip_lib.data.images import load_images
 from satclip_lib.data.patch_store import make_blue_marble_patches, make_patch_dataset, save_patches
-from satclip_lib.data.registry import FileUnavailableError
 from satclip_lib.data.sentinel2 import BAND_NAMES
 from satclip_lib.files import Workspace
 from satclip_lib.image_encoder import make_image_encoder
@@ -50,13 +49,6 @@ def test_unknown_names_are_errors():
         make_recipe("paper-l10", warp_factor=9)
     with pytest.raises(ValueError, match="name must be one of resnet18"):
         prepare_image_encoder("resnet1", make_blue_marble_patches(num_patches=10))
-
-
-def test_weights_that_are_not_at_hand_are_a_clear_error(tmp_path, monkeypatch):
-    """Offline and not in the mirror, a MoCo backbone says which file is missing and why."""
-    monkeypatch.setenv("SATCLIP_DATA_MIRROR", str(tmp_path))
-    with pytest.raises(FileUnavailableError, match=r"moco/resnet18.pth.*SATCLIP_OFFLINE forbids"):
-        prepare_image_encoder("resnet18", make_blue_marble_patches(num_patches=10))
 
 
 def test_random_features_are_fitted_to_what_memory_holds(monkeypatch):

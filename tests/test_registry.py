@@ -10,10 +10,11 @@ import threading
 import time
 from contextlib import nullcontext
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from server import serve
 
 from satclip_lib.data import registry
 from satclip_lib.data.registry import (
@@ -53,55 +54,37 @@ def folders(tmp_path, monkeypatch) -> dict[str, Path]:
     return {"mirror": tmp_path / "mirror", "raw": tmp_path / "project/data/raw"}
 
 
-class _Server(ThreadingHTTPServer):
-    """Serves CONTENT at /whole; other paths misbehave as their names say."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.requests: list[str] = []
-        self.half_sent, self.go_on = threading.Event(), threading.Event()
-
-    def url(self, path: str) -> str:
-        return f"http://127.0.0.1:{self.server_port}/{path}"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.server.requests.append(self.path)
-        if self.path == "/missing":
-            self.send_error(404)
-            return
-        content = CONTENT[::-1] if self.path == "/wrong" else CONTENT
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        half = len(content) // 2
-        self.wfile.write(content[:half])
-        self.server.half_sent.set()
-        if self.path == "/slow":
-            self.server.go_on.wait(30)
-        if self.path in ("/whole", "/wrong"):
-            self.wfile.write(content[half:])
-
-    def log_message(self, *args):
-        pass
-
-
 @pytest.fixture
 def server(monkeypatch):
-    """A local server, with the network allowed and no copy on disk."""
+    """A local server, with the network allowed and no copy on disk.
+
+    It serves CONTENT at /whole; other paths misbehave as their names say.
+    """
     monkeypatch.delenv("SATCLIP_OFFLINE", raising=False)
     monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with _Server() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.go_on.set()
-        server.shutdown()
-        thread.join()
+    requests, half_sent, go_on = [], threading.Event(), threading.Event()
+    half = len(CONTENT) // 2
+
+    def send(path):
+        content = CONTENT[::-1] if path == "/wrong" else CONTENT
+        yield content[:half]
+        half_sent.set()
+        if path == "/slow":
+            go_on.wait(30)
+        if path in ("/whole", "/wrong"):
+            yield content[half:]
+
+    def answer(method, path, headers, asked):
+        requests.append(path)
+        if path == "/missing":
+            return 404, {}, b""
+        return 200, {"Content-Length": len(CONTENT)}, send(path)
+
+    with serve(answer) as address:
+        url = f"{address}/{{}}".format
+        yield SimpleNamespace(url=url, requests=requests, half_sent=half_sent)
+        go_on.set()
 
 
 def test_rows_are_complete():
@@ -265,9 +248,7 @@ def test_a_failed_download_leaves_nothing(server, workspace, monkeypatch, path, 
 
 def test_a_host_that_cannot_be_reached_is_one_short_line(server, monkeypatch):
     """Without a network the reason names the host, not the layers of a failed connection."""
-    server.shutdown()
-    server.server_close()
-    _register(monkeypatch, server.url("whole"))
+    _register(monkeypatch)
     with pytest.raises(FileUnavailableError, match=r"127\.0\.0\.1 cannot be reached") as caught:
         fetch_file(NAME)
     assert "\n" not in str(caught.value) and "HTTPConnection" not in str(caught.value)

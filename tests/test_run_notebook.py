@@ -64,32 +64,24 @@ def test_parameters_reach_the_notebook(tmp_path, monkeypatch, caplog):
 
 
 def test_a_false_claim_is_reported(tmp_path, monkeypatch, caplog):
-    """Where numbers are not those that the prose is about, a false claim stops nothing."""
+    """Where numbers are not those that the prose is about, a false claim stops nothing.
+
+    Elsewhere the notebook fails, and leaves no target but a copy, which a good run removes.
+    """
     code = "assert value == 1\nassert value == 2, 'never shown'\nprint('after')"
     _write_notebook(tmp_path, code, profile={})
     monkeypatch.setattr(notebooks, "NOTEBOOKS_FOLDER", tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     with pytest.raises(papermill.PapermillExecutionError, match="never shown"):
         run_notebook("note", profile="test")
+    build = Workspace("test").build
+    assert [path.name for path in build.iterdir()] == ["note.failed.ipynb"]
     monkeypatch.setattr(claims, "REPORTED", ("test",))
     with caplog.at_level("INFO", logger="tools.run_notebook"):
         path = run_notebook("note", profile="test")
-    assert "after" in path.read_text()
+    assert [*build.iterdir()] == [path] and "after" in path.read_text()
     told = [message.split(maxsplit=2)[2] for message in caplog.messages]
     assert told[-2] == "does not hold here: value == 2" and "value == 1" not in "".join(told)
-
-
-def test_failed_run_is_not_taken_for_done(tmp_path, monkeypatch):
-    """A notebook that raises leaves no target but a copy to look at; a good run removes that."""
-    _write_notebook(tmp_path, "print('before')\n1 / value", profile={"note": {"value": 0}})
-    monkeypatch.setattr(notebooks, "NOTEBOOKS_FOLDER", tmp_path)
-    with pytest.raises(papermill.PapermillExecutionError, match="ZeroDivisionError"):
-        run_notebook("note", profile="test")
-    build = Workspace("test").build
-    assert [path.name for path in build.iterdir()] == ["note.failed.ipynb"]
-    (tmp_path / "profiles" / "test.yaml").write_text("note: {value: 1}")
-    run_notebook("note", profile="test")
-    assert [path.name for path in build.iterdir()] == ["note.ipynb"]
 
 
 def test_a_killed_kernel_leaves_a_copy(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import shutil
 import tarfile
 import time
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import huggingface_hub
 import numpy as np
@@ -27,7 +28,6 @@ from satclip_lib.data.quality import REASONS, load_report
 from satclip_lib.data.registry import FileUnavailableError
 from satclip_lib.data.s2_100k import (
     IncompleteMirrorError,
-    check_s2_100k,
     fetch_s2_100k,
     list_patches,
     make_s2_100k_store,
@@ -96,9 +96,11 @@ def _contents(path):
     return {p.relative_to(path): p.read_bytes() for p in path.rglob("*") if p.is_file()}
 
 
-def test_a_store_holds_the_tifs_to_the_last_bit(original, workspace):
+@pytest.mark.parametrize("num_threads", [1, 4])
+def test_a_store_holds_the_tifs_to_the_last_bit(original, workspace, num_threads):
     """Pixels, coordinates and provenance are those of the files, in the order of the index."""
-    store = make_s2_100k_store(original, workspace / "patches.zarr", val_fraction=0.3)
+    options = {"val_fraction": 0.3, "num_threads": num_threads}
+    store = make_s2_100k_store(original, workspace / "patches.zarr", **options)
     dataset, index = open_patches(store), _index(original)
     expected = np.stack([_make_pixels(i) for i in reversed(range(NUM_PATCHES))])
     np.testing.assert_array_equal(dataset.patches, expected)
@@ -107,7 +109,9 @@ def test_a_store_holds_the_tifs_to_the_last_bit(original, workspace):
         assert dataset[name].values.tolist() == index[name].tolist()
     assert (dataset.datetime.values == np.datetime64("2022-05-01T10:20:30")).all()
     assert dataset.attrs["scale"] == 1e-4 and {"train", "val"} == set(dataset.split.values)
-    assert (load_report(store)["reason"] == "").all()
+    report = load_report(store)
+    assert (report["reason"] == "").all() and report["fn"].tolist() == index["fn"].tolist()
+    assert report["sha256"].tolist() == [hash_patch(pixels) for pixels in expected]
 
 
 def test_shards_are_read_where_they_are(folder, original, workspace):
@@ -265,10 +269,10 @@ def test_a_bad_patch_is_in_quarantine_with_its_reason(folder, workspace, fault):
 
 
 @pytest.mark.parametrize("change", HARMLESS)
-def test_a_good_patch_is_kept(folder, change):
+def test_a_good_patch_is_kept(folder, workspace, change):
     """What is within the rules, or has coordinates in one place only, is no fault."""
     _spoil_first(folder, HARMLESS[change])
-    report = check_s2_100k(folder, num_threads=1)
+    report = load_report(make_s2_100k_store(folder, workspace / "a.zarr"))
     assert (report["reason"] == "").all() and len(report) == NUM_PATCHES
     np.testing.assert_allclose(report[["lon", "lat"]].iloc[-1], LONLAT[0], atol=0.0081)
 
@@ -299,12 +303,13 @@ def test_a_shard_cut_short_gives_what_it_has(folder, workspace, caplog):
         cut = tar.getmember(names[4]).offset_data + 1000
     with open(folder / "shard-00000.tar", "r+b") as file:
         file.truncate(cut)
-    report = check_s2_100k(folder).set_index("fn")
+    store = make_s2_100k_store(folder, workspace / "a.zarr", max_missing_share=1.0)
+    report = load_report(store).set_index("fn")
     assert "is damaged behind its first" in caplog.text
     assert (report.loc[names[:4], "reason"] == "").all()
     assert set(report.loc[names[4:], "reason"]) <= {"unreadable", "missing"}
     with pytest.raises(IncompleteMirrorError):
-        make_s2_100k_store(folder, workspace / "a.zarr")
+        make_s2_100k_store(folder, workspace / "b.zarr")
 
 
 def _make_slowly(folder, store):
@@ -360,13 +365,6 @@ def test_a_finished_store_is_kept(folder, workspace, monkeypatch):
             make_s2_100k_store(folder, workspace / "a.zarr", seed=1)
 
 
-def test_threads_do_not_show(original):
-    """One thread or four, the report is the same, row by row."""
-    assert check_s2_100k(original, num_threads=1).equals(check_s2_100k(original, num_threads=4))
-    pixels = read_patch(list_patches(original)[0])
-    assert check_s2_100k(original)["sha256"][0] == hash_patch(pixels)
-
-
 HEAD = b"lon,lat,fn,cloud_cover,datetime\n"
 HOSTILE_INDICES = {
     "text for a longitude": (HEAD + b"east,2,a.tif,,\n", "line 2: lon must be a number, .*'east'"),
@@ -403,7 +401,6 @@ def _number(size):
     return tarfile.itn(size, 12, tarfile.GNU_FORMAT)
 
 
-PAX = b"%d size=%s\n"
 HOSTILE_TARS = {
     "a negative size": [(b"patch_1.tif", _number(-1024), b"0")],
     "a size that leads back": [(b"a.txt", _number(1024), b"0"), (b"b", _number(-2048), b"0")],
@@ -420,20 +417,35 @@ HOSTILE_TARS = {
 }
 
 
-@pytest.mark.parametrize("name", [*HOSTILE_INDICES, *HOSTILE_TARS, "a page", "a pipe", "a folder"])
+FOUND = {  # what stands in place of a data set, and what is said of it
+    "a page": (lambda folder: (folder / "shard-0.tar").write_bytes(b"<html>" * 200), "shard-0"),
+    "a pipe": (lambda folder: os.mkfifo(folder / "shard-0.tar"), "shard-0.tar' is not a file"),
+    "a folder": (lambda folder: (folder / "shard-0.tar").mkdir(), "shard-0.tar' is not a file"),
+    "a pipe for a patch": (
+        lambda folder: os.mkfifo(folder / "images/patch_1.tif"),
+        "patch_1.tif' is not a file",
+    ),
+    "a name that is not UTF-8 for a patch": (
+        lambda folder: (folder / "images/patch_\udcff.tif").write_bytes(b""),
+        r"\\udcff.tif' is not UTF-8",
+    ),
+    "nothing at all": (lambda folder: None, r"no index\.csv"),
+}
+
+
+@pytest.mark.parametrize("name", [*HOSTILE_INDICES, *HOSTILE_TARS, *FOUND])
 def test_hostile_data_sets_are_refused_by_name(workspace, caplog, name):
     """Whatever a tar or an index pretends, a sentence names it, at once; no patch comes of it."""
+    (workspace / "images").mkdir()
     complaint = "shard-0.tar"
     if name in HOSTILE_INDICES:
         content, complaint = HOSTILE_INDICES[name]
         (workspace / "index.csv").write_bytes(content)
-    elif name == "a pipe":
-        os.mkfifo(workspace / "shard-0.tar")
-    elif name == "a folder":
-        (workspace / "shard-0.tar").mkdir()
+    elif name in HOSTILE_TARS:
+        (workspace / "shard-0.tar").write_bytes(_tar(*HOSTILE_TARS[name]))
     else:
-        content = b"<html>" * 200 if name == "a page" else _tar(*HOSTILE_TARS[name])
-        (workspace / "shard-0.tar").write_bytes(content)
+        put, complaint = FOUND[name]
+        put(workspace)
     started = time.monotonic()
     with pytest.raises((ValueError, FileNotFoundError)) as refused:
         make_s2_100k_store(workspace, workspace / "a.zarr")
@@ -442,41 +454,14 @@ def test_hostile_data_sets_are_refused_by_name(workspace, caplog, name):
     assert len(str(refused.value)) < 500
 
 
-@pytest.mark.parametrize("name", ["patch_1.tif", "patch_\udcff.tif"])
-def test_files_that_pretend_are_refused_by_name(folder, name):
-    """A pipe for a patch is not waited for, and a name that is not UTF-8 is said."""
-    path = folder / "images" / name
-    os.mkfifo(path) if name.isascii() else path.write_bytes(b"")
-    with pytest.raises(
-        ValueError, match=r"patch_(1\.tif' is not a file|\\udcff\.tif' is not UTF-8)"
-    ):
-        list_patches(folder)
-
-
-def test_another_folder_is_an_error(workspace):
-    """A folder without index and patches is not taken for an empty data set."""
-    with pytest.raises(FileNotFoundError, match=r"no index\.csv"):
-        list_patches(workspace)
-
-
 def test_a_mirror_is_used_as_it_is(original, workspace, monkeypatch):
     """A folder s2-100k in the mirror is taken without asking the network."""
     shutil.copytree(original, workspace / "mirror" / "s2-100k")
     monkeypatch.setenv("SATCLIP_DATA_MIRROR", str(workspace / "mirror"))
     assert fetch_s2_100k() == workspace / "mirror" / "s2-100k"
-
-
-@pytest.mark.parametrize("asked", [{"revision": "abc"}, {"repo_id": "mine/s2"}])
-def test_a_mirror_does_not_say_what_it_is_of(original, workspace, monkeypatch, asked):
-    """Asked for a revision or another data set, a copy that may be of another is refused."""
-    shutil.copytree(original, workspace / "mirror" / "s2-100k")
-    monkeypatch.setenv("SATCLIP_DATA_MIRROR", str(workspace / "mirror"))
-    with pytest.raises(ValueError, match=r"('abc'|'mine/s2').* copy in .*mirror"):
-        fetch_s2_100k(**asked)
-
-
-def test_a_mirror_is_a_folder(workspace, monkeypatch):
-    """A misspelt mirror is an error, not passed over."""
+    for asked in ({"revision": "abc"}, {"repo_id": "mine/s2"}):  # it may be of another one
+        with pytest.raises(ValueError, match=r"('abc'|'mine/s2').* copy in .*mirror"):
+            fetch_s2_100k(**asked)
     monkeypatch.setenv("SATCLIP_DATA_MIRROR", str(workspace / "absent"))
     with pytest.raises(NotADirectoryError, match=r"SATCLIP_DATA_MIRROR is .*absent"):
         fetch_s2_100k()
@@ -505,51 +490,46 @@ def test_offline_nothing_is_downloaded(monkeypatch):
         fetch_s2_100k()
 
 
-def test_an_interrupted_download_goes_on(original, workspace, monkeypatch):
-    """It continues in the same folder, and is not asked for again once it is complete."""
+@pytest.fixture
+def hub(original, monkeypatch):
+    """Downloads that can be made to break off; the revisions that were asked for."""
     monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
     monkeypatch.setenv("SATCLIP_OFFLINE", "0")
-    calls = []
+    hub = SimpleNamespace(is_down=False, revisions=[])
 
     def download(repo_id, *, repo_type, revision, local_dir, allow_patterns):
-        calls.append((repo_id, repo_type, revision, local_dir))
+        assert (repo_id, repo_type) == ("torchgeo/s2-100k", "dataset")
+        hub.revisions.append(revision)
         (local_dir / s2_100k.HUB_FOLDER).mkdir(parents=True, exist_ok=True)
-        if len(calls) == 1:
+        if hub.is_down:
             (local_dir / "index.csv").write_text("part")
             raise ConnectionError("connection reset")
-        if len(calls) == 2:
-            assert (local_dir / "index.csv").read_text() == "part"
         shutil.copytree(original, local_dir, dirs_exist_ok=True)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    return hub
+
+
+def test_an_interrupted_download_goes_on(hub, workspace):
+    """It continues in the same folder, and is not asked for again once it is complete."""
+    hub.is_down = True
     with pytest.raises(FileUnavailableError, match=r"connection reset.*run again to go on"):
         fetch_s2_100k()
+    assert (workspace / "data/raw/s2-100k/index.csv").read_text() == "part"
+    hub.is_down = False
     folder = fetch_s2_100k()
     assert fetch_s2_100k() == folder == workspace / "data/raw/s2-100k"
-    assert calls == [("torchgeo/s2-100k", "dataset", None, folder)] * 2
-    assert len(list_patches(folder)) == NUM_PATCHES
+    assert hub.revisions == [None, None] and len(list_patches(folder)) == NUM_PATCHES
     fetch_s2_100k(revision="abc")
-    assert calls[-1][2] == "abc"
+    assert hub.revisions[-1] == "abc"
 
 
-def test_another_revision_that_was_interrupted_is_not_taken_for_the_first(
-    original, workspace, monkeypatch
-):
+def test_another_revision_that_was_interrupted_is_not_taken_for_the_first(hub):
     """What an interrupted download of revision b left in place of a is completed, either way."""
-    monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
-    monkeypatch.setenv("SATCLIP_OFFLINE", "0")
-    revisions = []
-
-    def download(repo_id, *, repo_type, revision, local_dir, allow_patterns):
-        revisions.append(revision)
-        (local_dir / s2_100k.HUB_FOLDER).mkdir(parents=True, exist_ok=True)
-        if revision == "b":
-            raise ConnectionError("connection reset")
-        shutil.copytree(original, local_dir, dirs_exist_ok=True)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     fetch_s2_100k(revision="a")
+    hub.is_down = True
     with pytest.raises(FileUnavailableError, match="connection reset"):
         fetch_s2_100k(revision="b")
+    hub.is_down = False
     fetch_s2_100k(revision="a")
-    assert revisions == ["a", "b", "a"]
+    assert hub.revisions == ["a", "b", "a"]

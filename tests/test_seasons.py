@@ -114,17 +114,6 @@ def test_wider_scales_are_means_of_squares():
         np.testing.assert_allclose(patches[:, 13 * scale : 13 * scale + 13], means, atol=0.5)
 
 
-def test_patches_wrap_around_the_date_line():
-    """180 E is 180 W at every scale, and the land of Chukotka goes on across it."""
-    east, west = (
-        cut_patches(np.array([(lon, 67.5)]), imagery="seasons", zooms=(1, 8))
-        for lon in (180.0, -180.0)
-    )
-    np.testing.assert_array_equal(east, west)
-    january = east[0, BAND_NAMES.index("red_jan")].astype(int)
-    assert january.min() > 200 and abs(january[:, 3] - january[:, 4]).max() < 30
-
-
 def test_scales_are_cut_alike_in_batches(monkeypatch):
     """How many patches are averaged at once changes nothing; none give none."""
     lonlat = np.random.default_rng(0).uniform([-180, -90], [180, 90], (20, 2))

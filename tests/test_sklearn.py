@@ -5,7 +5,6 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError
@@ -14,17 +13,11 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator
+from small import make_encoder
 
 from satclip_lib.checkpoints.store import save_pretrained
 from satclip_lib.embedding.embed import embed
 from satclip_lib.embedding.sklearn import LocationEmbedder
-from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
-
-
-def _make_encoder(num_degrees=3):
-    torch.manual_seed(num_degrees)
-    config = LocationEncoderConfig(num_degrees=num_degrees, hidden_dim=8, embed_dim=4)
-    return LocationEncoder(config).eval()
 
 
 @pytest.fixture
@@ -38,7 +31,7 @@ def table():
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
     """A small location encoder on disk."""
-    return str(save_pretrained(_make_encoder(), tmp_path_factory.mktemp("models") / "tiny"))
+    return str(save_pretrained(make_encoder(), tmp_path_factory.mktemp("models") / "tiny"))
 
 
 CHECKS = [
@@ -47,6 +40,7 @@ CHECKS = [
     for estimator, check in estimator_checks_generator(
         LocationEmbedder("", columns=(0, 1), missing=missing, wrap_longitude=True), legacy=True
     )
+    if missing == "raise" or "nan" in check.func.__name__ or "tags" in check.func.__name__
 ]
 NO_LATITUDES = {"check_fit_idempotent", "check_fit_check_is_fitted", "check_n_features_in"}
 
@@ -80,7 +74,7 @@ def test_keeps_what_the_three_left_out_are_about(table, checkpoint):
 
 def test_embeds_as_embed_does(table):
     """Numbers are those of embed(), whatever the order of named columns."""
-    encoder = _make_encoder()
+    encoder = make_encoder()
     expected = embed(table, encoder)
     for names in (["lon", "lat"], ["lat", "lon"]):
         found = LocationEmbedder(encoder).set_output(transform="pandas").fit_transform(table[names])
@@ -89,7 +83,7 @@ def test_embeds_as_embed_does(table):
 
 def test_positions_decide_where_names_are_silent(table):
     """Arrays are longitude first; other names need ``columns``."""
-    encoder = _make_encoder()
+    encoder = make_encoder()
     lonlat = table[["lon", "lat"]].to_numpy()
     expected = embed(lonlat, encoder)
     np.testing.assert_array_equal(LocationEmbedder(encoder).fit_transform(lonlat), expected)
@@ -106,18 +100,18 @@ def test_positions_decide_where_names_are_silent(table):
 
 def test_bad_coordinates_are_refused(table):
     """Swapped columns and NaN are errors, in transform as in fit."""
-    embedder = LocationEmbedder(_make_encoder()).fit(table[["lon", "lat"]].to_numpy())
+    embedder = LocationEmbedder(make_encoder()).fit(table[["lon", "lat"]].to_numpy())
     with pytest.raises(ValueError, match="swapped"):
         embedder.transform(np.array([[35.7, 139.7]]))
     with pytest.raises(ValueError, match="NaN"):
         embedder.transform(np.array([[np.nan, 1.0]]))
     with pytest.raises(NotFittedError):
-        LocationEmbedder(_make_encoder()).get_feature_names_out()
+        LocationEmbedder(make_encoder()).get_feature_names_out()
 
 
 def test_clones_and_pickles(table, tmp_path):
     """A clone is unfitted; a pickle gives the same numbers where the checkpoint is gone."""
-    folder = save_pretrained(_make_encoder(), tmp_path / "model")
+    folder = save_pretrained(make_encoder(), tmp_path / "model")
     embedder = LocationEmbedder(folder).fit(table[["lon", "lat"]])
     expected = embedder.transform(table[["lon", "lat"]])
     assert not hasattr(clone(embedder), "encoder_")
@@ -129,10 +123,11 @@ def test_clones_and_pickles(table, tmp_path):
 def test_is_one_of_many_columns(table):
     """In a ColumnTransformer, named outputs and the index of the table are kept."""
     columns = ColumnTransformer(
-        [("place", LocationEmbedder(_make_encoder()), ["lat", "lon"])], remainder="passthrough"
+        [("place", LocationEmbedder(make_encoder()), ["lat", "lon"])],
+        remainder="passthrough",
     ).set_output(transform="pandas")
     found = columns.fit_transform(table)
-    assert list(found.columns) == [f"place__embedding_{i}" for i in range(4)] + [
+    assert list(found.columns) == [f"place__embedding_{i}" for i in range(6)] + [
         "remainder__height_m"
     ]
     assert found.index.equals(table.index)
@@ -140,7 +135,7 @@ def test_is_one_of_many_columns(table):
 
 def test_models_are_searched_over(table, tmp_path):
     """GridSearchCV tries checkpoints like any other parameter."""
-    folders = [save_pretrained(_make_encoder(n), tmp_path / f"l{n}") for n in (2, 4)]
+    folders = [save_pretrained(make_encoder(num_degrees=n), tmp_path / f"l{n}") for n in (2, 4)]
     y = embed(table, folders[1])["embedding_0"]  # known to the second model alone
     pipeline = make_pipeline(LocationEmbedder(), StandardScaler(), Ridge(alpha=1e-6))
     search = GridSearchCV(pipeline, {"locationembedder__model": folders}, cv=3)
@@ -152,7 +147,7 @@ def test_models_are_searched_over(table, tmp_path):
 @pytest.mark.parametrize("names", [("decimalLongitude", "decimalLatitude"), ("nav_lon", "nav_lat")])
 def test_names_are_understood_as_embed_understands_them(table, names):
     """Latitude first or last, text and other columns beside: the same places."""
-    encoder = _make_encoder()
+    encoder = make_encoder()
     expected = embed(table, encoder).to_numpy()
     named = table.rename(columns=dict(zip(("lon", "lat"), names, strict=True)))
     named["name"], named["when"] = "NA", pd.Timestamp("2020-01-01")
@@ -167,6 +162,6 @@ def test_names_that_say_nothing_are_refused(table):
     """Two columns of a table whose names nobody knows may be either way round."""
     unknown = table[["lon", "lat"]].set_axis(["x", "y"], axis=1)
     with pytest.raises(ValueError, match=r"has \['x', 'y'\]: pass columns="):
-        LocationEmbedder(_make_encoder()).fit(unknown)
+        LocationEmbedder(make_encoder()).fit(unknown)
     with pytest.raises(ValueError, match="could not convert string to float"):
-        LocationEmbedder(_make_encoder()).fit(table[["lon", "lat"]].assign(lat="north"))
+        LocationEmbedder(make_encoder()).fit(table[["lon", "lat"]].assign(lat="north"))

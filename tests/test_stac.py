@@ -468,23 +468,6 @@ def test_runs_killed_at_any_step_are_finished_by_the_next(plan, server, rebuilt,
     assert _hash_files(folder) == whole
 
 
-def test_runs_killed_at_any_moment_are_finished_by_the_next(plan, server, rebuilt, tmp_path):
-    """After kill -9 at random moments, a rerun ends with the folder of an undisturbed run."""
-    folder, moments_s = tmp_path / "a", np.random.default_rng(0).uniform(0, 0.2, NUM_PATCHES - 1)
-    server.faults.pause_s = 0.01
-    for num_done, moment_s in enumerate(moments_s):
-        run = processes.start(
-            partial(rebuild_s2_100k, num_patches=NUM_PATCHES, num_workers=2), folder, plan
-        )
-        _wait_for_patches(folder, num_done)
-        time.sleep(moment_s)
-        run.kill()
-        run.join()
-    server.faults.pause_s = 0.0
-    rebuild_s2_100k(folder, plan, num_patches=NUM_PATCHES, num_workers=2)
-    assert _hash_files(folder) == _hash_files(rebuilt)
-
-
 def _find_tifs(folder):
     return list((folder / "images").glob("patch_*.tif"))
 

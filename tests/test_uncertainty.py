@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from small import make_encoder
 
 from satclip_lib.checkpoints.store import load_training_lonlat, save_training_lonlat
 from satclip_lib.embedding.uncertainty import (
@@ -12,15 +13,8 @@ from satclip_lib.embedding.uncertainty import (
     compute_dropout_spread,
     compute_uncertainty,
 )
-from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 
 LONLAT = np.array([[0.0, 0.0], [10.0, 50.0], [-170.0, -80.0]])
-
-
-def _make_encoder(**config):
-    torch.manual_seed(0)
-    config = {"num_degrees": 4, "hidden_dim": 16, "embed_dim": 8} | config
-    return LocationEncoder(LocationEncoderConfig(**config)).eval()
 
 
 def test_distances_are_great_circles():
@@ -50,7 +44,7 @@ def test_nearest_is_the_smallest_of_all_distances(training, place):
 
 def test_spread_is_the_same_again_and_leaves_no_trace():
     """A seed fixes it; the model stays in eval mode and torch's random numbers where they were."""
-    encoder = _make_encoder()
+    encoder = make_encoder()
     torch.manual_seed(5)
     expected_next = torch.rand(3)
     torch.manual_seed(5)
@@ -66,28 +60,28 @@ def test_spread_is_the_same_again_and_leaves_no_trace():
 
 def test_more_dropout_spreads_more():
     """The same weights disagree more with themselves when more units are dropped."""
-    little = compute_dropout_spread(LONLAT, _make_encoder(dropout=0.05), num_passes=64)
-    much = compute_dropout_spread(LONLAT, _make_encoder(dropout=0.7), num_passes=64)
+    little = compute_dropout_spread(LONLAT, make_encoder(dropout=0.05), num_passes=64)
+    much = compute_dropout_spread(LONLAT, make_encoder(dropout=0.7), num_passes=64)
     assert (much > little).all()
 
 
 def test_what_cannot_be_said_is_an_error(shape_checks_off):
     """No dropout, no training locations, one pass or another model are refused with advice."""
     with pytest.raises(ValueError, match="without dropout"):
-        compute_dropout_spread(LONLAT, _make_encoder(dropout=0.0))
+        compute_dropout_spread(LONLAT, make_encoder(dropout=0.0))
     with pytest.raises(ValueError, match="num_passes must be at least 2, got 1"):
-        compute_dropout_spread(LONLAT, _make_encoder(), num_passes=1)
+        compute_dropout_spread(LONLAT, make_encoder(), num_passes=1)
     with pytest.raises(TypeError, match="needs a LocationEncoder, got Identity"):
         compute_dropout_spread(LONLAT, torch.nn.Identity())
     with pytest.raises(ValueError, match="training_lonlat is empty"):
         compute_distance_to_nearest_km(LONLAT, np.empty((0, 2)))
     with pytest.raises(ValueError, match="pass training_lonlat"):
-        load_training_lonlat(_make_encoder())
+        load_training_lonlat(make_encoder())
 
 
 def test_nothing_is_asked_about_nowhere():
     """No locations have no uncertainty."""
-    found = compute_uncertainty(np.empty((0, 2)), _make_encoder(), training_lonlat=LONLAT)
+    found = compute_uncertainty(np.empty((0, 2)), make_encoder(), training_lonlat=LONLAT)
     assert {name: x.shape for name, x in found.items()} == {
         "distance_km": (0,),
         "dropout_spread": (0,),
@@ -106,7 +100,7 @@ def test_training_locations_are_kept_to_a_metre(tmp_path):
 @pytest.mark.parametrize("num_points", [1, 5, 1030])
 def test_spread_does_not_depend_on_the_other_rows(num_points):
     """Equal places get equal spreads, alone, among others, in any order and over batches."""
-    encoder = _make_encoder()
+    encoder = make_encoder()
     alone = compute_dropout_spread(LONLAT[1:2], encoder)[0]
     equal = compute_dropout_spread(np.repeat(LONLAT[1:2], num_points, axis=0), encoder)
     np.testing.assert_allclose(equal, alone, rtol=0, atol=1e-6)
@@ -123,9 +117,9 @@ def test_spread_does_not_depend_on_the_other_rows(num_points):
 
 def test_spread_is_that_of_whole_networks():
     """The same masks, one after another through the network as it is written, give the same."""
-    encoder, num_passes, share = _make_encoder(dropout=0.3), 2, 0.3
+    encoder, num_passes, share = make_encoder(dropout=0.3), 2, 0.3
     generator = torch.Generator().manual_seed(3)
-    total = torch.zeros(3, 8)
+    total = torch.zeros(3, 6)
     for _ in range(num_passes):
         x = encoder.compute_harmonics(torch.from_numpy(LONLAT))
         for layer, omega in zip(encoder.network.layers, encoder.network.omegas, strict=True):

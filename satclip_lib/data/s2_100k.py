@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import rasterio
 import rasterio.warp
 from jaxtyping import Shaped
@@ -34,7 +33,6 @@ from satclip_lib.data.patch_writer import PatchWriter
 from satclip_lib.data.quality import (
     PATCH_SHAPE,
     PatchChecker,
-    make_report,
     measure_patch,
     report_path,
     save_report,
@@ -178,13 +176,6 @@ def read_patch(file: PatchFile) -> Shaped[np.ndarray, "bands height width"]:
     """
     with _open(file) as tif:
         return tif.read()
-
-
-def check_s2_100k(
-    folder: Path | str, *, keep_sea: bool = False, num_threads: int = 4
-) -> pd.DataFrame:
-    """Read every patch of a folder and say what is wrong with it, see ``quality.make_report``."""
-    return make_report([row for row, _ in _check(list_patches(folder), keep_sea, num_threads)])
 
 
 def make_s2_100k_store(

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, Shaped
+from sklearn.metrics import f1_score
 
 from satclip_lib.evaluation.probes import Kind
 from satclip_lib.sphere import compute_block_ids
@@ -70,7 +71,7 @@ def compute_score(
     count = sum_by_block(np.ones(len(target)))
     if kind == "classification":
         share = sum_by_block(predicted == target) / count
-        macro_f1 = compute_macro_f1(target, predicted)
+        macro_f1 = f1_score(target, predicted, average="macro")
         return Score(share[-1], np.nan, macro_f1, share[:-1].astype(np.float32))
     centred = target - target.mean()
     spread = sum_by_block(centred**2) - sum_by_block(centred) ** 2 / count
@@ -78,18 +79,6 @@ def compute_score(
     with np.errstate(divide="ignore", invalid="ignore"):  # constant targets have no R2
         r2 = np.where(spread > 0, 1 - error / spread, np.nan)
     return Score(r2[-1], error[-1] / len(target) / variance, np.nan, r2[:-1].astype(np.float32))
-
-
-def compute_macro_f1(
-    target: Int64[np.ndarray, " num_test"], predicted: Int64[np.ndarray, " num_test"]
-) -> float:
-    """F1 averaged over classes, as ``sklearn.metrics.f1_score(average="macro")``, but fast."""
-    num_classes = int(max(target.max(), predicted.max())) + 1
-    hits = np.bincount(target[target == predicted], minlength=num_classes)
-    seen = np.bincount(target, minlength=num_classes) + np.bincount(
-        predicted, minlength=num_classes
-    )
-    return float(np.mean(2 * hits[seen > 0] / seen[seen > 0]))
 
 
 def _draw_weights(

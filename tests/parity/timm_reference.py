@@ -46,9 +46,9 @@ def import_timm() -> ModuleType:
     return timm
 
 
-def make_timm_model(name: str, *, num_classes: int = 0) -> nn.Module:
+def make_timm_model(name: str) -> nn.Module:
     """A randomly initialised timm model for 13 bands; without classes it gives the features."""
-    return import_timm().create_model(name, in_chans=NUM_BANDS, num_classes=num_classes)
+    return import_timm().create_model(name, in_chans=NUM_BANDS, num_classes=0)
 
 
 def describe_state_dict(model: nn.Module) -> list[str]:
