@@ -135,6 +135,7 @@ def test_work_on_disk_is_not_done_again(workspace):
     writer = _writer(workspace / "a.zarr")
     for i in range(7):
         writer.add({"lon": 0.0, "lat": 0.0, "sha256": hash_patch(PATCHES[i])}, PATCHES[i])
+    del writer  # as its process ends
     assert len(_writer(workspace / "a.zarr").rows) == 6
 
 
