@@ -52,16 +52,15 @@ def repeat(store: Path, path: Path, *, num_rows: int) -> Path:
     dataset = open_patches(store).load()
     patches = dataset.patches.values
     hashes = [hash_patch(patch) for patch in patches]
-    writer = PatchWriter(
-        path, plan="repeat", capacity=num_rows, patch_shape=patches.shape[1:], dtype=patches.dtype
-    )
-    for row in range(num_rows):
-        i = row % len(patches)
-        place = {"lon": float(dataset.lon[i]), "lat": float(dataset.lat[i]), "sha256": hashes[i]}
-        writer.add(place, patches[i])
-    return writer.finish(
-        val_fraction=0.1, seed=0, band_names=BAND_NAMES, scale=1e-4, source="repeated"
-    )
+    sizes = {"capacity": num_rows, "patch_shape": patches.shape[1:], "dtype": patches.dtype}
+    with PatchWriter(path, plan="repeat", **sizes) as writer:
+        for row in range(num_rows):
+            i = row % len(patches)
+            place = {"lon": float(dataset.lon[i]), "lat": float(dataset.lat[i])}
+            writer.add(place | {"sha256": hashes[i]}, patches[i])
+        return writer.finish(
+            val_fraction=0.1, seed=0, band_names=BAND_NAMES, scale=1e-4, source="repeated"
+        )
 
 
 def time_reading(folder: Path, store: Path) -> dict:

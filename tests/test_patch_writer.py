@@ -41,22 +41,23 @@ def _writer(path, plan="plan"):
 
 def test_one_writer_at_a_time(tmp_path):
     """A second one of the same store is refused, until the first is finished or gone."""
-    first = _writer(tmp_path / "a")
-    with pytest.raises(BlockingIOError, match="another run is at work in"):
+    with (
+        _writer(tmp_path / "a"),
+        pytest.raises(BlockingIOError, match="another run is at work in"),
+    ):
         _writer(tmp_path / "a")
-    del first
     _write(tmp_path / "a")
     assert _writer(tmp_path / "a").is_finished
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def _write(path, *, left_out=(), plan="plan"):
-    writer = _writer(path, plan)
-    for i in range(len(writer.rows), 11):
-        row = {name: values[i] for name, values in PROVENANCE.items()}
-        row |= {"lon": LONLAT[i, 0], "lat": LONLAT[i, 1], "sha256": hash_patch(PATCHES[i])}
-        writer.add(row, None if i in left_out else PATCHES[i])
-    return writer.finish(**FINISH)
+    with _writer(path, plan) as writer:
+        for i in range(len(writer.rows), 11):
+            row = {name: values[i] for name, values in PROVENANCE.items()}
+            row |= {"lon": LONLAT[i, 0], "lat": LONLAT[i, 1], "sha256": hash_patch(PATCHES[i])}
+            writer.add(row, None if i in left_out else PATCHES[i])
+        return writer.finish(**FINISH)
 
 
 def _contents(path):
@@ -132,10 +133,9 @@ def test_a_run_stopped_at_any_step_is_continued(workspace, monkeypatch, step, st
 
 def test_work_on_disk_is_not_done_again(workspace):
     """A second run begins behind the whole shards of the first."""
-    writer = _writer(workspace / "a.zarr")
-    for i in range(7):
-        writer.add({"lon": 0.0, "lat": 0.0, "sha256": hash_patch(PATCHES[i])}, PATCHES[i])
-    del writer  # as its process ends
+    with _writer(workspace / "a.zarr") as writer:
+        for i in range(7):
+            writer.add({"lon": 0.0, "lat": 0.0, "sha256": hash_patch(PATCHES[i])}, PATCHES[i])
     assert len(_writer(workspace / "a.zarr").rows) == 6
 
 

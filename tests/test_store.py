@@ -111,7 +111,7 @@ def test_a_killed_save_leaves_the_old_checkpoint(folder):
     """After SIGKILL while writing, the old checkpoint still loads and can be replaced."""
     assert processes.find_exit_code(_save_until_killed, folder) == -signal.SIGKILL
     assert torch.equal(load_location_encoder(folder)(LONLAT), make_model().location_encoder(LONLAT))
-    files._find_leftovers.cache_clear()  # as in a process of its own
+    files.sweep.cache_clear()  # as in a process of its own
     save_pretrained(make_model(seed=1), folder)
     assert torch.equal(
         load_location_encoder(folder)(LONLAT), make_model(seed=1).location_encoder(LONLAT)

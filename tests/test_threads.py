@@ -124,13 +124,17 @@ def test_threads_give_what_one_gives(inputs, name, tmp_path, shape_checks_off):
     """
     call, before = CALLS[name], _state()
     seeds = range(2)
-    alone = [fingerprint(call(inputs, seed, tmp_path / f"alone-{seed}")) for seed in seeds]
     together = Barrier(NUM_THREADS)
 
     def run(number):
         together.wait()
         return fingerprint(call(inputs, number % len(seeds), tmp_path / f"thread-{number}"))
 
+    def run_alone(seed):
+        return fingerprint(call(inputs, seed, tmp_path / f"alone-{seed}"))
+
+    with ThreadPoolExecutor(1) as thread:  # as those below, not with the threads of this one
+        alone = list(thread.map(run_alone, seeds))
     with ThreadPoolExecutor(NUM_THREADS) as threads:
         found = list(threads.map(run, range(NUM_THREADS)))
     assert found == [alone[number % len(seeds)] for number in range(NUM_THREADS)]

@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import shutil
-import weakref
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -56,10 +55,11 @@ class PatchWriter:
         rows: Values that :meth:`add` was given for each patch, in order, also by earlier runs.
 
     Example:
-        >>> writer = PatchWriter(path, plan=plan, capacity=100, patch_shape=(3, 8, 8), dtype="u1")
-        >>> for name in names[len(writer.rows) :]:
-        ...     writer.add({"fn": name, "lon": 0.0, "lat": 0.0, "sha256": ...}, read(name))
-        >>> writer.finish(...)
+        >>> sizes = {"capacity": 100, "patch_shape": (3, 8, 8), "dtype": "u1"}
+        >>> with PatchWriter(path, plan=plan, **sizes) as writer:
+        ...     for name in names[len(writer.rows) :]:
+        ...         writer.add({"fn": name, "lon": 0.0, "lat": 0.0, "sha256": ...}, read(name))
+        ...     writer.finish(...)
     """
 
     def __init__(
@@ -77,12 +77,11 @@ class PatchWriter:
         self._capacity, self._patch_shape, self._dtype = capacity, patch_shape, np.dtype(dtype)
         self.rows: list[dict[str, Any]] = []
         self._num_saved = self._num_buffered = 0
+        self._held = ExitStack()
         if self.is_finished:  # what is left if a run was killed after its last step but one
             shutil.rmtree(self._folder, ignore_errors=True)
             return
-        self._held = ExitStack()  # until it is finished, or gone
         self._held.enter_context(hold_folder(self._folder))
-        weakref.finalize(self, self._held.close)
         for other in self.path.parent.glob(f".building-*-{self.path.name}"):
             if other != self._folder:
                 logger.warning("%s was begun with other settings; delete it if unwanted", other)
@@ -91,6 +90,13 @@ class PatchWriter:
         self._num_saved = len(self.rows)  # the rows that are on disk, and the shards with them
         if self.rows:
             logger.info("continuing %s behind %d patches", self._folder, len(self.rows))
+
+    def __enter__(self) -> "PatchWriter":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Let the next run in, also after an error."""
+        self._held.close()
 
     @property
     def is_finished(self) -> bool:
@@ -161,7 +167,6 @@ class PatchWriter:
             os.replace(self.path, self._folder / "replaced")
         os.replace(self._store, self.path)
         shutil.rmtree(self._folder)
-        self._held.close()
         return self.path
 
     @cached_property

@@ -213,28 +213,24 @@ def make_s2_100k_store(
     """
     files = list_patches(folder)
     _check_complete(files, Path(folder), max_missing_share)
-    writer = PatchWriter(
-        path,
-        plan=_hash_plan(files, val_fraction, split, seed, keep_sea),
-        capacity=len(files),
-        patch_shape=PATCH_SHAPE,
-        dtype="uint16",
-    )
-    if writer.is_finished and report_path(path).is_file():
-        return writer.path
-    for row, patch in _check(files, keep_sea, num_threads, done=writer.rows):
-        writer.add(row, patch)
-    save_report(writer.rows, path)
-    num_good = sum(row["is_kept"] for row in writer.rows)
-    logger.info("%d of %d patches are good", num_good, len(files))
-    return writer.finish(
-        val_fraction=val_fraction,
-        split=split,
-        seed=seed,
-        band_names=BAND_NAMES,
-        scale=1 / DIGITAL_NUMBERS_PER_REFLECTANCE,
-        source="S2-100K, Sentinel-2 Level-2A, 10 m (arXiv 2311.17179)",
-    )
+    plan = _hash_plan(files, val_fraction, split, seed, keep_sea)
+    sizes = {"capacity": len(files), "patch_shape": PATCH_SHAPE, "dtype": "uint16"}
+    with PatchWriter(path, plan=plan, **sizes) as writer:
+        if writer.is_finished and report_path(path).is_file():
+            return writer.path
+        for row, patch in _check(files, keep_sea, num_threads, done=writer.rows):
+            writer.add(row, patch)
+        save_report(writer.rows, path)
+        num_good = sum(row["is_kept"] for row in writer.rows)
+        logger.info("%d of %d patches are good", num_good, len(files))
+        return writer.finish(
+            val_fraction=val_fraction,
+            split=split,
+            seed=seed,
+            band_names=BAND_NAMES,
+            scale=1 / DIGITAL_NUMBERS_PER_REFLECTANCE,
+            source="S2-100K, Sentinel-2 Level-2A, 10 m (arXiv 2311.17179)",
+        )
 
 
 def _check(
