@@ -390,6 +390,7 @@ def test_state_survives_in_the_address(page, open_page, atlas):
     page.click("#lasso")
     page.mouse.wheel(0, -300)
     page.wait_for_timeout(600)  # the address follows with a delay
+    page.wait_for_function("location.hash.includes('lasso=')")
     address = "#" + page.url.split("#")[1]
     again = open_page(atlas, address=address)
     again.wait_for_selector("#atlas[data-ready]")

