@@ -35,7 +35,7 @@ fig.canvas.draw()
 """
 
 
-NUM_PAIRS = 20
+NUM_PAIRS = 5
 
 
 def _prepare() -> tuple:
