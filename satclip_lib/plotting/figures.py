@@ -76,11 +76,11 @@ CAPTIONS = {  # of each notebook's figures, by id
         "biome_umap": "UMAP of what images around a place show, biomes named where they are dense; "
         "of the same places by other encoders, with how often 15 neighbours on other continents "
         "name the biome; and the map in the same colours. Coordinates alone cluster too.",
+        "cluster_scores": "How well biomes cluster in each embedding and in its UMAP plane: vote "
+        "of the 15 nearest neighbours, silhouette, and k-means against biomes.",
         "biome_across_continents": "The same planes. A dot is a biome on one continent; lines join "
         "the dots of a biome. Below: the distance of a biome on two continents in the embedding, "
         "divided by that of two biomes on one continent.",
-        "cluster_scores": "How well biomes cluster in each embedding and in its UMAP plane: vote "
-        "of the 15 nearest neighbours, silhouette, and k-means against biomes.",
         "umap_by_label": "One UMAP plane by biome, climate, continent and elevation, beside the "
         "map in the same colours.",
         "biome_similarity": "Cosine similarity of the biomes' mean embeddings, centred, and the "
