@@ -204,6 +204,15 @@ def test_classes_keep_their_names():
     assert set(predicted) <= {7, 17, 27, 37} and len(set(predicted)) > 2
 
 
+@pytest.mark.parametrize("probe", ["knn", "great circle"])
+def test_few_labels_of_many_classes_are_no_regression(probe):
+    """30 labels of 20 classes are fitted without a warning, which would be an error here."""
+    lonlat = sample_land_lonlat(40, seed=0)
+    split = Split("few", np.arange(30), np.arange(30, 40), np.arange(30) % 5)
+    predicted = _predict(probe, "classification", lonlat, np.arange(40) % 20, split=split)
+    assert set(predicted) <= set(range(20))
+
+
 def test_targets_come_back_in_order_and_so_do_splits():
     """Two targets on two splits: a list of two, the first split's test points first."""
     x, y = _make_data("regression")

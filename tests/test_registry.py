@@ -198,7 +198,7 @@ def test_offline_says_where_it_looked_and_how_to_get_the_file(folders, server, m
     with pytest.raises(FileUnavailableError) as caught:
         fetch_file(NAME)
     command = f"`python -m satclip_lib.data.registry {NAME}`"
-    hints = [str(folders["raw"]), command, "SATCLIP_OFFLINE", "SATCLIP_DATA_MIRROR"]
+    hints = [str(Path("data", "raw")), command, "SATCLIP_OFFLINE", "SATCLIP_DATA_MIRROR"]
     assert all(text in str(caught.value) for text in hints)
     assert "\n" not in str(caught.value) and server.requests == []
 

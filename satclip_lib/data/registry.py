@@ -195,7 +195,8 @@ def _sha256_unless_changed(path: Path, num_bytes: int, mtime_ns: int) -> str:
 
 
 def _unavailable(file: RegisteredFile, reason: str) -> FileUnavailableError:
-    looked_in = " nor in ".join(str(folder) for folder in list_local_folders())
+    here = f"{project_root()}{os.sep}"
+    looked_in = " nor in ".join(str(path).removeprefix(here) for path in list_local_folders())
     return FileUnavailableError(
         f"{file.name} is not in {looked_in}, and {reason}: with a network, "
         f"`python -m satclip_lib.data.registry {file.name}` brings it; or let "

@@ -3,6 +3,7 @@
 Every number comes from an estimator of scikit-learn, or agrees with one to rounding.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -92,7 +93,11 @@ def fit_predict(
     for split in splits:
         for target, found in zip(targets, predictions, strict=True):
             model = make_probe(probe, kind=kind, fold_ids=split.fold_ids, options=options)
-            model.fit(x[split.train], target[split.train])
+            with warnings.catch_warnings():  # few labels of many classes are still classes
+                warnings.filterwarnings(
+                    "ignore", "The number of unique classes is greater", UserWarning
+                )
+                model.fit(x[split.train], target[split.train])
             found.append(model.predict(x[split.test]))
     return [np.concatenate(found) for found in predictions]
 
