@@ -114,8 +114,11 @@ def collect_notebooks(
                     shown = output.data["text/html"]
                     output.data["text/html"] = frame_files(shown, page=page, figures=figures)
         if not executed.is_file():
-            first = notebook.cells[0]
-            first.source += "\n\n:::{note}\nThis notebook was not run for this site.\n:::"
+            name = page.removeprefix("notebooks/")
+            notebook.cells[0].source += (
+                "\n\n```{note}\nThis notebook was not run for this site: "
+                f"`python -m tools.run_notebook {name}` runs it.\n```"
+            )
         target = source / document
         target.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(notebook, target)

@@ -12,6 +12,7 @@ project = "satclip-lib"
 copyright = "the satclip-lib authors, MIT licence"
 version = release = version("satclip-lib")
 language = "en"
+highlight_language = "none"  # of blocks that do not name theirs
 
 extensions = [
     "myst_nb",
@@ -60,6 +61,7 @@ html_theme_options = {
     "secondary_sidebar_items": ["page-toc"],
 }
 alone = (
-    "index", "gallery", "results", "benchmarks", "faq", "models", "regional", "cloud", "project/*",
+    "index", "gallery", "results", "benchmarks", "faq", "locations", "data/*", "models",
+    "regional", "cloud", "project/*",
 )  # fmt: skip
 html_sidebars = {page: [] for page in alone}  # nothing to list at the side

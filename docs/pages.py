@@ -16,6 +16,8 @@ import satclip_lib
 from satclip_lib.data.registry import load_registry
 from satclip_lib.plotting.figures import FIGURES
 
+MAX_OPEN_ROWS = 30  # longer tables are unfolded by the reader
+
 
 def toctree(entries: Iterable[str], *, caption: str = "") -> str:
     """A hidden table of contents: the entries appear in the menus only."""
@@ -98,7 +100,8 @@ def make_benchmarks_page(folder: Path) -> str:
     for path in sorted((folder / "results").glob("*.json")):
         script = folder / f"{path.stem}.py"
         about = ast.get_docstring(ast.parse(script.read_text())) if script.is_file() else ""
-        text += f"\n## {_title(path.stem)}\n\n{(about or '').split('``')[0].strip()}\n"
+        about = (about or "").split("``")[0].strip().removesuffix(":")  # before the command
+        text += f"\n## {_title(path.stem)}\n\n{about}\n"
         text += tables_of(json.loads(path.read_text()))
     return text
 
@@ -112,7 +115,9 @@ def tables_of(result: dict[str, Any]) -> str:
         table = pd.json_normalize(rows, sep=" ")
         single = [column for column in table if not table[column].map(_is_list_of_rows).any()]
         title = escape(_one_line(name).replace("_", " "))
-        text += f"\n<p><b>{title}</b></p>\n" + html_table(table[single].map(_show))
+        is_open = " open" if len(table) <= MAX_OPEN_ROWS else ""
+        text += f"\n<details{is_open}><summary><b>{title}</b>, {len(table)} rows</summary>\n"
+        text += html_table(table[single].map(_show)) + "\n</details>\n"
     rest = flat[~is_list].map(_show)
     return text + html_table(pd.DataFrame({"what": rest.index.map(_one_line), "value": rest}))
 
