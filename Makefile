@@ -68,7 +68,7 @@ data: $(BUILD)/01_dataset_construction.ipynb  ## make the patch store only
 
 pretrain: $(BUILD)/02_pretraining.ipynb  ## and train the encoder
 
-reference: figures  ## refresh figures/reference, the small copies that git tracks
+reference: figures browser  ## refresh figures/reference, the small copies that git tracks
 	$(VENV)/bin/python -m tools.save_reference --profile $(PROFILE)
 
 verify: figures  ## make the figures and compare their numbers with the committed ones

@@ -1,7 +1,6 @@
 """Fixtures shared by all tests. No test touches the network or the user's own files."""
 
 import os
-import shutil
 import socket
 import sys
 from pathlib import Path
@@ -78,9 +77,9 @@ def close_figures():
 @pytest.fixture(scope="module")
 def browser():
     """Headless Chromium, as the distribution packages it."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-    if path is None:
+    from tools.save_reference import find_chromium  # here, as it loads what draws figures
+
+    if (path := find_chromium()) is None:
         pytest.skip("NO BROWSER, pages go untested: install chromium, or set CHROMIUM=path")
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as driver:

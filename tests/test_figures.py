@@ -21,7 +21,13 @@ from satclip_lib.model import SatCLIP
 from satclip_lib.plotting.figures import FIGURES, save_figure
 from satclip_lib.plotting.style import BIOME_COLORS, CLIMATE_COLORS, CONTINENT_COLORS
 from tools.contact_sheet import save_contact_sheet
-from tools.save_reference import MAX_BYTES, save_reference, save_small_copy
+from tools.save_reference import (
+    MAX_BYTES,
+    find_chromium,
+    photograph,
+    save_reference,
+    save_small_copy,
+)
 
 
 @pytest.fixture
@@ -86,16 +92,29 @@ def test_unknown_figure_is_refused(made, fig):
     assert not made.figures.exists()
 
 
-def test_every_figure_has_a_reference_copy(made, fig):
+def test_every_figure_has_a_reference_copy(made, fig, monkeypatch, caplog):
     """Half as wide and high as the original, beside a copy of its sidecar."""
     for figure_id in FIGURES:
         save_figure(fig, figure_id, workspace=made, seed=0)
+    monkeypatch.setattr("tools.save_reference.find_chromium", lambda: None)
     save_reference(made)
+    assert "no Chromium found" in caplog.text
     for figure_id in FIGURES:
         with Image.open(made.figures / "reference" / f"{figure_id}.webp") as image:
             assert image.size == (300, 150)
         sidecar = (made.figures / f"{figure_id}.json").read_bytes()
         assert (made.figures / "reference" / f"{figure_id}.json").read_bytes() == sidecar
+
+
+@pytest.mark.skipif(find_chromium() is None, reason="no Chromium")
+def test_the_atlas_has_a_picture_of_its_page(tmp_path):
+    """What a browser shows at 1,280 by 800 pixels is kept, at twice that size."""
+    page = "<body id='atlas' data-ready style='background: rgb(9, 99, 199)'>"
+    (tmp_path / "atlas.html").write_text(page)
+    photograph(tmp_path / "atlas.html", tmp_path / "atlas.png", chromium=find_chromium())
+    with Image.open(tmp_path / "atlas.png") as image:
+        assert image.size == (2560, 1600)
+        assert image.convert("RGB").getcolors() == [(2560 * 1600, (9, 99, 199))]
 
 
 def test_small_copies_keep_the_colours_of_classes(tmp_path):
