@@ -242,11 +242,12 @@ def test_umap_and_map_share_colours():
     lonlat = np.array([[10.0, 50.0], [20.0, 10.0], [30.0, 0.0]])
     plane = np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 0.0]], dtype=np.float32)
     colors = {"x": "#ff0000", "y": "#0000ff", "z": "#00ff00"}
-    fig = plot_umap_and_map(
-        {"one": plane}, lonlat, ["x", "y", "x"], colors=colors, notes={"one": "0.5"}, seed=1
-    )
-    drawn = _read_colors(fig.axes[0])
-    assert drawn[1.0, 1.0] == "#0000ff" and drawn[2.0, 0.0] == "#ff0000"
+    planes = {"the first two": plane[:2], "one": plane}
+    notes = {"the first two": "0.4", "one": "0.5"}
+    fig = plot_umap_and_map(planes, lonlat, ["x", "y", "x"], colors=colors, notes=notes, seed=1)
+    drawn, few = map(_read_colors, fig.axes[:2])
+    assert drawn[1.0, 1.0] == few[1.0, 1.0] == "#0000ff" and drawn[2.0, 0.0] == "#ff0000"
+    assert len(few) == 2
     assert [text.get_text() for text in fig.legends[0].texts] == ["x", "y"]
 
 

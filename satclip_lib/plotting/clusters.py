@@ -22,6 +22,7 @@ from satclip_lib.plotting.maps import add_map, draw_points, make_class_handles, 
 from satclip_lib.plotting.style import PAGE_WIDTH_IN, styled
 
 NAMED_SHARE = 0.02  # of the points; a smaller class is not named in the plane
+NAME_WIDTH = 0.38  # of the plane's extent, that the longest name takes
 LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue
 AXIS_LABELS = {
     "k-NN accuracy": "share of places",
@@ -33,7 +34,7 @@ AXIS_LABELS = {
 
 @styled()
 def plot_umap_and_map(
-    planes: Mapping[str, Float32[np.ndarray, "num_points 2"]],
+    planes: Mapping[str, Float32[np.ndarray, "_ 2"]],
     lonlat: Float[np.ndarray, "num_points 2"],
     classes: list[str],
     *,
@@ -44,8 +45,8 @@ def plot_umap_and_map(
     """The UMAP plane of one encoder with its islands named, small planes of others, and the map.
 
     Args:
-        planes: Plane of each encoder by title, all of the same points; the last one is large, and
-            of the others at most four are drawn beside it.
+        planes: Plane of each encoder by title, of all points or of the first; the last one is
+            large, and of the others at most four are drawn beside it.
         lonlat: Longitude, latitude in degrees.
         classes: One class per point.
         colors: Colour of each class; classes that do not occur are left out of the legend.
@@ -54,18 +55,26 @@ def plot_umap_and_map(
     """
     colors = {name: color for name, color in colors.items() if name in set(classes)}
     order = np.random.default_rng(seed).permutation(len(classes))
-    point_colors = [colors[classes[i]] for i in order]
+    point_colors = np.array([colors[name] for name in classes])
     fig = plt.figure(figsize=(PAGE_WIDTH_IN, 7.6))
     grid = fig.add_gridspec(3, 10, height_ratios=(1.05, 1.05, 1.7))
     *_, large = planes
     for title, ax in _add_large_and_small(fig, grid, planes, notes).items():
-        _draw_plane(ax, planes[title][order], point_colors, size=2.0 if title == large else 0.35)
+        plane = planes[title]
+        drawn = order[order < len(plane)]
+        size = (2.0 if title == large else 0.35) * _shrink(plane)
+        _draw_plane(ax, plane[drawn], point_colors[drawn], size=size)
         if title == large:
-            _name_islands(ax, planes[large], np.array(classes))
+            _name_islands(ax, plane, np.array(classes[: len(plane)]))
     ax = add_map(fig, grid[2, :])
-    plot_classes(ax, lonlat, classes, colors=colors, size=1.3, seed=seed)
+    plot_classes(ax, lonlat, classes, colors=colors, size=1.3 * _shrink(lonlat), seed=seed)
     _add_legend(fig, colors, size=4.5)
     return fig
+
+
+def _shrink(points: np.ndarray) -> float:
+    """How much smaller to draw each of more than 5,000 points, for a picture as light."""
+    return min(1.0, (5_000 / len(points)) ** 0.5)
 
 
 @styled()
@@ -286,12 +295,14 @@ def _name_islands(ax: Axes, plane: np.ndarray, classes: np.ndarray) -> None:
     taken = np.empty((0, 2))
     outline = [withStroke(linewidth=1.8, foreground="white")]
     for number, *place in islands:
-        apart = np.abs(taken - place) / extent
-        if ((apart[:, 0] < 0.38) & (apart[:, 1] < 0.05)).any():
-            continue
-        taken = np.vstack([taken, place])
         share = (place[0] - plane[:, 0].min()) / extent  # of the width: names stay in the frame
         side = "left" if share < 0.2 else "right" if share > 0.8 else "center"
+        shift = {"left": 0.5, "center": 0.0, "right": -0.5}[side] * NAME_WIDTH
+        middle = np.array(place) / extent + (shift, 0)
+        apart = np.abs(taken - middle)
+        if ((apart[:, 0] < NAME_WIDTH) & (apart[:, 1] < 0.05)).any():
+            continue
+        taken = np.vstack([taken, middle])
         ax.text(*place, names[number], ha=side, va="center", fontsize=6.5, path_effects=outline)
 
 
