@@ -26,8 +26,8 @@ class FigureEntry:
 
 CAPTIONS = {  # of each notebook's figures, by id
     "00_quickstart": {
-        "similarity_map": "Cosine similarity of the embeddings of all land but Antarctica, and of "
-        "ten places, with that of the place marked by a star.",
+        "similarity_map": "How similar all land but Antarctica, and ten places, are to the place "
+        "at the star: the cosine of their embeddings.",
     },
     "01_dataset_construction": {
         "sample_map": "Where the patches lie, uniform per land area (Equal Earth projection), by "
@@ -73,9 +73,10 @@ CAPTIONS = {  # of each notebook's figures, by id
         "-1.",
     },
     "06_biome_clustering": {
-        "biome_umap": "UMAP of what images around a place show, biomes named where they are dense; "
-        "of the same places by other encoders, with how often 15 neighbours on other continents "
-        "name the biome; and the map in the same colours. Coordinates alone cluster too.",
+        "biome_umap": "UMAP of what images around places show, with each biome named where it is "
+        "densest. Small: the first of these places by other encoders. Vote: how often 15 "
+        "neighbours on other continents name the biome. Below: the map in the same colours. "
+        "Coordinates alone cluster too.",
         "cluster_scores": "How well biomes cluster in each embedding and in its UMAP plane: vote "
         "of the 15 nearest neighbours, silhouette, and k-means against biomes.",
         "biome_across_continents": "The same planes. A dot is a biome on one continent; lines join "
@@ -102,7 +103,7 @@ CAPTIONS = {  # of each notebook's figures, by id
         "minus that of the base, small runs of the notebook. Diamonds: mean of tasks, with 95 % "
         "intervals from resampled blocks. Arrows are beyond the axis.",
         "ablation_full_size": "The same at full size: 40,000 locations, seven tasks, differences "
-        "to “ours” of the same seed. Lines go from the lowest to the highest of up to three "
+        "from “ours” with the same seed. Lines go from the lowest to the highest of up to three "
         "seeds.",
         "split_ranking": "What a random split hides: the order of the variants, best on top, by "
         "the mean of all tasks under each way of splitting. In colour: the best of each column. "
