@@ -106,7 +106,7 @@ def time_notebooks(workspace: Workspace) -> dict[str, float]:
 
 
 def make_table(expected: dict) -> str:
-    """The table of REPRODUCING.md: per figure the command, the time and some of the numbers."""
+    """The table of REPRODUCING.md: per figure the notebook, the time and some of the numbers."""
     machine, rows = expected["machine"], []
     for figure_id, numbers in expected["numbers"].items():
         notebook = FIGURES[figure_id].notebook
@@ -118,14 +118,14 @@ def make_table(expected: dict) -> str:
         more = [f"and {len(numbers) - len(shown)} more"] if len(numbers) > len(shown) else []
         row = {
             "figure": f"`{figure_id}`",
-            "command": f"`make figures/{figure_id}.png`",
             "notebook, seconds": f"{notebook}, {expected['seconds'].get(notebook, 'not timed')}",
             "numbers in it, some of them": "<br>".join([*shown, *more]),
         }
         rows.append(row)
     return (
         f"Measured on {machine['cores']} cores ({machine['processor']}), Python "
-        f"{machine['python']}, torch {machine['torch']}, profile {expected['profile']}.\n\n"
+        f"{machine['python']}, torch {machine['torch']}, profile {expected['profile']}. "
+        "`make figures/NAME.png` makes one figure.\n\n"
         f"{to_markdown(rows)}\n"
     )
 
