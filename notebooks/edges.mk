@@ -46,13 +46,14 @@ $(BUILD)/01_dataset_construction.ipynb: $(call missing,$(01_dataset_construction
   satclip_lib/evaluation/probes.py satclip_lib/evaluation/ridge.py \
   satclip_lib/evaluation/scoring.py satclip_lib/evaluation/splits.py \
   satclip_lib/evaluation/tasks.py satclip_lib/fast/__init__.py satclip_lib/fast/folded_encoder.py \
-  satclip_lib/fast/siren.py satclip_lib/files.py satclip_lib/image_encoder/__init__.py \
-  satclip_lib/image_encoder/backbones.py satclip_lib/image_encoder/base.py \
-  satclip_lib/image_encoder/random_features.py satclip_lib/location_encoder.py \
-  satclip_lib/model.py satclip_lib/plotting/__init__.py satclip_lib/plotting/figures.py \
-  satclip_lib/plotting/layers.py satclip_lib/plotting/maps.py satclip_lib/plotting/patches.py \
-  satclip_lib/plotting/style.mplstyle satclip_lib/plotting/style.py satclip_lib/progress.py \
-  satclip_lib/sphere.py satclip_lib/spherical_harmonics.py
+  satclip_lib/fast/seeded.py satclip_lib/fast/siren.py satclip_lib/files.py \
+  satclip_lib/image_encoder/__init__.py satclip_lib/image_encoder/backbones.py \
+  satclip_lib/image_encoder/base.py satclip_lib/image_encoder/random_features.py \
+  satclip_lib/location_encoder.py satclip_lib/model.py satclip_lib/plotting/__init__.py \
+  satclip_lib/plotting/figures.py satclip_lib/plotting/layers.py satclip_lib/plotting/maps.py \
+  satclip_lib/plotting/patches.py satclip_lib/plotting/style.mplstyle \
+  satclip_lib/plotting/style.py satclip_lib/progress.py satclip_lib/sphere.py \
+  satclip_lib/spherical_harmonics.py
 
 02_pretraining := $(FIGURES)/training_curves.png
 $(02_pretraining): $(BUILD)/02_pretraining.ipynb
@@ -66,14 +67,15 @@ $(BUILD)/02_pretraining.ipynb: $(call missing,$(02_pretraining)) satclip_lib/__i
   satclip_lib/data/registry.py satclip_lib/data/seasons.py satclip_lib/data/sentinel2.py \
   satclip_lib/data/transforms.py satclip_lib/embedding/__init__.py \
   satclip_lib/embedding/retrieval.py satclip_lib/evaluation/__init__.py \
-  satclip_lib/evaluation/splits.py satclip_lib/fast/__init__.py satclip_lib/fast/siren.py \
-  satclip_lib/fast/tiled_loss.py satclip_lib/files.py satclip_lib/image_encoder/__init__.py \
-  satclip_lib/image_encoder/backbones.py satclip_lib/image_encoder/base.py \
-  satclip_lib/image_encoder/random_features.py satclip_lib/location_encoder.py satclip_lib/loss.py \
-  satclip_lib/model.py satclip_lib/plotting/__init__.py satclip_lib/plotting/curves.py \
-  satclip_lib/plotting/figures.py satclip_lib/plotting/globes.py satclip_lib/plotting/maps.py \
-  satclip_lib/plotting/style.mplstyle satclip_lib/plotting/style.py satclip_lib/progress.py \
-  satclip_lib/sphere.py satclip_lib/spherical_harmonics.py satclip_lib/training/__init__.py \
+  satclip_lib/evaluation/splits.py satclip_lib/fast/__init__.py satclip_lib/fast/seeded.py \
+  satclip_lib/fast/siren.py satclip_lib/fast/tiled_loss.py satclip_lib/files.py \
+  satclip_lib/image_encoder/__init__.py satclip_lib/image_encoder/backbones.py \
+  satclip_lib/image_encoder/base.py satclip_lib/image_encoder/random_features.py \
+  satclip_lib/location_encoder.py satclip_lib/loss.py satclip_lib/model.py \
+  satclip_lib/plotting/__init__.py satclip_lib/plotting/curves.py satclip_lib/plotting/figures.py \
+  satclip_lib/plotting/globes.py satclip_lib/plotting/maps.py satclip_lib/plotting/style.mplstyle \
+  satclip_lib/plotting/style.py satclip_lib/progress.py satclip_lib/sphere.py \
+  satclip_lib/spherical_harmonics.py satclip_lib/training/__init__.py \
   satclip_lib/training/batches.py satclip_lib/training/checkpoint_io.py \
   satclip_lib/training/curve.py satclip_lib/training/fit.py \
   satclip_lib/training/image_components.py satclip_lib/training/module.py \
@@ -98,8 +100,8 @@ $(BUILD)/03_embedding_space.ipynb: $(call missing,$(03_embedding_space)) satclip
   satclip_lib/evaluation/__init__.py satclip_lib/evaluation/baselines.py \
   satclip_lib/evaluation/clusters.py satclip_lib/evaluation/positional.py \
   satclip_lib/evaluation/projection.py satclip_lib/evaluation/splits.py \
-  satclip_lib/fast/__init__.py satclip_lib/fast/folded_encoder.py satclip_lib/fast/siren.py \
-  satclip_lib/files.py satclip_lib/image_encoder/__init__.py \
+  satclip_lib/fast/__init__.py satclip_lib/fast/folded_encoder.py satclip_lib/fast/seeded.py \
+  satclip_lib/fast/siren.py satclip_lib/files.py satclip_lib/image_encoder/__init__.py \
   satclip_lib/image_encoder/backbones.py satclip_lib/image_encoder/base.py \
   satclip_lib/image_encoder/random_features.py satclip_lib/location_encoder.py \
   satclip_lib/model.py satclip_lib/plotting/__init__.py satclip_lib/plotting/figures.py \
@@ -132,14 +134,15 @@ $(BUILD)/04_downstream_tasks.ipynb: $(call missing,$(04_downstream_tasks)) \
   satclip_lib/evaluation/probes.py satclip_lib/evaluation/ridge.py \
   satclip_lib/evaluation/scoring.py satclip_lib/evaluation/splits.py \
   satclip_lib/evaluation/summary.py satclip_lib/evaluation/tasks.py satclip_lib/fast/__init__.py \
-  satclip_lib/fast/folded_encoder.py satclip_lib/fast/siren.py satclip_lib/files.py \
-  satclip_lib/image_encoder/__init__.py satclip_lib/image_encoder/backbones.py \
-  satclip_lib/image_encoder/base.py satclip_lib/image_encoder/random_features.py \
-  satclip_lib/location_encoder.py satclip_lib/model.py satclip_lib/plotting/__init__.py \
-  satclip_lib/plotting/curves.py satclip_lib/plotting/figures.py satclip_lib/plotting/forest.py \
-  satclip_lib/plotting/maps.py satclip_lib/plotting/predictions.py \
-  satclip_lib/plotting/style.mplstyle satclip_lib/plotting/style.py satclip_lib/plotting/tables.py \
-  satclip_lib/progress.py satclip_lib/sphere.py satclip_lib/spherical_harmonics.py
+  satclip_lib/fast/folded_encoder.py satclip_lib/fast/seeded.py satclip_lib/fast/siren.py \
+  satclip_lib/files.py satclip_lib/image_encoder/__init__.py \
+  satclip_lib/image_encoder/backbones.py satclip_lib/image_encoder/base.py \
+  satclip_lib/image_encoder/random_features.py satclip_lib/location_encoder.py \
+  satclip_lib/model.py satclip_lib/plotting/__init__.py satclip_lib/plotting/curves.py \
+  satclip_lib/plotting/figures.py satclip_lib/plotting/forest.py satclip_lib/plotting/maps.py \
+  satclip_lib/plotting/predictions.py satclip_lib/plotting/style.mplstyle \
+  satclip_lib/plotting/style.py satclip_lib/plotting/tables.py satclip_lib/progress.py \
+  satclip_lib/sphere.py satclip_lib/spherical_harmonics.py
 
 05_geographic_generalization := $(FIGURES)/continent_table.png $(FIGURES)/distance_curve.png \
   $(FIGURES)/continent_forest.png $(FIGURES)/continent_maps.png $(FIGURES)/few_shot_curves.png
@@ -164,14 +167,15 @@ $(BUILD)/05_geographic_generalization.ipynb: $(call missing,$(05_geographic_gene
   satclip_lib/evaluation/probes.py satclip_lib/evaluation/ridge.py \
   satclip_lib/evaluation/scoring.py satclip_lib/evaluation/splits.py \
   satclip_lib/evaluation/summary.py satclip_lib/evaluation/tasks.py satclip_lib/fast/__init__.py \
-  satclip_lib/fast/folded_encoder.py satclip_lib/fast/siren.py satclip_lib/files.py \
-  satclip_lib/image_encoder/__init__.py satclip_lib/image_encoder/backbones.py \
-  satclip_lib/image_encoder/base.py satclip_lib/image_encoder/random_features.py \
-  satclip_lib/location_encoder.py satclip_lib/model.py satclip_lib/plotting/__init__.py \
-  satclip_lib/plotting/curves.py satclip_lib/plotting/figures.py satclip_lib/plotting/forest.py \
-  satclip_lib/plotting/maps.py satclip_lib/plotting/predictions.py \
-  satclip_lib/plotting/style.mplstyle satclip_lib/plotting/style.py satclip_lib/plotting/tables.py \
-  satclip_lib/progress.py satclip_lib/sphere.py satclip_lib/spherical_harmonics.py
+  satclip_lib/fast/folded_encoder.py satclip_lib/fast/seeded.py satclip_lib/fast/siren.py \
+  satclip_lib/files.py satclip_lib/image_encoder/__init__.py \
+  satclip_lib/image_encoder/backbones.py satclip_lib/image_encoder/base.py \
+  satclip_lib/image_encoder/random_features.py satclip_lib/location_encoder.py \
+  satclip_lib/model.py satclip_lib/plotting/__init__.py satclip_lib/plotting/curves.py \
+  satclip_lib/plotting/figures.py satclip_lib/plotting/forest.py satclip_lib/plotting/maps.py \
+  satclip_lib/plotting/predictions.py satclip_lib/plotting/style.mplstyle \
+  satclip_lib/plotting/style.py satclip_lib/plotting/tables.py satclip_lib/progress.py \
+  satclip_lib/sphere.py satclip_lib/spherical_harmonics.py
 
 06_biome_clustering := $(FIGURES)/biome_umap.png $(FIGURES)/cluster_scores.png \
   $(FIGURES)/biome_across_continents.png $(FIGURES)/umap_by_label.png \
@@ -194,16 +198,16 @@ $(BUILD)/06_biome_clustering.ipynb: $(call missing,$(06_biome_clustering)) \
   satclip_lib/evaluation/loaders.py satclip_lib/evaluation/positional.py \
   satclip_lib/evaluation/projection.py satclip_lib/evaluation/splits.py \
   satclip_lib/evaluation/tasks.py satclip_lib/fast/__init__.py satclip_lib/fast/folded_encoder.py \
-  satclip_lib/fast/siren.py satclip_lib/files.py satclip_lib/image_encoder/__init__.py \
-  satclip_lib/image_encoder/backbones.py satclip_lib/image_encoder/base.py \
-  satclip_lib/image_encoder/random_features.py satclip_lib/location_encoder.py \
-  satclip_lib/model.py satclip_lib/plotting/__init__.py satclip_lib/plotting/atlas.html \
-  satclip_lib/plotting/atlas.panels.js satclip_lib/plotting/atlas.py \
-  satclip_lib/plotting/atlas.side.js satclip_lib/plotting/atlas.state.js \
-  satclip_lib/plotting/clusters.py satclip_lib/plotting/figures.py satclip_lib/plotting/globes.py \
-  satclip_lib/plotting/layers.py satclip_lib/plotting/maps.py satclip_lib/plotting/style.mplstyle \
-  satclip_lib/plotting/style.py satclip_lib/progress.py satclip_lib/sphere.py \
-  satclip_lib/spherical_harmonics.py
+  satclip_lib/fast/seeded.py satclip_lib/fast/siren.py satclip_lib/files.py \
+  satclip_lib/image_encoder/__init__.py satclip_lib/image_encoder/backbones.py \
+  satclip_lib/image_encoder/base.py satclip_lib/image_encoder/random_features.py \
+  satclip_lib/location_encoder.py satclip_lib/model.py satclip_lib/plotting/__init__.py \
+  satclip_lib/plotting/atlas.html satclip_lib/plotting/atlas.panels.js \
+  satclip_lib/plotting/atlas.py satclip_lib/plotting/atlas.side.js \
+  satclip_lib/plotting/atlas.state.js satclip_lib/plotting/clusters.py \
+  satclip_lib/plotting/figures.py satclip_lib/plotting/globes.py satclip_lib/plotting/layers.py \
+  satclip_lib/plotting/maps.py satclip_lib/plotting/style.mplstyle satclip_lib/plotting/style.py \
+  satclip_lib/progress.py satclip_lib/sphere.py satclip_lib/spherical_harmonics.py
 
 07_image_localization := $(FIGURES)/localization_maps.png $(FIGURES)/localization_errors.png \
   $(FIGURES)/retrieved_patches.png
@@ -228,14 +232,14 @@ $(BUILD)/07_image_localization.ipynb: $(call missing,$(07_image_localization)) \
   satclip_lib/evaluation/prediction.py satclip_lib/evaluation/probes.py \
   satclip_lib/evaluation/ridge.py satclip_lib/evaluation/scoring.py \
   satclip_lib/evaluation/splits.py satclip_lib/evaluation/tasks.py satclip_lib/fast/__init__.py \
-  satclip_lib/fast/folded_encoder.py satclip_lib/fast/siren.py satclip_lib/files.py \
-  satclip_lib/image_encoder/__init__.py satclip_lib/image_encoder/backbones.py \
-  satclip_lib/image_encoder/base.py satclip_lib/image_encoder/random_features.py \
-  satclip_lib/location_encoder.py satclip_lib/model.py satclip_lib/plotting/__init__.py \
-  satclip_lib/plotting/curves.py satclip_lib/plotting/figures.py satclip_lib/plotting/maps.py \
-  satclip_lib/plotting/similarity.py satclip_lib/plotting/style.mplstyle \
-  satclip_lib/plotting/style.py satclip_lib/progress.py satclip_lib/sphere.py \
-  satclip_lib/spherical_harmonics.py
+  satclip_lib/fast/folded_encoder.py satclip_lib/fast/seeded.py satclip_lib/fast/siren.py \
+  satclip_lib/files.py satclip_lib/image_encoder/__init__.py \
+  satclip_lib/image_encoder/backbones.py satclip_lib/image_encoder/base.py \
+  satclip_lib/image_encoder/random_features.py satclip_lib/location_encoder.py \
+  satclip_lib/model.py satclip_lib/plotting/__init__.py satclip_lib/plotting/curves.py \
+  satclip_lib/plotting/figures.py satclip_lib/plotting/maps.py satclip_lib/plotting/similarity.py \
+  satclip_lib/plotting/style.mplstyle satclip_lib/plotting/style.py satclip_lib/progress.py \
+  satclip_lib/sphere.py satclip_lib/spherical_harmonics.py
 
 08_ablations := $(FIGURES)/ablation_forest.png $(FIGURES)/ablation_full_size.png \
   $(FIGURES)/split_ranking.png
@@ -260,8 +264,8 @@ $(BUILD)/08_ablations.ipynb: $(call missing,$(08_ablations)) satclip_lib/__init_
   satclip_lib/evaluation/probes.py satclip_lib/evaluation/ridge.py \
   satclip_lib/evaluation/scoring.py satclip_lib/evaluation/splits.py \
   satclip_lib/evaluation/summary.py satclip_lib/evaluation/tasks.py satclip_lib/fast/__init__.py \
-  satclip_lib/fast/folded_encoder.py satclip_lib/fast/siren.py satclip_lib/fast/tiled_loss.py \
-  satclip_lib/files.py satclip_lib/image_encoder/__init__.py \
+  satclip_lib/fast/folded_encoder.py satclip_lib/fast/seeded.py satclip_lib/fast/siren.py \
+  satclip_lib/fast/tiled_loss.py satclip_lib/files.py satclip_lib/image_encoder/__init__.py \
   satclip_lib/image_encoder/backbones.py satclip_lib/image_encoder/base.py \
   satclip_lib/image_encoder/random_features.py satclip_lib/location_encoder.py satclip_lib/loss.py \
   satclip_lib/model.py satclip_lib/plotting/__init__.py satclip_lib/plotting/figures.py \

@@ -46,18 +46,19 @@ def find_exit_code(function: Callable, *args: Any) -> int:
 
 
 def die_at_step(step: int, function: Callable, *args: Any) -> None:
-    """Run a function; kill -9 before a file is flushed or put in place for the nth time."""
+    """Run a function; kill -9 after it has changed the disk (or flushed a file) n times."""
     steps = itertools.count(1)
 
     def make_deadly(call: Callable) -> Callable:
-        def die_or_call(*call_args: Any) -> Any:
+        def call_and_die(*call_args: Any, **kwargs: Any) -> None:
+            call(*call_args, **kwargs)
             if next(steps) == step:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return call(*call_args)
 
-        return die_or_call
+        return call_and_die
 
-    os.fsync, os.replace = make_deadly(os.fsync), make_deadly(os.replace)
+    for name in ("mkdir", "fsync", "replace", "rmdir"):
+        setattr(os, name, make_deadly(getattr(os, name)))
     function(*args)
 
 

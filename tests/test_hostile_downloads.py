@@ -1,6 +1,7 @@
 """Servers that lie, stall or break off: nothing false is kept, and everything ends in time."""
 
 import hashlib
+import os
 import shutil
 import ssl
 import subprocess
@@ -15,6 +16,8 @@ from small import make_encoder
 from satclip_lib.checkpoints import download
 from satclip_lib.checkpoints.download import CheckpointError, fetch_from_hub, find_checkpoint
 from satclip_lib.checkpoints.published import save_published
+from satclip_lib.data import registry
+from satclip_lib.data.registry import RegisteredFile
 
 
 class _Hub:
@@ -27,8 +30,8 @@ class _Hub:
         content, lie = self.content, self.lie
         digest = hashlib.sha256(content).hexdigest()
         about = {"ETag": f'"{digest}"', "X-Repo-Commit": "c0" * 20, "Content-Length": len(content)}
-        if lie in ("http", "moved") and path != "/elsewhere":
-            to = self.http if lie == "http" else self.https
+        if lie in ("http", "HTTP", "moved") and path != "/elsewhere":
+            to = self.https if lie == "moved" else self.http.replace("http", lie)
             moved = {"Location": f"{to}/elsewhere", "X-Linked-Size": len(content)}
             return 302, about | moved | {"Content-Length": 0}, b""
         if lie == "gone":
@@ -110,6 +113,7 @@ def _fetch(hub, source):
 
 SAID = {
     "http": "sends us on to http://127.*not https",
+    "HTTP": "(?i)sends us on to http://127.*not https",
     "gone": "404|cannot be downloaded: An error happened",
     "web page": "no .ckpt file but begins with b'<html>log",
     "flipped": "arrived damaged .its hash is not",
@@ -146,6 +150,26 @@ def test_redirects_to_https_are_followed(hub, source):
     """The Hub sends us on to its storage: as long as that is https, the file comes."""
     hub.lie = "moved"
     assert _fetch(hub, source).read_bytes() == hub.content
+
+
+@pytest.mark.parametrize("lie", ["moved", "http", "HTTP"])
+def test_registered_files_are_not_sent_on_to_http(hub, workspace, monkeypatch, lie):
+    """A redirect within https brings the file; one out of https is refused and leaves nothing."""
+    hub.lie = lie
+    file = RegisteredFile(
+        name="model.ckpt", url=f"{hub.https}/model.ckpt", num_bytes=len(hub.content),
+        sha256=hashlib.sha256(hub.content).hexdigest(), licence="none", citation="nobody",
+        units=None, content="a model",
+    )  # fmt: skip
+    monkeypatch.setattr(registry, "load_registry", lambda: {file.name: file})
+    monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", os.environ["SSL_CERT_FILE"])
+    if lie == "moved":
+        assert registry.fetch_file(file.name).read_bytes() == hub.content
+        return
+    with pytest.raises(registry.FileUnavailableError, match=r"(?i)on to http://127.*no https"):
+        registry.fetch_file(file.name)
+    assert not list(workspace.glob("data/raw/**/*.ckpt"))
 
 
 def test_requests_of_others_are_not_watched(hub):

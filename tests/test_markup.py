@@ -41,10 +41,10 @@ def test_markdown_of_others_is_text(attack, tmp_path):
     assert not kinds & {"html_inline", "html_block", "link_open", "image", "hr"}
     assert one_line in shown
 
-    rows = [{"task": "t", "protocol": attack, "encoder": f"e{attack}", "score": 0.5}]
+    rows = [{"task": "t&%", "protocol": attack, "encoder": f"e{attack}", "score": 0.5}]
     summary = pd.DataFrame(rows).assign(metric="R2")
     _, latex, markdown = save_tables(summary, tmp_path / "table")
     kinds, shown = _show(markdown.read_text())
     assert not kinds & {"html_inline", "html_block", "link_open", "image", "heading_open"}
     assert shown.count(one_line) == 2 and f"e{one_line}" in shown
-    assert len(latex.read_text().splitlines()) == 7
+    assert len(latex.read_text().splitlines()) == 7 and r"t\&\% (" in latex.read_text()

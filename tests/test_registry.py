@@ -58,7 +58,8 @@ def folders(tmp_path, monkeypatch) -> dict[str, Path]:
 def server(monkeypatch):
     """A local server, with the network allowed and no copy on disk.
 
-    It serves CONTENT at /whole; other paths misbehave as their names say.
+    It serves CONTENT at /whole; other paths misbehave as their names say. /drip and /larger do so
+    without an end and without saying how long they are.
     """
     monkeypatch.delenv("SATCLIP_OFFLINE", raising=False)
     monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
@@ -67,6 +68,9 @@ def server(monkeypatch):
     half = len(CONTENT) // 2
 
     def send(path):
+        while path in ("/drip", "/larger"):
+            yield b"?" * (1 if path == "/drip" else 2**16)
+            time.sleep(0.01)
         content = CONTENT[::-1] if path == "/wrong" else CONTENT
         yield content[:half]
         half_sent.set()
@@ -79,7 +83,10 @@ def server(monkeypatch):
         requests.append(path)
         if path == "/missing":
             return 404, {}, b""
-        return 200, {"Content-Length": len(CONTENT)}, send(path)
+        if path == "/circle":
+            return 302, {"Location": path}, b""
+        length = {} if path in ("/drip", "/larger") else {"Content-Length": len(CONTENT)}
+        return 200, length, send(path)
 
     with serve(answer) as address:
         url = f"{address}/{{}}".format
@@ -235,14 +242,19 @@ def test_a_download_goes_to_data_raw_once(server, workspace, monkeypatch):
         ("wrong", HashMismatchError, "sent"),
         ("cut", FileUnavailableError, "download failed"),
         ("missing", FileUnavailableError, "404"),
+        ("larger", FileUnavailableError, "more than the registered 380,000 bytes came"),
+        ("drip", FileUnavailableError, r"failed \(\d+ bytes came in 1 s"),
+        ("circle", FileUnavailableError, "Exceeded 30 redirects"),
     ],
 )
 def test_a_failed_download_leaves_nothing(server, workspace, monkeypatch, path, error, reason):
-    """Wrong content, a connection cut half-way and a 404 leave no file, not even a partial one."""
+    """Whatever is wrong with an answer: it ends in time, and no file is left, not even a part."""
+    monkeypatch.setattr(registry, "PATIENCE_S", 1.0)
     _register(monkeypatch, server.url(path))
+    start = time.monotonic()
     with pytest.raises(error, match=reason):
         fetch_file(NAME)
-    assert server.requests == [f"/{path}"]
+    assert time.monotonic() - start < 30 and set(server.requests) == {f"/{path}"}
     assert [entry for entry in workspace.rglob("*") if entry.is_file()] == []
 
 

@@ -140,8 +140,8 @@ def test_a_killed_maker_ends_with_the_same_files(home, tmp_path):
     for name in ("resnet50.pth", "vit_small_patch16_224.pth"):
         os.link(home / "data/rehearsal/raw/moco" / name, raw / "moco" / name)
     make = (_make_small, raw, mirror)
-    assert processes.find_exit_code(processes.die_at_step, 4, *make) == -9
-    assert len(list((raw / "s2-100k/data").glob("shard-*.tar"))) == 2
+    assert processes.find_exit_code(processes.die_at_step, 11, *make) == -9
+    assert 0 < len(list((raw / "s2-100k/data").glob("shard-*.tar"))) < 5
     assert processes.find_exit_code(*make) == 0
     expected, found = _hash_files(home / "data/rehearsal/raw"), _hash_files(raw)
     expected.pop("registry.json"), found.pop("registry.json")  # it names the folder

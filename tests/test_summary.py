@@ -56,6 +56,7 @@ def test_means_and_intervals(result):
     assert twin.difference_low < -0.1 < twin.difference_high < -0.05
     assert table.loc["elevation", "ours"].difference_high == 0
     assert table.loc["land_use", "nearest"].score == pytest.approx(0.4)
+    assert [*table.loc["land_use"].index] == ["ours", "twin", "nearest"]  # as in the result
     parts = summarise(result, reference="ours", by_part=True)
     assert set(parts.part) == {"Africa", "Asia", "pooled"} and len(parts) == 3 * len(table)
     pooled = parts[parts.part == "pooled"].set_index(["task", "encoder"])

@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from satclip_lib.files import is_offline, project_root, sha256_of_file, write_atomically
 from satclip_lib.progress import progress_bar
@@ -130,6 +130,7 @@ def list_local_folders() -> list[Path]:
 
 def _download(file: RegisteredFile, path: Path) -> Path:
     import requests  # here, because most runs find the file on disk
+    import urllib3
 
     try:
         with write_atomically(path) as scratch:
@@ -137,7 +138,7 @@ def _download(file: RegisteredFile, path: Path) -> Path:
             _verify(scratch, file, f"This is what {file.url} sent: try again later")
     except (requests.ConnectionError, requests.Timeout) as error:
         raise _unavailable(file, f"{urlsplit(file.url).hostname} cannot be reached") from error
-    except requests.RequestException as error:
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise _unavailable(file, f"the download failed ({error})") from error
     return path
 
@@ -147,8 +148,8 @@ def _receive(file: RegisteredFile, path: Path) -> None:
     import requests
 
     def refuse_http(response: requests.Response, **_) -> None:
-        target = response.headers.get("Location", "") if response.is_redirect else ""
-        if file.url.startswith("https://") and target.startswith("http://"):
+        target = urljoin(response.url, response.headers.get("Location", ""))
+        if file.url.startswith("https://") and urlsplit(target).scheme != "https":
             raise requests.TooManyRedirects(
                 f"the server sends us on to {target}, which is no https"
             )
@@ -166,7 +167,7 @@ def _receive(file: RegisteredFile, path: Path) -> None:
         progress_bar(total=file.num_bytes, unit="B", unit_scale=True, desc=path.name) as bar,
     ):
         response.raise_for_status()
-        for block in response.iter_content(2**16):
+        while block := response.raw.read1(2**16):  # what is there, however little
             target.write(block)
             bar.update(len(block))
             received += len(block)

@@ -14,7 +14,7 @@ from satclip_lib.data.blue_marble import Imagery
 from satclip_lib.data.land import sample_land_lonlat
 from satclip_lib.embedding.embed import embed
 from satclip_lib.embedding.retrieval import Retrieval
-from satclip_lib.fast.siren import Seeded
+from satclip_lib.fast.seeded import Seeded
 from satclip_lib.image_encoder import RandomConvolutionalFeatures
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 from satclip_lib.spherical_harmonics import SphericalHarmonics

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float64, Shaped
 from sklearn.base import BaseEstimator
 
-from satclip_lib.fast.siren import Seeded
+from satclip_lib.fast.seeded import Seeded
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 
 

@@ -26,7 +26,7 @@ from satclip_lib.checkpoints.store import (
 )
 from satclip_lib.data.features import FeatureStore
 from satclip_lib.embedding.retrieval import Retrieval, save_retrieval
-from satclip_lib.fast.siren import Seeded
+from satclip_lib.fast.seeded import Seeded
 from satclip_lib.files import fingerprint, hold_folder, write_atomically
 from satclip_lib.image_encoder import ImageEncoder
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
