@@ -1,5 +1,6 @@
 """What images show near a place: the map in a checkpoint, and what users get of it."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -102,16 +103,24 @@ def test_between_nodes_it_is_bilinear_and_wraps(retrieval):
     torch.testing.assert_close(west, east)
 
 
-def test_retrieved_numbers_stand_for_a_gaussian_kernel():
-    """Inner products of many random features approach the kernel of what they are made from."""
+def test_retrieved_numbers_stand_for_a_sum_of_gaussian_kernels():
+    """Inner products of many random features approach the mean kernel of two and two inputs."""
     lonlat, features = make_images()
-    many = Retrieval.fit(lonlat, features, num_components=3, num_features=20_000)
+    many = Retrieval.fit(lonlat, features, num_components=4, num_features=50_000)
+    assert ((many.weight[:, :4] != 0).sum(dim=1) == 2).all()
+    assert ((many.weight[:, 4:] != 0).sum(dim=0) == 25_000).all()  # each input as often
     places = torch.tensor(PLACES[:3])
     zonal = (many(places)[:, :4] - many.zonal_mean) / many.zonal_std
     x = torch.cat([zonal, many.look_up(places)], dim=1)
-    expected = torch.exp(-0.5 * (0.2 * torch.cdist(x, x)) ** 2)
+    kernels = [
+        torch.exp(-0.5 * (0.6 * torch.cdist(x[:, inputs], x[:, inputs])) ** 2)
+        for latitude in itertools.combinations((0, 1, 2, 3), 2)
+        for components in itertools.combinations((4, 5, 6, 7), 2)
+        if (inputs := [*latitude, *components])
+    ]
     found = many(places)[:, 4:]
-    torch.testing.assert_close(2 * found @ found.T / 20_000, expected, atol=0.03, rtol=0)
+    expected = torch.stack(kernels).mean(dim=0)
+    torch.testing.assert_close(2 * found @ found.T / 50_000, expected, atol=0.02, rtol=0)
 
 
 def test_all_of_the_ways_in_agree(checkpoint, tmp_path):

@@ -33,7 +33,7 @@ from satclip_lib.files import sha256_of_file
 
 PLACE = {"epsg": 32632, "left": 600000, "top": 4000020}  # 10.15 E, 36.1 N, land
 NUM_PATCHES = 6
-KILLS_EVERY = 4  # changes of the disk, of which two patches make 25; 1 tries them all
+KILLS_EVERY = 8  # changes of the disk, of which two patches make 25; 1 tries them all
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ region are known, however, and only its labels are not. So the checkpoint keeps 
 before the embedding: the latitude, and what the training images around the place look like.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ STEPS_PER_STD = 31.0  # of the int8 map, which so reaches four standard deviatio
 NUM_ZONAL = 4  # zonal harmonics, of degrees 1 to 4
 NUM_NEIGHBORS = 4  # training places that a node of the map is the mean of
 NEAREST = 1e-3  # of the Earth's radius; within 6 km a training place weighs no more
-BANDWIDTH = 0.2  # of the Gaussian kernel, as its inverse length, on standardised inputs
+INPUTS_PER_GROUP = 2  # of the latitude and of the components, in each random feature
+BANDWIDTH = 0.6  # of the Gaussian kernels, as their inverse length, on standardised inputs
 MAX_BYTES = 2**26
 
 
@@ -37,10 +39,12 @@ class Retrieval(nn.Module):
     ``zonal``: the Legendre polynomials of degrees 1 to 4 in the sine of the latitude, which are the
     zonal harmonics but for their scale: what continents have in common.
 
-    ``retrieved``: random Fourier features :math:`\cos(Wx + b)` of a Gaussian kernel. Two places
-    have similar numbers if x, the latitude and the main components of the images around them, is
-    similar, wherever they are. Each number stays between -1 and 1 on any continent. The components
-    are read off a map at half a degree. A node of it is the mean of the 4 nearest training
+    ``retrieved``: random Fourier features :math:`\cos(Wx + b)` of a sum of Gaussian kernels. Two
+    places have similar numbers if x, the latitude and the main components of the images around
+    them, is similar, wherever they are. Each row of W looks at two zonal numbers and two
+    components: a place of an unseen continent is often like known ones in a few respects, and
+    rarely in all. Each number stays between -1 and 1 on any continent. The components are read off
+    a map at half a degree. A node of it is the mean of the 4 nearest training
     images, weighted by the inverse square of their distance.
 
     Build it with :meth:`fit`. The constructor only sets sizes, for a state dict to be loaded.
@@ -50,8 +54,8 @@ class Retrieval(nn.Module):
         num_features: Number of random Fourier features.
 
     References:
-        Rahimi & Recht (2007), Random features for large-scale kernel machines; Yu et al. (2016),
-        Orthogonal random features, arXiv 1610.09072; Dhakal et al. (2025), RANGE: Retrieval
+        Rahimi & Recht (2007), Random features for large-scale kernel machines; Duvenaud et al.
+        (2011), Additive Gaussian processes, arXiv 1112.4394; Dhakal et al. (2025), RANGE: Retrieval
         Augmented Neural Fields for Multi-Resolution Geo-Embeddings, arXiv 2502.19781, for the idea
         of retrieval.
     """
@@ -118,7 +122,8 @@ class Retrieval(nn.Module):
         model.zonal_mean.copy_(zonal.mean(dim=0))
         model.zonal_std.copy_(zonal.std(dim=0, correction=0))
         generator = torch.Generator().manual_seed(seed)
-        model.weight.copy_(BANDWIDTH * _draw_orthogonal(*model.weight.shape, generator))
+        weight = _draw_sparse(num_features, (NUM_ZONAL, num_components), generator)
+        model.weight.copy_(BANDWIDTH * weight)
         model.bias.uniform_(0, 2 * torch.pi, generator=generator)
         return model.eval()
 
@@ -230,17 +235,20 @@ def load_retrieval(model: Any) -> Retrieval:
     return retrieval.eval()
 
 
-def _draw_orthogonal(num_rows: int, num_columns: int, generator: torch.Generator) -> Tensor:
-    """Standard normal rows, float64, of which each ``num_columns`` are orthogonal.
+def _draw_sparse(num_rows: int, sizes: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Rows that are standard normal at two inputs of each group, and zero at the others.
 
-    They spread more evenly than independent rows, so that fewer waves make the same kernel.
+    Within a group every input is drawn as often as any other.
     """
-    blocks = []
-    for _ in range(-(-num_rows // num_columns)):
-        normal = torch.randn(2, num_columns, num_columns, generator=generator, dtype=torch.float64)
-        directions, _ = torch.linalg.qr(normal[0])
-        blocks.append(directions * normal[1].norm(dim=1, keepdim=True))
-    return torch.cat(blocks)[:num_rows]
+    groups = []
+    for size in sizes:
+        count = min(INPUTS_PER_GROUP, size)
+        num_draws = -(-num_rows // (size // count))
+        order = [torch.randperm(size, generator=generator) for _ in range(num_draws)]
+        chosen = torch.cat([row[: size // count * count] for row in order]).view(-1, count)
+        values = torch.randn(num_rows, count, generator=generator)
+        groups.append(torch.zeros(num_rows, size).scatter_(1, chosen[:num_rows], values))
+    return torch.cat(groups, dim=1)
 
 
 def _compute_zonal(latitude_deg: Float[Tensor, " batch"]) -> Float[Tensor, "batch zonal"]:
