@@ -51,7 +51,7 @@ def summarise(table: pd.DataFrame) -> dict[str, float]:
     measured = [
         name
         for name in table.select_dtypes("number")
-        if name not in NOT_COMPARED and not name.endswith((" x", " y"))
+        if name not in NOT_COMPARED and name.split()[-1] not in ("x", "y")
     ]
     names = [name for name in table if not pd.api.types.is_numeric_dtype(table[name])]
     if len(table) > MANY_ROWS:
@@ -83,8 +83,8 @@ def compare(
                 absent.append(f"{figure_id}: {what} was not measured here")
             elif abs(here - value) > tolerance(value):
                 off.append(
-                    f"{figure_id}: {what} is {here:.4g}, expected {value:.4g} "
-                    f"+- {tolerance(value):.2g}"
+                    f"{figure_id}: {what} is {_format(here)}, expected {_format(value)} "
+                    f"± {_format(tolerance(value))}"
                 )
             else:
                 num_agreeing += 1
@@ -94,6 +94,10 @@ def compare(
 def tolerance(value: float) -> float:
     """By how much a number may be off."""
     return max(ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE * abs(value))
+
+
+def _format(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def time_notebooks(workspace: Workspace) -> dict[str, float]:
@@ -112,14 +116,15 @@ def make_table(expected: dict) -> str:
         notebook = FIGURES[figure_id].notebook
         telling = [what for what in numbers if "SatCLIP" in what and "linear" in what]
         shown = [
-            f"{what}: {numbers[what]:.4g} ± {tolerance(numbers[what]):.2g}"
+            f"{what}: {_format(numbers[what])} ± {_format(tolerance(numbers[what]))}"
             for what in (telling or list(numbers))[:8]
         ]
         more = [f"and {len(numbers) - len(shown)} more"] if len(numbers) > len(shown) else []
         row = {
             "figure": f"`{figure_id}`",
             "notebook, seconds": f"{notebook}, {expected['seconds'].get(notebook, 'not timed')}",
-            "numbers in it, some of them": "<br>".join([*shown, *more]),
+            "numbers in it, some of them": "<br>".join([*shown, *more])
+            or "none but of a UMAP plane",
         }
         rows.append(row)
     return (
