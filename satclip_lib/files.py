@@ -8,17 +8,27 @@ import os
 import re
 import secrets
 import shutil
+import ssl
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, is_dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, HTTPSHandler, build_opener
 
 import numpy as np
 import torch
 
 with suppress(ImportError):  # Windows has no such locks
     import fcntl
+
+TIMEOUT_S = 30.0  # without a byte; afterwards a download must keep up MIN_BYTES_PER_S on average
+MIN_BYTES_PER_S = 1024
+MAX_DOWNLOAD_BYTES = 2**36  # of a file whose size nobody knows beforehand
 
 
 def project_root() -> Path:
@@ -156,6 +166,68 @@ def hold_folder(folder: Path) -> Iterator[None]:
     finally:
         if lock is not None:
             os.close(lock)
+
+
+class _StayOnHttps(HTTPRedirectHandler):
+    def redirect_request(
+        self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> Any:
+        if req.type == "https" and urlsplit(newurl).scheme != "https":
+            fp.close()
+            raise ConnectionError(f"the server sends us on to {newurl}, which is not https")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def download_file(url: str, path: Path, *, max_bytes: int | None = None) -> str | None:
+    """Write what lies at an address to a file, within limits of time and size.
+
+    Args:
+        url: Address, http or https; from https no redirect leads to http.
+        path: File to write. It may be incomplete after an error.
+        max_bytes: Most bytes that may come; None for ``MAX_DOWNLOAD_BYTES``.
+
+    Returns:
+        The ETag without its quotes, if the server sends one.
+
+    Raises:
+        OSError: If the file cannot be had or written, with the reason in one sentence.
+    """
+    import certifi  # here, because most runs find the file on disk
+
+    from satclip_lib.progress import progress_bar
+
+    limit, start, received = max_bytes or MAX_DOWNLOAD_BYTES, time.monotonic(), 0
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())  # Python on macOS brings no certificates
+    opener = build_opener(_StayOnHttps, HTTPSHandler(context=context))
+    try:
+        with opener.open(url, timeout=TIMEOUT_S) as response, path.open("wb") as file:
+            length = response.headers.get("Content-Length", "")
+            size = int(length) if length.isdecimal() else None
+            with progress_bar(total=size, unit="B", unit_scale=True, desc=path.name) as bar:
+                while block := response.read1(2**16):  # what is there, however little
+                    file.write(block)
+                    bar.update(len(block))
+                    received += len(block)
+                    seconds = time.monotonic() - start
+                    if seconds > TIMEOUT_S and received < seconds * MIN_BYTES_PER_S:
+                        raise TimeoutError(f"{received:,} bytes came in {seconds:.0f} s: try again")
+                    if received > limit:
+                        raise OSError(f"more than {limit:,} bytes came")
+    except HTTPError as error:
+        error.close()  # it holds the connection
+        reason = error.reason.splitlines()[0] if error.reason else ""
+        raise ConnectionError(f"the server answered {error.code} {reason}") from error
+    except URLError as error:
+        raise ConnectionError(
+            f"{urlsplit(url).hostname} cannot be reached ({error.reason})"
+        ) from error
+    except HTTPException as error:
+        raise ConnectionError(f"the answer breaks off or is no HTTP ({error!r})") from error
+    if size not in (None, received):
+        raise ConnectionError(f"{received:,} of {size:,} bytes came: try again")
+    etag: str | None = response.headers.get("ETag")
+    return etag and etag.strip('"')
 
 
 def sha256_of_file(path: Path | str) -> str:

@@ -24,7 +24,7 @@ METHOD = ("spherical_harmonics", "location_encoder", "image_encoder", "model", "
 GROUND = ("sphere", "files", "progress")
 ROOMS = {
     "sphere": METHOD,
-    "files": (),
+    "files": ("progress",),
     "progress": (),
     "fast": METHOD,
     "checkpoints": (*METHOD, *GROUND),

@@ -2,18 +2,21 @@
 
 import hashlib
 import re
-import time
 import zipfile
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
 from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, build_opener
 
 import torch
 
-from satclip_lib.files import fingerprint, is_offline, sha256_of_file, write_atomically
+from satclip_lib.files import (
+    download_file,
+    fingerprint,
+    is_offline,
+    sha256_of_file,
+    write_atomically,
+)
 
 WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
@@ -27,10 +30,6 @@ PUBLISHED_MODELS = {
 BUNDLED_MODEL = "blue-marble-l40"
 # The commit that torchgeo pins. For the other five nobody has published one: see find_checkpoint.
 PINNED_REVISIONS = {"satclip-vit16-l40": "0ef2acc0b91d3c8cfdf4a0cc03207095989287ab"}
-
-TIMEOUT_S = 30.0  # without a byte; afterwards a download must keep up MIN_BYTES_PER_S on average
-MIN_BYTES_PER_S = 1024
-MAX_DOWNLOAD_BYTES = 2**33  # the largest published model has 0.6 GB
 
 MAX_REQUESTS = 50  # for one file of the Hub, resumed ones and redirects included
 
@@ -220,16 +219,6 @@ def _find_cached(repo_id: str, file_name: str, revision: str) -> Path | None:
     return path if path.is_file() else None
 
 
-class _StayOnHttps(HTTPRedirectHandler):
-    def redirect_request(
-        self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
-    ) -> Any:
-        if not newurl.startswith("https://"):
-            fp.close()
-            raise ConnectionError(f"the server sends us on to {newurl}, which is not https")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
 def _fetch_url(url: str) -> Path:
     if not url.startswith("https://"):
         raise ValueError(f"the address of a checkpoint must begin with https://, got {url!r}")
@@ -241,40 +230,11 @@ def _fetch_url(url: str) -> Path:
         raise _unavailable(url, "SATCLIP_OFFLINE forbids it")
     with write_atomically(path) as scratch:
         try:
-            announced = _download(url, scratch)
+            announced = download_file(url, scratch)
         except OSError as error:
-            if isinstance(error, HTTPError):  # holds the connection
-                error.close()
             raise _unavailable(url, str(error)) from error
         _check_arrived(scratch, kind=".ckpt", announced=announced)
     return path
-
-
-def _download(url: str, path: Path) -> str | None:
-    """Write what lies at an https address to a file; returns the ETag, if there is one.
-
-    torch.hub's downloads have no limit in time or size and follow redirects to http.
-    """
-    from satclip_lib.progress import progress_bar  # here, because tqdm is slow to import
-
-    opener, start, received = build_opener(_StayOnHttps), time.monotonic(), 0
-    with opener.open(url, timeout=TIMEOUT_S) as response, path.open("wb") as file:
-        length = response.headers.get("Content-Length", "")
-        size = int(length) if length.isdecimal() else None
-        with progress_bar(total=size, unit="B", unit_scale=True, desc=path.name) as bar:
-            while block := response.read1(2**20):
-                file.write(block)
-                bar.update(len(block))
-                received += len(block)
-                seconds = time.monotonic() - start
-                if seconds > TIMEOUT_S and received < seconds * MIN_BYTES_PER_S:
-                    raise TimeoutError(f"{received:,} bytes came in {seconds:.0f} s: try again")
-                if received > MAX_DOWNLOAD_BYTES:
-                    raise OSError(f"the file is larger than {MAX_DOWNLOAD_BYTES:,} bytes")
-    if size not in (None, received):
-        raise ConnectionError(f"{received:,} of {size:,} bytes came: try again")
-    etag: str | None = response.headers.get("ETag")
-    return etag and etag.strip('"')
 
 
 def _unavailable(what: str, reason: str) -> FileNotFoundError:

@@ -11,17 +11,17 @@ import functools
 import json
 import logging
 import os
-import time
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from urllib.parse import urljoin, urlsplit
 
-from satclip_lib.files import is_offline, project_root, sha256_of_file, write_atomically
-from satclip_lib.progress import progress_bar
-
-MAX_BYTES = 2**36  # of a file whose size is not registered
-MIN_BYTES_PER_S, PATIENCE_S = 1024, 60.0  # what a download has to keep up on average after a while
+from satclip_lib.files import (
+    download_file,
+    is_offline,
+    project_root,
+    sha256_of_file,
+    write_atomically,
+)
 
 
 class FileUnavailableError(RuntimeError):
@@ -129,53 +129,13 @@ def list_local_folders() -> list[Path]:
 
 
 def _download(file: RegisteredFile, path: Path) -> Path:
-    import requests  # here, because most runs find the file on disk
-    import urllib3
-
-    try:
-        with write_atomically(path) as scratch:
-            _receive(file, scratch)
-            _verify(scratch, file, f"This is what {file.url} sent: try again later")
-    except (requests.ConnectionError, requests.Timeout) as error:
-        raise _unavailable(file, f"{urlsplit(file.url).hostname} cannot be reached") from error
-    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-        raise _unavailable(file, f"the download failed ({error})") from error
+    with write_atomically(path) as scratch:
+        try:
+            download_file(file.url, scratch, max_bytes=file.num_bytes)
+        except OSError as error:
+            raise _unavailable(file, f"the download failed ({error})") from error
+        _verify(scratch, file, f"This is what {file.url} sent: try again later")
     return path
-
-
-def _receive(file: RegisteredFile, path: Path) -> None:
-    """Write what a server sends, within limits of size and time, and over https if asked so."""
-    import requests
-
-    def refuse_http(response: requests.Response, **_) -> None:
-        target = urljoin(response.url, response.headers.get("Location", ""))
-        if file.url.startswith("https://") and urlsplit(target).scheme != "https":
-            raise requests.TooManyRedirects(
-                f"the server sends us on to {target}, which is no https"
-            )
-
-    start, received, limit = time.monotonic(), 0, file.num_bytes or MAX_BYTES
-    with (
-        requests.get(
-            file.url,
-            stream=True,
-            timeout=(10, 60),  # seconds to connect, and between two pieces
-            headers={"Accept-Encoding": "identity"},
-            hooks={"response": refuse_http},
-        ) as response,
-        path.open("wb") as target,
-        progress_bar(total=file.num_bytes, unit="B", unit_scale=True, desc=path.name) as bar,
-    ):
-        response.raise_for_status()
-        while block := response.raw.read1(2**16):  # what is there, however little
-            target.write(block)
-            bar.update(len(block))
-            received += len(block)
-            seconds = time.monotonic() - start
-            if received > limit:
-                raise requests.RequestException(f"more than the registered {limit:,} bytes came")
-            if seconds > PATIENCE_S and received < seconds * MIN_BYTES_PER_S:
-                raise requests.RequestException(f"{received:,} bytes came in {seconds:.0f} s")
 
 
 def _verify(path: Path, file: RegisteredFile, advice: str) -> Path:
