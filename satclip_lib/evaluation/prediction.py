@@ -14,11 +14,11 @@ from satclip_lib.evaluation import end_to_end, mlp, probes, ridge
 from satclip_lib.evaluation.probes import ProbeOptions, fit_predict
 from satclip_lib.evaluation.splits import Split
 from satclip_lib.evaluation.tasks import TaskData
-from satclip_lib.fast import siren
+from satclip_lib.fast import seeded
 from satclip_lib.files import fingerprint, write_atomically
 
 # Modules and packages that predictions depend on beside their inputs.
-CODE = (probes, ridge, mlp, end_to_end, siren, location_encoder, spherical_harmonics)
+CODE = (probes, ridge, mlp, end_to_end, seeded, location_encoder, spherical_harmonics)
 PACKAGES = ("scikit-learn", "scipy", "optuna", "torch", "numpy")
 
 
