@@ -1,14 +1,18 @@
 """Cached features: what the encoder says, said once, and never mistaken for another's."""
 
 import json
+import signal
+from functools import partial
 
 import numpy as np
+import processes
 import pytest
 import torch
 
 from satclip_lib.data.features import FeatureStore, cache_features
 from satclip_lib.data.images import load_images
 from satclip_lib.data.patch_store import get_lonlat, make_blue_marble_patches
+from satclip_lib.files import sweep
 from satclip_lib.image_encoder import RandomConvolutionalFeatures
 
 
@@ -107,6 +111,18 @@ def test_an_interrupted_run_leaves_nothing(dataset, encoder, workspace):
     assert list((workspace / "features").iterdir()) == []
     hook.remove()
     store = cache_features(dataset, encoder, folder=workspace / "features", batch_size=10)
+    np.testing.assert_allclose(store.features, encoder(load_images(dataset)), atol=1e-5)
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 4])
+def test_a_run_killed_at_a_change_of_the_disk_is_finished(dataset, workspace, step):
+    """The next run has the whole features, and nothing of the dead one is left."""
+    encoder = RandomConvolutionalFeatures.fit(load_images(dataset), num_random_features=8)
+    make = partial(cache_features, dataset, encoder, folder=workspace / "features")
+    assert processes.find_exit_code(processes.die_at_step, step, make) == -signal.SIGKILL
+    sweep.cache_clear()  # as in a new process
+    store = make()
+    assert list((workspace / "features").iterdir()) == [store.folder]
     np.testing.assert_allclose(store.features, encoder(load_images(dataset)), atol=1e-5)
 
 

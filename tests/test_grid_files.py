@@ -319,6 +319,7 @@ def _save(path, resolution_deg, steps=""):
         "replace": (os, "replace", 2),  # the first is that of the header
         "move": (Path, "rename", 1),
         "second move": (Path, "rename", 2),
+        "deletion": (os, "unlink", 4),  # of many files
         "": (os, "replace", 0),
     }[which]
     original, calls = getattr(owner, name), itertools.count(1)
@@ -344,7 +345,14 @@ def _save(path, resolution_deg, steps=""):
 
 STEPS = {
     ".zarr": ["before header", "after header", "after block", "after move", "after second move"],
-    ".tif": ["after block", "before raster", "before copy", "after copy", "after replace"],
+    ".tif": [
+        "after block",
+        "before raster",
+        "before copy",
+        "after copy",
+        "after replace",
+        "after deletion",
+    ],
 }
 
 

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float32, Float64
 from satclip_lib.data.images import load_images, prepare_images
 from satclip_lib.data.patch_store import get_lonlat, hash_patches
 from satclip_lib.data.transforms import augment, center_crop
-from satclip_lib.files import fingerprint, write_atomically
+from satclip_lib.files import fingerprint, sweep, write_atomically
 from satclip_lib.image_encoder import ImageEncoder
 from satclip_lib.progress import progress_bar
 
@@ -111,6 +111,7 @@ def cache_features(
     key = fingerprint(FORMAT, patches, size_px, drawn, encoder_hash)
     path = Path(folder) / key[:16]
     if path.is_dir():
+        sweep(path.parent)  # a run that was killed at its very end left its scratch folder
         return FeatureStore(path)
     with write_atomically(path) as scratch:
         scratch.mkdir()

@@ -80,12 +80,12 @@ def save_grid(grid: xr.DataArray, path: Path | str) -> Path:
         if is_tif:
             stored = xr.open_zarr(store, consolidated=False, mask_and_scale=False)[grid.name]
             write_raster(stored, layout, target, work)
+            _discard(store, work)
             return Path(path)
         for leftover in store.rglob("*.partial"):  # of a run killed while it wrote a block
             leftover.unlink()
         if target.exists():
-            shutil.rmtree(work / "replaced", ignore_errors=True)
-            target.rename(work / "replaced")
+            _discard(target, work)
         store.rename(target)
     return Path(path)
 
@@ -157,6 +157,12 @@ def _reserve(path: Path | str) -> Iterator[tuple[Path, Path]]:
         finally:
             with suppress(OSError):
                 work.rmdir()  # if nothing was kept
+
+
+def _discard(folder: Path, work: Path) -> None:
+    """Take a folder away at once: of one that is being deleted a killed run would leave a half."""
+    shutil.rmtree(work / "discarded", ignore_errors=True)
+    folder.rename(work / "discarded")
 
 
 def _refuse_others(target: Path) -> None:
