@@ -183,7 +183,7 @@ def test_a_failed_download_is_named(cache, online, monkeypatch, name, tmp_path):
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
-    monkeypatch.setattr(download, "_download", fail)
+    monkeypatch.setattr(download, "download_file", fail)
     with pytest.raises(FileNotFoundError, match="cannot be downloaded: no route to host") as caught:
         load_location_encoder(name)
     assert PUBLISHED_MODELS.get(name, name) in str(caught.value)
@@ -198,7 +198,7 @@ def test_an_address_is_downloaded_once(online, monkeypatch, tmp_path):
         path.write_bytes(source.read_bytes())
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setattr(download, "_download", fetch)
+    monkeypatch.setattr(download, "download_file", fetch)
     urls = [f"https://example.org/{folder}/model.ckpt?download=true" for folder in "ab"]
     for url in (*urls, *urls):
         assert torch.equal(load_location_encoder(url)(LONLAT), make_encoder()(LONLAT))
