@@ -193,7 +193,7 @@ def test_an_address_is_downloaded_once(online, monkeypatch, tmp_path):
     """An https address is cached by the whole of it; files of one name do not mix."""
     source, calls = save_published(make_encoder(), tmp_path / "model.ckpt"), []
 
-    def fetch(url, path):
+    def fetch(url, path, **_):
         calls.append(url)
         path.write_bytes(source.read_bytes())
 

@@ -96,7 +96,7 @@ def hub(certificate, monkeypatch, tmp_path):
             monkeypatch.setattr(constants, name, value)
         monkeypatch.setattr(download, "MAX_REQUESTS", 4)
         monkeypatch.setattr(files, "TIMEOUT_S", 1.0)
-        monkeypatch.setattr(files, "MAX_DOWNLOAD_BYTES", 10**6)
+        monkeypatch.setattr(download, "MAX_DOWNLOAD_BYTES", 10**6)
         huggingface_hub.close_session()
         yield hub
         huggingface_hub.close_session()

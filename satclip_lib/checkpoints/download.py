@@ -31,6 +31,7 @@ BUNDLED_MODEL = "blue-marble-l40"
 # The commit that torchgeo pins. For the other five nobody has published one: see find_checkpoint.
 PINNED_REVISIONS = {"satclip-vit16-l40": "0ef2acc0b91d3c8cfdf4a0cc03207095989287ab"}
 
+MAX_DOWNLOAD_BYTES = 2**33  # the largest published model has 0.6 GB
 MAX_REQUESTS = 50  # for one file of the Hub, resumed ones and redirects included
 
 _addresses: ContextVar[list[str] | None] = ContextVar("_addresses", default=None)
@@ -230,7 +231,7 @@ def _fetch_url(url: str) -> Path:
         raise _unavailable(url, "SATCLIP_OFFLINE forbids it")
     with write_atomically(path) as scratch:
         try:
-            announced = download_file(url, scratch)
+            announced = download_file(url, scratch, max_bytes=MAX_DOWNLOAD_BYTES)
         except OSError as error:
             raise _unavailable(url, str(error)) from error
         _check_arrived(scratch, kind=".ckpt", announced=announced)

@@ -238,7 +238,7 @@ def load_retrieval(model: Any) -> Retrieval:
 def _draw_sparse(num_rows: int, sizes: Sequence[int], generator: torch.Generator) -> Tensor:
     """Rows that are standard normal at two inputs of each group, and zero at the others.
 
-    Within a group every input is drawn as often as any other.
+    Within a group every input is drawn about as often as any other.
     """
     groups = []
     for size in sizes:
