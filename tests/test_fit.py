@@ -230,7 +230,7 @@ def test_a_damaged_state_starts_anew(inputs, workspace, monkeypatch, name):
     store, encoder = inputs
     config = replace(CONFIG, num_epochs=2)
     _interrupt(config, store, encoder, workspace / "model", epoch=1)
-    (state,) = workspace.glob(f".model-*/{name}.safetensors")
+    (state,) = workspace.glob(f".model-*/{name}.ckpt")
     state.write_bytes(state.read_bytes()[:-1])
     epochs = _spy_on_epochs(monkeypatch)
     with files.hold_folder(state.parent), pytest.raises(BlockingIOError, match="another run"):
@@ -276,8 +276,8 @@ def test_a_run_that_diverges_stops_with_its_last_good_state(inputs, workspace, m
     with pytest.raises(FloatingPointError, match=r"NaN or infinite in epoch 2: lower"):
         pretrain(CONFIG, store, image_encoder=encoder, folder=workspace / "model")
     assert not (workspace / "model").exists()
-    (kept,) = workspace.glob(".model-*/last.safetensors")
-    state = fit.SafetensorsCheckpointIO().load_checkpoint(kept)
+    (kept,) = workspace.glob(".model-*/last.ckpt")
+    state = fit.WholeCheckpointIO().load_checkpoint(kept)
     assert state["epoch"] == 1
     assert all(tensor.isfinite().all() for tensor in state["state_dict"].values())
 

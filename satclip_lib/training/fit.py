@@ -32,7 +32,7 @@ from satclip_lib.image_encoder import ImageEncoder
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 from satclip_lib.model import SatCLIP
 from satclip_lib.training.batches import Batches
-from satclip_lib.training.checkpoint_io import SafetensorsCheckpointIO
+from satclip_lib.training.checkpoint_io import WholeCheckpointIO
 from satclip_lib.training.curve import CURVE_NAME, TrainingCurve
 from satclip_lib.training.image_components import ImageComponents, order_dimensions
 from satclip_lib.training.module import SatCLIPModule, Schedule, SoftTargetConfig
@@ -145,7 +145,7 @@ def pretrain(
         logger.info("%s is up to date", folder)
         return folder
     run_folder = folder.with_name(f".{folder.name}-{fingerprint(provenance)[:12]}")
-    best, last = run_folder / "best.safetensors", run_folder / "last.safetensors"
+    best, last = run_folder / "best.ckpt", run_folder / "last.ckpt"
     module = SatCLIPModule(
         make_model(config, image_encoder),
         learning_rate=config.learning_rate,
@@ -166,7 +166,7 @@ def pretrain(
             batches = _make_batches(config, store, module.model.location_encoder, trainer)
             trainer.fit(module, *batches, ckpt_path=_find_state(best, last))
         if trainer.is_global_zero:
-            state = SafetensorsCheckpointIO().load_checkpoint(best)
+            state = WholeCheckpointIO().load_checkpoint(best)
             module.load_state_dict(state["state_dict"])
             model = module.model.cpu()
             if config.location_encoder.ordered:
@@ -202,7 +202,7 @@ def _make_trainer(
         use_distributed_sampler=False,  # Batches shares itself out
         logger=TensorBoardLogger(folder.parent / "tensorboard", name=folder.name, version=""),
         callbacks=callbacks,
-        plugins=[SafetensorsCheckpointIO()],
+        plugins=[WholeCheckpointIO()],
         enable_progress_bar=False,  # TrainingCurve shows one, a line long
         enable_model_summary=False,
         num_sanity_val_steps=0,
@@ -212,19 +212,11 @@ def _make_trainer(
 
 def _keep_checkpoints(best: Path, last: Path) -> list[ModelCheckpoint]:
     """Keep the epoch with the lowest held-out loss in one file, and the latest epoch in another."""
-    kept = [
-        ModelCheckpoint(
-            dirpath=path.parent,
-            filename=path.stem,
-            monitor=monitor,
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        )
+    options = {"save_on_train_epoch_end": True, "enable_version_counter": False}
+    return [
+        ModelCheckpoint(dirpath=path.parent, filename=path.stem, monitor=monitor, **options)
         for path, monitor in ((best, "val_loss"), (last, None))  # the last keeps note of the best
     ]
-    for checkpoint in kept:
-        checkpoint.FILE_EXTENSION = best.suffix
-    return kept
 
 
 @contextmanager
@@ -297,7 +289,7 @@ def _find_state(best: Path, last: Path) -> Path | None:
     """State of a run to go on from; None where there is none, or what there is is damaged."""
     try:
         for path in (best, last):
-            SafetensorsCheckpointIO().load_checkpoint(path)
+            WholeCheckpointIO().load_checkpoint(path)
         return last
     except FileNotFoundError:
         return None
