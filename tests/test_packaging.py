@@ -116,7 +116,7 @@ def test_the_extra_for_tables_is_enough_for_tables(tmp_path):
     """Pandas, scikit-learn, grids and the command line work without the rest of `research`."""
     installed = {canonicalize_name(found.name) for found in distributions()}
     unwanted = installed - _collect("tables") - {canonicalize_name(PROJECT["name"])}
-    assert {"matplotlib", "lightning", "jupyterlab", "optuna"} <= unwanted
+    assert {"matplotlib", "lightning", "jupyterlab"} <= unwanted
     ran = subprocess.run(
         [sys.executable, "-c", TABLES, " ".join(sorted(unwanted))],
         cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,

@@ -1,5 +1,7 @@
 """Probes: each is scikit-learn's own estimator, and learns nothing from the tested points."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
@@ -10,13 +12,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from satclip_lib.data.land import sample_land_lonlat
+from satclip_lib.evaluation import mlp, probes
+from satclip_lib.evaluation.end_to_end import EndToEnd
 from satclip_lib.evaluation.probes import (
     LOCATION_PROBES,
     LOGISTIC_CS,
     NUM_INTERPOLATED,
     NUM_NEIGHBORS,
     PROBES,
-    ProbeOptions,
     fit_predict,
     make_probe,
 )
@@ -27,7 +30,13 @@ from satclip_lib.sphere import lonlat_to_unit_vectors
 NUM_TRAIN, NUM_TEST, NUM_FEATURES = 200, 60, 12
 KINDS = ["regression", "classification"]
 SPLIT = Split("one", np.arange(200), np.arange(200, 260), np.arange(200) % 5)
-QUICK = ProbeOptions(num_trials=2, end_to_end={"num_steps": 30, "hidden_dim": 16})
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Few settings are tried, and networks are small."""
+    monkeypatch.setattr(mlp, "NUM_SETTINGS", 2)
+    monkeypatch.setattr(probes, "EndToEnd", partial(EndToEnd, num_steps=30, hidden_dim=16))
 
 
 def _make_data(kind, *, noise=0.5):
@@ -41,7 +50,7 @@ def _make_data(kind, *, noise=0.5):
 
 
 def _predict(probe, kind, x, y, *, split=SPLIT):
-    (predicted,) = fit_predict(probe, x, [y], [split], kind=kind, options=QUICK)
+    (predicted,) = fit_predict(probe, x, [y], [split], kind=kind)
     return predicted
 
 

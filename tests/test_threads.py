@@ -21,7 +21,6 @@ from satclip_lib.embedding.uncertainty import compute_uncertainty
 from satclip_lib.evaluation.baselines import make_untrained
 from satclip_lib.evaluation.clusters import score_clusters
 from satclip_lib.evaluation.end_to_end import EndToEnd
-from satclip_lib.evaluation.mlp import TunedMlp
 from satclip_lib.evaluation.projection import compute_component_colors
 from satclip_lib.evaluation.scoring import compute_score
 from satclip_lib.evaluation.splits import make_splits
@@ -98,13 +97,6 @@ CALLS = {
     "clusters": lambda inputs, seed, _: score_clusters(VALUES, np.arange(60) % 3, seed=seed),
     "colours": lambda inputs, seed, _: compute_component_colors(
         VALUES, VALUES, decomposition="ica", seed=seed
-    ),
-    "search": lambda inputs, seed, folder: (
-        TunedMlp(
-            kind="regression", fold_ids=np.arange(60) % 3, num_trials=1, seed=seed, studies=folder
-        )
-        .fit(VALUES, VALUES[:, 0])
-        .predict(VALUES)
     ),
     "training": _pretrain,
     "files": _save,

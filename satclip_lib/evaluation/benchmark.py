@@ -1,7 +1,7 @@
 """Score encoders on tasks: every encoder sees the same points, folds and probes."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from jaxtyping import Float32
 
 from satclip_lib.evaluation.baselines import Encoder
 from satclip_lib.evaluation.prediction import predict_together
-from satclip_lib.evaluation.probes import METRICS, ProbeOptions
+from satclip_lib.evaluation.probes import METRICS
 from satclip_lib.evaluation.scoring import NUM_DRAWS, compute_score
 from satclip_lib.evaluation.splits import (
     Split,
@@ -60,7 +60,6 @@ def run_benchmark(
     probes: Sequence[str] = ("linear", "knn"),
     num_points: int = 20_000,
     seeds: Sequence[int] = (0,),
-    options: ProbeOptions | None = None,
     cache: Path | None = None,
     num_jobs: int = 1,
 ) -> BenchmarkResult:
@@ -79,7 +78,6 @@ def run_benchmark(
         probes: Names from :data:`satclip_lib.evaluation.probes.PROBES`.
         num_points: Number of points per task whose labels are a map, and at most of others.
         seeds: Random seeds of points, folds, weights and shots.
-        options: Knobs of expensive probes; their seed is replaced by those in ``seeds``.
         cache: Folder that keeps predictions; what has been predicted from the same embeddings,
             targets, splits and probe by the same code is not fitted again. None keeps nothing.
         num_jobs: Number of processes, one thread each.
@@ -104,13 +102,7 @@ def run_benchmark(
     score = joblib.delayed(_score_with_one_thread if num_jobs > 1 else score_tasks)
     pool = joblib.Parallel(n_jobs=num_jobs, return_as="generator")
     scored = pool(
-        score(
-            group,
-            encoders,
-            seed=seed,
-            options=replace(options or ProbeOptions(), seed=seed),
-            **settings,
-        )
+        score(group, encoders, seed=seed, **settings)
         for group, seed in sorted(jobs, key=_estimate_cost, reverse=True)
     )
     rows, reasons = [], []
@@ -137,7 +129,6 @@ def score_tasks(
     protocols: Sequence[str],
     probes: Sequence[str],
     seed: int,
-    options: ProbeOptions | None = None,
     cache: Path | None = None,
 ) -> tuple[list[dict[str, Any]], list[tuple[str, str, str]]]:
     """Rows of the benchmark for tasks of one kind at the same points, and reasons of absence.
@@ -169,7 +160,7 @@ def score_tasks(
                 if probe == "logistic" and group[0].task.kind == "regression":
                     continue
                 predictions = predict_together(
-                    learnable, x, splits=splits, probe=probe, options=options, cache=cache
+                    learnable, x, splits=splits, probe=probe, seed=seed, cache=cache
                 )
                 for data, predicted in zip(learnable, predictions, strict=True):
                     about = {

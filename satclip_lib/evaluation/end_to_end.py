@@ -1,5 +1,6 @@
 """The location encoder's architecture, trained on the task itself and on nothing else."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from satclip_lib.fast.seeded import Seeded
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class EndToEnd(BaseEstimator):
     """SIREN(SH(lon, lat)) with the target as its output: supervised learning from scratch.
 
@@ -19,7 +21,7 @@ class EndToEnd(BaseEstimator):
     a learning rate that falls to zero along a cosine; numbers are z-scored on the training
     points, classes have a cross-entropy. Nothing is tuned.
 
-    Args:
+    Attributes:
         kind: "regression" or "classification".
         num_degrees: Number of degrees of the harmonics.
         hidden_dim: Width of the two sine layers.
@@ -29,24 +31,13 @@ class EndToEnd(BaseEstimator):
         seed: Random seed of weights and batches.
     """
 
-    def __init__(
-        self,
-        *,
-        kind: Literal["regression", "classification"],
-        num_degrees: int = 10,
-        hidden_dim: int = 128,
-        num_steps: int = 200,
-        batch_size: int = 256,
-        learning_rate: float = 1e-3,
-        seed: int = 0,
-    ):
-        self.kind = kind
-        self.num_degrees = num_degrees
-        self.hidden_dim = hidden_dim
-        self.num_steps = num_steps
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.seed = seed
+    kind: Literal["regression", "classification"]
+    num_degrees: int = 10
+    hidden_dim: int = 128
+    num_steps: int = 200
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    seed: int = 0
 
     def fit(
         self,

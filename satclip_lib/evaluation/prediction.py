@@ -11,7 +11,7 @@ from jaxtyping import Float, Shaped
 
 from satclip_lib import location_encoder, spherical_harmonics
 from satclip_lib.evaluation import end_to_end, mlp, probes, ridge
-from satclip_lib.evaluation.probes import ProbeOptions, fit_predict
+from satclip_lib.evaluation.probes import fit_predict
 from satclip_lib.evaluation.splits import Split
 from satclip_lib.evaluation.tasks import TaskData
 from satclip_lib.fast import seeded
@@ -19,7 +19,7 @@ from satclip_lib.files import fingerprint, write_atomically
 
 # Modules and packages that predictions depend on beside their inputs.
 CODE = (probes, ridge, mlp, end_to_end, seeded, location_encoder, spherical_harmonics)
-PACKAGES = ("scikit-learn", "scipy", "optuna", "torch", "numpy")
+PACKAGES = ("scikit-learn", "scipy", "torch", "numpy")
 
 
 def predict(
@@ -28,7 +28,7 @@ def predict(
     *,
     splits: Sequence[Split],
     probe: str = "linear",
-    options: ProbeOptions | None = None,
+    seed: int = 0,
 ) -> Shaped[np.ndarray, " num_test"]:
     """Predictions at the test points of all splits, each by a probe that never saw the point.
 
@@ -37,12 +37,12 @@ def predict(
         x: Embeddings of its points; locations in degrees for a probe that wants them.
         splits: Splits of its points.
         probe: Name known to :func:`satclip_lib.evaluation.probes.fit_predict`.
-        options: Knobs of expensive probes.
+        seed: Random seed of probes that have one.
 
     Returns:
         In the order of the splits: those of ``splits[0].test`` first.
     """
-    (predicted,) = predict_together([data], x, splits=splits, probe=probe, options=options)
+    (predicted,) = predict_together([data], x, splits=splits, probe=probe, seed=seed)
     return predicted
 
 
@@ -52,7 +52,7 @@ def predict_together(
     *,
     splits: Sequence[Split],
     probe: str = "linear",
-    options: ProbeOptions | None = None,
+    seed: int = 0,
     cache: Path | None = None,
 ) -> list[Shaped[np.ndarray, " num_test"]]:
     """What :func:`predict` gives for each of several tasks of one kind at the same points.
@@ -64,11 +64,11 @@ def predict_together(
 
     def fit(some: Sequence[TaskData]) -> list[np.ndarray]:
         targets = [data.target for data in some]
-        return fit_predict(probe, x, targets, splits, kind=kind, options=options)
+        return fit_predict(probe, x, targets, splits, kind=kind, seed=seed)
 
     if cache is None:
         return fit(group)
-    common = _name_inputs(x, splits, probe, kind, options or ProbeOptions())
+    common = _name_inputs(x, splits, probe, kind, seed)
     names = [fingerprint(common, data.target) for data in group]
     paths = [Path(cache) / name[:2] / f"{name}.npy" for name in names]
     missing = [index for index, path in enumerate(paths) if not path.is_file()]
@@ -84,14 +84,10 @@ def _name_inputs(
     splits: Sequence[Split],
     probe: str,
     kind: str,
-    options: ProbeOptions,
+    seed: int,
 ) -> str:
     """A name made of everything that predictions depend on, but the target."""
-    used = {
-        "mlp": (options.seed, options.num_trials),
-        "boosting": (options.seed,),
-        "end to end": (options.seed, sorted(options.end_to_end.items())),
-    }.get(probe, ())
+    used = seed if probe in ("mlp", "boosting", "end to end") else None
     rows = [(split.train, split.test, split.fold_ids) for split in splits]
     return fingerprint(x, rows, probe, kind, used, _code_version())
 

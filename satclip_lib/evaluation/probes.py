@@ -5,10 +5,8 @@ Every number comes from an estimator of scikit-learn, or agrees with one to roun
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64, Shaped
@@ -21,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from satclip_lib.evaluation.end_to_end import EndToEnd
-from satclip_lib.evaluation.mlp import TunedMlp
+from satclip_lib.evaluation.mlp import make_tuned_mlp
 from satclip_lib.evaluation.ridge import fit_ridge
 from satclip_lib.evaluation.splits import Split
 
@@ -33,25 +31,11 @@ LOCATION_PROBES = ("great circle", "inverse distance", "end to end")
 NUM_NEIGHBORS = 10
 NUM_INTERPOLATED = 30  # neighbours of "inverse distance"
 LOGISTIC_CS = (1e-3, 1e-2, 1e-1, 1.0)
+EXPECTED_WARNINGS = (
+    "The number of unique classes is greater",  # few labels of many classes are still classes
+    "Stochastic Optimizer: Maximum iterations",  # the number of epochs is searched
+)
 METRICS: dict[Kind, str] = {"regression": "R2", "classification": "accuracy"}
-
-
-@dataclass(frozen=True)
-class ProbeOptions:
-    """Knobs of the expensive probes.
-
-    Attributes:
-        seed: Random seed of their weights and of the search.
-        num_trials: Number of settings of the MLP tried per encoder, task and split.
-        studies: Folder that keeps the MLP's searches, so that a run that was stopped goes on;
-            None keeps them in memory.
-        end_to_end: Arguments of :class:`EndToEnd`.
-    """
-
-    seed: int = 0
-    num_trials: int = 20
-    studies: Path | None = None
-    end_to_end: dict[str, Any] = field(default_factory=dict)
 
 
 def fit_predict(
@@ -61,7 +45,7 @@ def fit_predict(
     splits: Sequence[Split],
     *,
     kind: Kind,
-    options: ProbeOptions | None = None,
+    seed: int = 0,
 ) -> list[Shaped[np.ndarray, " num_test"]]:
     """Predict the test points of all splits, each by a probe that never saw the point.
 
@@ -73,7 +57,7 @@ def fit_predict(
         targets: Targets of one kind at the same points; ``"linear"`` fits them together.
         splits: Splits of the points.
         kind: "regression" or "classification".
-        options: Knobs of the expensive probes.
+        seed: Random seed of probes that have one.
 
     Returns:
         For each target the predictions in the order of the splits: those of ``splits[0].test``
@@ -92,11 +76,10 @@ def fit_predict(
     predictions: list[list[np.ndarray]] = [[] for _ in targets]
     for split in splits:
         for target, found in zip(targets, predictions, strict=True):
-            model = make_probe(probe, kind=kind, fold_ids=split.fold_ids, options=options)
-            with warnings.catch_warnings():  # few labels of many classes are still classes
-                warnings.filterwarnings(
-                    "ignore", "The number of unique classes is greater", UserWarning
-                )
+            model = make_probe(probe, kind=kind, fold_ids=split.fold_ids, seed=seed)
+            with warnings.catch_warnings():
+                for expected in EXPECTED_WARNINGS:
+                    warnings.filterwarnings("ignore", expected, UserWarning)
                 model.fit(x[split.train], target[split.train])
             found.append(model.predict(x[split.test]))
     return [np.concatenate(found) for found in predictions]
@@ -107,7 +90,7 @@ def make_probe(
     *,
     kind: Kind,
     fold_ids: Int64[np.ndarray, " num_train"],
-    options: ProbeOptions | None = None,
+    seed: int = 0,
 ) -> BaseEstimator:
     """An unfitted probe; embeddings are standardised with the training points' statistics.
 
@@ -118,19 +101,18 @@ def make_probe(
               fewer, weighted by inverse distance.
             - ``"logistic"``: classes only, the penalty chosen by ``fold_ids``.
             - ``"boosting"``: scikit-learn's histogram gradient boosting as it comes.
-            - ``"mlp"``: see :class:`~satclip_lib.evaluation.mlp.TunedMlp`.
+            - ``"mlp"``: see :func:`~satclip_lib.evaluation.mlp.make_tuned_mlp`.
             - ``"great circle"``: the 10 nearest places on the globe, weighted as in ``"knn"``.
             - ``"inverse distance"``: the 30 nearest places on the globe, weighted by the inverse
               square of the distance.
             - ``"end to end"``: see :class:`~satclip_lib.evaluation.end_to_end.EndToEnd`.
         kind: "regression" or "classification".
         fold_ids: Folds of the training points, for choosing hyper-parameters.
-        options: Knobs of the expensive probes.
+        seed: Random seed of probes that have one.
 
     Raises:
         ValueError: If the name is unknown, or the probe does not predict this kind of target.
     """
-    options = options or ProbeOptions()
     num_neighbors, num_interpolated = (
         min(count, len(fold_ids)) for count in (NUM_NEIGHBORS, NUM_INTERPOLATED)
     )
@@ -154,22 +136,15 @@ def make_probe(
             ),
         ],
         "knn": lambda: [StandardScaler(), neighbors(num_neighbors, weights="distance")],
-        "boosting": lambda: [StandardScaler(), boosting(random_state=options.seed)],
+        "boosting": lambda: [StandardScaler(), boosting(random_state=seed)],
         "mlp": lambda: [
-            StandardScaler(),
-            TunedMlp(
-                kind=kind,
-                fold_ids=fold_ids,
-                num_trials=options.num_trials,
-                seed=options.seed,
-                studies=options.studies,
-            ),
+            StandardScaler(), make_tuned_mlp(kind=kind, fold_ids=fold_ids, seed=seed)
         ],
         "great circle": lambda: [to_radians, on_globe(num_neighbors, weights="distance")],
         "inverse distance": lambda: [
             to_radians, on_globe(num_interpolated, weights=_weigh_by_inverse_square)
         ],
-        "end to end": lambda: [EndToEnd(kind=kind, seed=options.seed, **options.end_to_end)],
+        "end to end": lambda: [EndToEnd(kind=kind, seed=seed)],
     }  # fmt: skip
     if name not in steps:
         raise ValueError(
