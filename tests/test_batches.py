@@ -64,19 +64,6 @@ def test_the_order_depends_on_seed_and_epoch_alone():
     assert all(orders[i] != orders[j] for i in range(4) for j in range(i))
 
 
-def test_the_order_of_rows_given_does_not_matter():
-    """Shuffled row numbers make the same batches, and stay as they are."""
-    shuffled = np.random.default_rng(0).permutation(ROWS)
-    before = shuffled.copy()
-    assert _rows(_make(rows=shuffled)) == _rows(_make())
-    np.testing.assert_array_equal(shuffled, before)
-
-
-def test_rows_are_loaded_sorted():
-    """Rows are asked for in ascending order, as reading from a file likes it."""
-    assert all(rows == sorted(rows) for rows in _rows(_make()))
-
-
 def test_images_and_locations_stay_together():
     """Each row comes with its own location, jittered or not."""
     for rows, lonlat in _make(jitter_m=100.0):
@@ -147,20 +134,6 @@ def test_validation_sees_the_plain_view():
     assert all((views == 0).all() for views, _ in batches)
 
 
-def test_a_batch_is_at_most_the_split():
-    """A batch size beyond the split gives one batch of all its rows."""
-    batches = _make(batch_size=8192)
-    assert len(batches) == 1 and _rows(batches) == [ROWS.tolist()]
-
-
-@pytest.mark.parametrize("shuffle", [True, False])
-@pytest.mark.parametrize(("num_rows", "batch_size"), [(2, 2), (10, 3), (9, 8), (50, 50)])
-def test_the_length_is_the_number_of_batches(shuffle, num_rows, batch_size):
-    """len() is what iterating gives."""
-    batches = _make(rows=np.arange(num_rows), batch_size=batch_size, shuffle=shuffle)
-    assert len(list(batches)) == len(batches) > 0
-
-
 def test_a_batch_needs_negatives():
     """Batch sizes and splits below two are errors that say what to change."""
     with pytest.raises(ValueError, match=r"batch_size must be at least 2.*got 1"):
@@ -181,11 +154,6 @@ def test_jitter_is_bounded_and_symmetric_in_metres(lat):
         assert abs(metres.mean()) < 20
         assert metres.std() == pytest.approx(1000 / 3**0.5, rel=0.02)
     assert abs(np.corrcoef(north, east)[0, 1]) < 0.03
-
-
-def test_a_degree_has_the_metres_it_has():
-    """One degree of a great circle is 111.195 km on a sphere of 6371.0088 km."""
-    assert pytest.approx(np.pi / 180 * 6_371_008.8, rel=1e-5) == METRES_PER_DEG
 
 
 def test_jitter_wraps_at_the_date_line():

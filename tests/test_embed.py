@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from small import make_encoder, make_model
 
 from satclip_lib.checkpoints.store import save_pretrained, save_training_lonlat
-from satclip_lib.embedding import embed as embedding
 from satclip_lib.embedding.embed import embed
 
 LONLAT = np.array([[2.35, 48.86], [139.69, 35.69], [-60.02, -3.1], [180, 90], [0, -90]])
@@ -190,14 +189,6 @@ def test_uncertainty_comes_along(tmp_path):
         embed(LONLAT, ENCODER, with_uncertainty=True)
 
 
-def test_bar_is_shown_after_a_second(monkeypatch):
-    """The progress bar waits for a second before it appears."""
-    options = {}
-    monkeypatch.setattr(embedding, "progress_bar", lambda x, **kwargs: options.update(kwargs) or x)
-    embed(LONLAT, ENCODER, batch_size=2)
-    assert options["delay"] == 1
-
-
 def test_only_a_location_encoder_has_uncertainty():
     """Another module is refused, by name, before anything is computed from its dropout."""
     other = torch.nn.Linear(2, 8).double().eval()
@@ -205,44 +196,14 @@ def test_only_a_location_encoder_has_uncertainty():
         embed(LONLAT, other, with_uncertainty=True, training_lonlat=LONLAT)
 
 
-def _scale_data(encoder):
-    for parameter in encoder.parameters():
-        parameter.data.mul_(1.5)
-
-
-def _step(encoder):
-    optimizer = torch.optim.SGD(encoder.parameters(), lr=0.01)
-    encoder(torch.from_numpy(LONLAT)).square().sum().backward()
-    optimizer.step()
-
-
-def _load(encoder):
-    encoder.load_state_dict({k: 0.7 * v for k, v in encoder.state_dict().items()})
-
-
-def _exchange(encoder):
-    weight = encoder.network.layers[0].weight.data
-    weight[:] = weight[torch.randperm(len(weight))]
-
-
-@pytest.mark.parametrize("num_points", [5, 3000])
-@pytest.mark.parametrize("inference", [False, True])
-@pytest.mark.parametrize(
-    "change", [_scale_data, _step, _load, _exchange, lambda e: e.to(torch.float64)]
-)
-def test_a_changed_encoder_gives_new_embeddings(num_points, inference, change):
-    """However weights change, embeddings are those of the module as it is now."""
+def test_a_changed_encoder_gives_new_embeddings():
+    """After a step of an optimiser, points and grids have the numbers of the module as it is."""
     encoder = make_encoder(hidden_dim=32)
-    lonlat = np.resize(LONLAT, (num_points, 2))
-    grid = xr.Dataset(coords={"lon": np.linspace(-180, 180, 20), "lat": np.linspace(-90, 90, 20)})
+    lonlat, grid = np.resize(LONLAT, (3000, 2)), xr.Dataset(coords={"lon": [0.0, 9], "lat": [1.0]})
     before = embed(lonlat, encoder), embed(grid, encoder).values
-    change(encoder)
-    with torch.inference_mode(inference):
-        after = embed(lonlat, encoder), embed(grid, encoder).values
-        expected = encoder(torch.from_numpy(lonlat)).numpy(force=True)
+    encoder(torch.from_numpy(LONLAT)).square().sum().backward()
+    torch.optim.SGD(encoder.parameters(), lr=0.01).step()
+    after = embed(lonlat, encoder), embed(grid, encoder).values
+    expected = encoder(torch.from_numpy(lonlat)).numpy(force=True)
     np.testing.assert_allclose(after[0], expected, rtol=0, atol=1e-5)
-    if encoder.network.last_layer.weight.dtype == torch.float64:
-        assert after[0].dtype == after[1].dtype == np.float64
-    else:
-        assert np.abs(after[0] - before[0]).max() > 1e-3
-        assert np.abs(after[1] - before[1]).max() > 1e-3
+    assert all(np.abs(new - old).max() > 1e-3 for new, old in zip(after, before, strict=True))

@@ -52,13 +52,6 @@ def test_grid_is_its_points(encoder):
         torch.testing.assert_close(found, expected, rtol=0, atol=bar)
 
 
-def test_grid_may_be_empty(encoder):
-    """No rows or no columns are no cells."""
-    folded = FoldedEncoder(encoder)
-    assert folded.embed_grid(LON[:0], LAT).shape == (6, 0, 8)
-    assert folded.embed_grid(LON, LAT[:0]).shape == (0, 5, 8)
-
-
 def test_is_a_copy_that_travels(encoder):
     """Later changes of the encoder do not reach it, and it can be pickled for workers."""
     folded = FoldedEncoder(encoder)

@@ -13,7 +13,6 @@ import pytest
 import rasterio
 import rasterio.shutil
 import xarray as xr
-from dask.distributed import Client, LocalCluster
 from small import make_encoder
 
 from satclip_lib.embedding import grid as embedding_grid
@@ -125,6 +124,8 @@ def test_grids_may_be_worked_on_first(encoder, tmp_path, operation):
 
 def test_a_cluster_writes_the_same(encoder, tmp_path):
     """With a distributed client the blocks come from its workers, to the same files."""
+    from dask.distributed import Client, LocalCluster  # processes of other tests need it not
+
     grid = embed_grid(encoder, resolution_deg=5)
     with (
         dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
@@ -386,25 +387,6 @@ def _read(path):
         return (names, grid.attrs, grid.dims, grid.lon.values.tolist()), grid.values
     with rasterio.open(path) as file:
         return (file.tags(), file.transform), file.read()
-
-
-@pytest.mark.parametrize("suffix", [".zarr", ".tif"])
-def test_of_two_writers_one_is_refused_or_both_are_right(encoder, tmp_path, suffix):
-    """Two processes on one target end in one whole grid, and nothing else."""
-    whole = {deg: tmp_path / "whole" / f"{deg}{suffix}" for deg in (10, 15)}
-    for deg, path in whole.items():
-        save_grid(embed_grid(encoder, resolution_deg=deg), path)
-    for pair in range(2):
-        target = tmp_path / f"{pair}{suffix}"
-        degrees = (10, 10 if pair % 2 else 15)
-        running = [processes.start(_save, target, deg) for deg in degrees]
-        for process in running:
-            process.join()
-        codes = [process.exitcode for process in running]
-        assert set(codes) <= {0, 3} and 0 in codes
-        written = {deg for deg, code in zip(degrees, codes, strict=True) if code == 0}
-        assert any(_agree(target, whole[deg]) for deg in written)
-    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_a_writer_that_runs_is_named(encoder, tmp_path):

@@ -13,28 +13,13 @@ def _features():
     return 5 + spread * torch.randn(500, 5, generator=generator)
 
 
-def test_looks_are_unit_vectors():
-    """One per image, of the length asked for."""
-    features = _features()
-    looks = ImageComponents.fit(features, num_components=3)(features)
-    assert looks.shape == (500, 3) and looks.dtype == torch.float32
-    torch.testing.assert_close(looks.norm(dim=1), torch.ones(500))
-
-
 def test_components_are_half_whitened():
     """Standard deviations of 16, 4 and 1 become 4, 2 and 1: closer, and still in this order."""
     features = _features()
     looks = ImageComponents.fit(features, num_components=3)
     spread = ((features - looks.mean) @ looks.axes).std(dim=0)
     torch.testing.assert_close(spread, torch.tensor([1.0, 2.0, 4.0]), rtol=0.1, atol=0)
-
-
-def test_images_that_look_alike_are_close():
-    """An image is more like a copy with noise than like any other."""
-    features = _features()
-    looks = ImageComponents.fit(features, num_components=3)
-    similarity = looks(features[:50] + 0.01) @ looks(features).T
-    assert (similarity.argmax(dim=1) == torch.arange(50)).all()
+    torch.testing.assert_close(looks(features).norm(dim=1), torch.ones(500))
 
 
 def test_a_fit_can_be_stored(tmp_path):

@@ -27,7 +27,6 @@ from satclip_lib.image_encoder import (
     RandomConvolutionalFeatures,
     ResNet,
     VisionTransformer,
-    freeze,
     load_backbone_weights,
     make_image_encoder,
     random_features,
@@ -78,21 +77,6 @@ def test_images_do_not_influence_each_other(encoder_and_images):
     assert (features[0] - features[1]).abs().max() > 1e-3
 
 
-def test_constant_images_give_finite_features(encoder_and_images):
-    """A patch of one colour, even all zero, gives no NaN."""
-    encoder, images = encoder_and_images
-    for value in (0.0, 0.3, 1.0):
-        assert encoder(torch.full_like(images, value)).isfinite().all()
-
-
-def test_features_have_the_dtype_of_the_weights(encoder_and_images):
-    """float64 images are taken, and give float32 features."""
-    encoder, images = encoder_and_images
-    features = encoder(images.double())
-    assert features.dtype == torch.float32
-    torch.testing.assert_close(features, encoder(images))
-
-
 def test_frozen_encoder_does_not_train(encoder_and_images):
     """Under a training parent it stays in eval mode, without gradients, and nothing moves."""
     encoder, images = encoder_and_images
@@ -105,14 +89,6 @@ def test_frozen_encoder_does_not_train(encoder_and_images):
     assert all(parameter.grad is None for parameter in encoder.parameters())
     for key, value in encoder.state_dict().items():
         assert torch.equal(value, before[key])
-
-
-def test_only_frozen_encoders_refuse_to_train():
-    """An encoder straight from its class follows its parent, until it is frozen."""
-    encoder = ResNet(18)
-    assert nn.Sequential(encoder).train()[0].training
-    assert freeze(encoder) is encoder
-    assert not nn.Sequential(encoder).train()[0].training
 
 
 def test_config_makes_the_same_encoder_again(encoder_and_images):
@@ -202,27 +178,6 @@ def test_rcf_features_are_standardised_over_the_fitting_images():
     )
 
 
-def test_rcf_takes_large_images_of_many_bands():
-    """Twelve bands of 256 x 256 pixels work like three of 8 x 8, and with other filter sizes."""
-    images = make_images(2, num_bands=12, size_px=256)
-    encoder = RandomConvolutionalFeatures.fit(images, num_random_features=10, kernel_size=5)
-    assert encoder.weight.shape == (5, 12, 5, 5)
-    assert encoder(images).shape == (2, 10 + 2 * 12)
-    assert encoder(images[:, :, :5, :9]).isfinite().all()
-
-
-def test_rcf_depends_on_the_seed_only():
-    """The same seed gives the same encoder whatever torch's state; 0 is a seed, 1 another."""
-    images = make_images(20)
-    weights = []
-    for state, seed in ((7, 0), (8, 0), (7, 1)):
-        torch.manual_seed(state)
-        encoder = RandomConvolutionalFeatures.fit(images, num_random_features=8, seed=seed)
-        weights.append(torch.cat([value.flatten() for value in encoder.state_dict().values()]))
-    assert torch.equal(weights[0], weights[1])
-    assert not torch.equal(weights[0], weights[2])
-
-
 def test_rcf_of_scales_is_one_encoder_per_scale():
     """Each scale has the features of an encoder fitted to its bands alone, in one order."""
     images = make_images(60, num_bands=6)
@@ -238,25 +193,6 @@ def test_rcf_of_scales_is_one_encoder_per_scale():
     again = make_image_encoder(**both.config)
     again.load_state_dict(both.state_dict())
     assert torch.equal(again(images), both(images))
-
-
-def test_rcf_of_one_scale_still_loads(rcf):
-    """A configuration from before there were scales gives the encoder it always gave."""
-    config = {name: value for name, value in rcf.config.items() if name != "num_scales"}
-    encoder = make_image_encoder(**config)
-    encoder.load_state_dict(rcf.state_dict())
-    assert encoder.num_scales == 1
-    assert torch.equal(encoder(make_images(2)), rcf(make_images(2)))
-
-
-def test_rcf_leaves_images_and_global_state_alone():
-    """Neither the images nor torch's random state change."""
-    images = make_images(20)
-    copy, state = images.clone(), torch.random.get_rng_state()
-    encoder = RandomConvolutionalFeatures.fit(images, num_random_features=8)
-    encoder(images)
-    assert torch.equal(images, copy)
-    assert torch.equal(torch.random.get_rng_state(), state)
 
 
 def test_rcf_in_chunks_is_rcf_at_once(rcf, monkeypatch):
@@ -319,17 +255,6 @@ def test_networks_are_timms(name):
     assert describe_state_dict(encoder) == expected["state_dict"]
     outputs = compute_reference_outputs(encoder, size_px=SIZES_PX[name])
     torch.testing.assert_close(outputs, torch.tensor(expected["outputs"]), rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("name", "num_features"),
-    [("resnet18", 512), ("resnet50", 2048), ("vit_small_patch16_224", 384)],
-)
-def test_networks_have_13_bands_unless_told(name, num_features):
-    """By default they take the 13 bands of the Sentinel-2 weights."""
-    assert make_image_encoder(name).num_bands == 13
-    assert make_image_encoder(name, num_bands=3).num_bands == 3
-    assert make_image_encoder(name).num_features == num_features
 
 
 # Published weights

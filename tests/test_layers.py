@@ -3,7 +3,6 @@
 import logging
 
 import numpy as np
-import pytest
 from matplotlib.colors import to_rgb
 
 from satclip_lib.evaluation.tasks import TASKS, TaskData, load_task
@@ -27,14 +26,6 @@ def test_points_have_the_colour_of_their_class():
     assert layer.names == ("b", "a")
     expected = [to_rgb(c) for c in ("#00ff00", "#ff0000", NO_VALUE_COLOR, "#00ff00")]
     np.testing.assert_allclose(layer.to_rgb(), expected)
-
-
-def test_many_classes_take_turns_through_the_colours():
-    """Without given colours, the most frequent class comes first and every class has a colour."""
-    classes = [f"c{i}" for i in range(20)] + ["c7"]
-    layer = make_class_layer("x", classes)
-    assert layer.names[0] == "c7" and len(layer.names) == 20
-    assert np.isfinite(layer.values).all()
 
 
 def test_values_go_from_the_first_to_the_last_colour():
@@ -89,9 +80,3 @@ def test_station_labels_are_taken_from_near():
     named = TaskData(TASKS["country"], stations, np.array([1, 0]), ("a", "b"), "test")
     layer = make_task_layer(named, lonlat)
     assert [layer.names[int(v)] if np.isfinite(v) else "" for v in layer.values] == ["b", "", "a"]
-
-
-@pytest.mark.parametrize("values", [np.array([1.0]), np.array([np.nan, 2.0, 2.0])])
-def test_constant_values_have_a_colour(values):
-    """A layer with one value only divides by nothing."""
-    assert np.isfinite(Layer("x", values).to_rgb()).all()

@@ -74,16 +74,6 @@ def test_cached_features_are_images(dataset, model, store):
     assert localize(store, model, gallery, num_candidates=1).similarity.shape[0] == 30
 
 
-def test_a_perfect_model_finds_every_place(model, monkeypatch):
-    """If an image's embedding is that of its place, the place is found, and its patch from it."""
-    gallery = make_gallery(model, num_points=2000)
-    images = gallery.embeddings[[5, 50, 500]]
-    monkeypatch.setattr("satclip_lib.embedding.localization._embed_images", lambda *_: images)
-    found = localize(torch.zeros(3, 3, 8, 8), model, gallery)
-    np.testing.assert_array_equal(found.best_lonlat, gallery.lonlat[[5, 50, 500]])
-    assert score_localization(gallery.lonlat[[5, 50, 500]], found.best_lonlat).median_km == 0
-
-
 def test_retrieval_is_the_other_direction(dataset, model, store):
     """The patches a place gets are those that suit it most among the rows allowed."""
     rows = np.array([20, 4, 11, 9])

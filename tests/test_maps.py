@@ -7,10 +7,9 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-import shapely
 from cartopy.mpl.feature_artist import FeatureArtist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import CenteredNorm, to_rgb
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from satclip_lib.data.natural_earth import natural_earth_folder
@@ -83,13 +82,6 @@ def test_the_date_line_leaves_no_trace(fig, projection, central_lonlat):
         assert color_at(ax, lon, 67.2) == pytest.approx(to_rgb(maps.LAND_COLOR), abs=0.05)
 
 
-def test_positions_are_those_of_matplotlib(fig):
-    """Both a (rows, columns, index) and a grid cell are places for a map."""
-    left = add_map(fig, (1, 2, 1))
-    right = add_map(fig, fig.add_gridspec(1, 2)[0, 1])
-    assert left.get_position().x1 < right.get_position().x0
-
-
 def test_extent_limits_the_map_and_chooses_the_scale(fig):
     """A map of a region shows that region, with 50m shores; the world has 110m shores."""
     region = add_map(fig, (1, 2, 1), extent=(-12.0, 35.0, 35.0, 62.0), borders=True)
@@ -102,17 +94,6 @@ def test_extent_limits_the_map_and_chooses_the_scale(fig):
     }  # fmt: skip
     assert scales_of(world) == {"land": "110m", "coastline": "110m"}
     render(fig)
-
-
-def test_equal_earth_is_the_default_and_keeps_areas(fig):
-    """Boxes of the same area on the sphere cover the same area of the default map."""
-    projection = add_map(fig).projection
-    areas = []
-    for south in (0.0, 60.0):
-        north = np.degrees(np.arcsin(np.sin(np.radians(south)) + 0.05))
-        box = shapely.segmentize(shapely.box(10, south, 20, north), 0.2)
-        areas.append(projection.project_geometry(box, ccrs.PlateCarree()).area)
-    assert areas[0] == pytest.approx(areas[1], rel=0.02)  # the Earth is no sphere
 
 
 @pytest.mark.parametrize(
@@ -174,26 +155,6 @@ def test_values_that_are_not_finite_are_left_out(fig):
     lonlat = np.array([[0.0, 0], [10, 0], [20, 0]])
     points = plot_points(add_map(fig), lonlat, np.array([1.0, np.nan, 3.0]))
     assert sorted(points.get_array()) == [1, 3] and points.get_clim() == (1, 3)
-
-
-def test_limits_and_norm_reach_the_colours(fig):
-    """Given vmin and vmax set the range; a norm replaces them; both at once are an error."""
-    ax, lonlat, values = add_map(fig), np.zeros((2, 2)), np.array([-1.0, 3.0])
-    assert plot_points(ax, lonlat, values, vmin=0.0, vmax=10.0).get_clim() == (0, 10)
-    assert plot_points(ax, lonlat, values, norm=CenteredNorm()).get_clim() == (-3, 3)
-    with pytest.raises(ValueError, match="norm"):
-        plot_points(ax, lonlat, values, norm=CenteredNorm(), vmin=0.0)
-
-
-def test_label_adds_a_colour_bar(fig):
-    """A label puts a colour bar with that label below the map; without one there is none."""
-    ax = add_map(fig)
-    plot_points(ax, np.zeros((2, 2)), np.arange(2.0))
-    assert fig.axes == [ax]
-    plot_points(ax, np.zeros((2, 2)), np.arange(2.0), label="elevation (m)")
-    bar = fig.axes[1]
-    assert bar.get_xlabel() == "elevation (m)"
-    assert bar.get_position().y1 < ax.get_position().y0
 
 
 def test_legend_names_every_class_in_the_given_order(fig):

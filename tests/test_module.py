@@ -150,14 +150,6 @@ def test_decay_is_on_matrices_only(module):
     assert id(module.model.logit_scale) in group_of
 
 
-def test_frozen_parameters_are_not_optimised(module):
-    """What requires no gradient is in no group."""
-    module.model.logit_scale.requires_grad_(False)
-    groups = module.configure_optimizers()["optimizer"].param_groups
-    parameters = [parameter for group in groups for parameter in group["params"]]
-    assert not any(parameter is module.model.logit_scale for parameter in parameters)
-
-
 def _rates(module, schedule, num_steps):
     """Learning rate at each step of a run of ``num_steps``."""
     module.schedule = schedule

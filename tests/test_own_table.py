@@ -4,7 +4,6 @@ import geopandas
 import numpy as np
 import pandas as pd
 import pytest
-from shapely.geometry import MultiPolygon, box
 
 from satclip_lib.data.land import sample_land_lonlat
 from satclip_lib.evaluation.baselines import Encoder
@@ -199,13 +198,3 @@ def test_of_few_rows_all_are_neighbours(probe, power):
     weights = np.abs(lonlat[split.test, :1] - lonlat[split.train, 0]) ** -float(power)
     expected = weights @ table.y.to_numpy()[split.train] / weights.sum(axis=1)
     np.testing.assert_allclose(found, expected)
-
-
-def test_areas_are_at_their_centres_on_the_sphere():
-    """Fiji is at 180 degrees, cut in two or not, and in its own projection."""
-    fiji = MultiPolygon([box(177, -18, 180, -16), box(-180, -18, -177, -16)])
-    table = geopandas.GeoDataFrame({"y": [1.0]}, geometry=[fiji], crs=4326)
-    uncut = table.set_geometry([box(177, -18, 183, -16)], crs=4326)
-    for places in (table, uncut, uncut.to_crs("EPSG:3832")):
-        lon, lat = load_table(places, target="y").lonlat[0]
-        assert abs(lon) == pytest.approx(180, abs=0.01) and lat == pytest.approx(-17, abs=0.01)

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex, to_rgb
-from matplotlib.text import Text
 
 from satclip_lib.data.images import load_true_color
 from satclip_lib.data.patch_store import make_blue_marble_patches
@@ -22,10 +21,10 @@ from satclip_lib.plotting.clusters import (
 )
 from satclip_lib.plotting.curves import plot_curves, plot_localization_errors, plot_training_curves
 from satclip_lib.plotting.forest import LARGEST_DIFFERENCE, plot_forest
-from satclip_lib.plotting.layers import Layer, make_class_layer
+from satclip_lib.plotting.layers import make_class_layer
 from satclip_lib.plotting.patches import plot_sample_map
 from satclip_lib.plotting.predictions import plot_continent_maps, plot_prediction_map
-from satclip_lib.plotting.style import BIOME_COLORS, CLIMATE_COLORS, CONTINENT_COLORS, shorten_biome
+from satclip_lib.plotting.style import BIOME_COLORS, CLIMATE_COLORS, CONTINENT_COLORS
 from satclip_lib.plotting.tables import plot_table
 
 # Linear RGB as seen with protanopia and deuteranopia: Machado et al. (2009), severity 1,
@@ -64,13 +63,6 @@ def test_class_colours_can_be_told_apart(colors, sight):
     lab = _to_cielab(list(colors.values()), sight)
     distance = np.linalg.norm(lab[:, None] - lab[None], axis=-1)
     assert distance[np.triu_indices(len(lab), 1)].min() >= 14
-
-
-def test_short_biome_names_are_short_and_distinct():
-    """Legend names stay distinct and fit a third of a page, 31 letters."""
-    short = [shorten_biome(name) for name in BIOME_COLORS]
-    assert len(set(short)) == len(BIOME_COLORS)
-    assert max(map(len, short)) <= 31
 
 
 def _make_summary() -> pd.DataFrame:
@@ -210,19 +202,6 @@ def _read_colors(ax) -> dict[tuple[float, float], str]:
     (points,) = ax.collections
     places = map(tuple, points.get_offsets().data)
     return dict(zip(places, map(to_hex, points.get_facecolors()), strict=True))
-
-
-def test_planes_and_layers_have_their_colours_and_keys():
-    """Each row of the layered figure has its colours in plane and map, and a legend or a bar."""
-    plane = np.arange(6, dtype=np.float32).reshape(3, 2)
-    lonlat = np.array([[0.0, 10.0], [20.0, 20.0], [30.0, -10.0]])
-    kind = make_class_layer("Kind", ["a", "b", "a"], colors={"a": "#ff0000", "b": "#0000ff"})
-    height = Layer("Height", np.array([0.0, 1.0, 2.0]), units="m")
-    fig = plot_plane_and_map_by_layer(plane, lonlat, [kind, height])
-    by_title = {ax.get_title(loc="left"): ax for ax in fig.axes}
-    assert _read_colors(by_title["Kind"])[2.0, 3.0] == "#0000ff"
-    assert [t.get_text() for t in fig.axes[2].get_legend().get_texts()] == ["a", "b"]
-    assert "m" in [text.get_text() for text in fig.findobj(Text)]  # of the colour bar
 
 
 def test_table_of_planes_is_in_order():

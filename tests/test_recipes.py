@@ -28,7 +28,10 @@ from satclip_lib.training.recipes import (
 
 def test_the_papers_recipe_is_the_default_one():
     """Nothing of ours slips into what carries the paper's name."""
-    assert make_recipe("paper-l10") == PretrainingConfig()
+    config = make_recipe("paper-l10")
+    assert config == PretrainingConfig()
+    assert (config.batch_size, config.num_epochs, config.seed) == (8192, 500, 0)
+    assert (config.learning_rate, config.weight_decay) == (1e-4, 0.01)
     fine = make_recipe("paper-l40")
     assert fine.location_encoder.num_degrees == 40
     assert fine.location_encoder.damping is None and fine.soft_targets is None

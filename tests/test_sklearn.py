@@ -8,10 +8,6 @@ import pytest
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError
-from sklearn.linear_model import Ridge
-from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator
 from small import make_encoder
 
@@ -131,37 +127,3 @@ def test_is_one_of_many_columns(table):
         "remainder__height_m"
     ]
     assert found.index.equals(table.index)
-
-
-def test_models_are_searched_over(table, tmp_path):
-    """GridSearchCV tries checkpoints like any other parameter."""
-    folders = [save_pretrained(make_encoder(num_degrees=n), tmp_path / f"l{n}") for n in (2, 4)]
-    y = embed(table, folders[1])["embedding_0"]  # known to the second model alone
-    pipeline = make_pipeline(LocationEmbedder(), StandardScaler(), Ridge(alpha=1e-6))
-    search = GridSearchCV(pipeline, {"locationembedder__model": folders}, cv=3)
-    search.fit(table[["lon", "lat"]], y)
-    assert search.best_params_["locationembedder__model"] == folders[1]
-    assert search.best_score_ > 0.999
-
-
-@pytest.mark.parametrize("names", [("decimalLongitude", "decimalLatitude"), ("nav_lon", "nav_lat")])
-def test_names_are_understood_as_embed_understands_them(table, names):
-    """Latitude first or last, text and other columns beside: the same places."""
-    encoder = make_encoder()
-    expected = embed(table, encoder).to_numpy()
-    named = table.rename(columns=dict(zip(("lon", "lat"), names, strict=True)))
-    named["name"], named["when"] = "NA", pd.Timestamp("2020-01-01")
-    for order in (list(named), list(reversed(list(named)))):
-        found = LocationEmbedder(encoder).fit(named[order]).transform(named[order])
-        np.testing.assert_array_equal(found, expected)
-    with pytest.raises(ValueError, match="swapped: longitude comes first"):
-        LocationEmbedder(encoder, columns=names[::-1]).fit(named)
-
-
-def test_names_that_say_nothing_are_refused(table):
-    """Two columns of a table whose names nobody knows may be either way round."""
-    unknown = table[["lon", "lat"]].set_axis(["x", "y"], axis=1)
-    with pytest.raises(ValueError, match=r"has \['x', 'y'\]: pass columns="):
-        LocationEmbedder(make_encoder()).fit(unknown)
-    with pytest.raises(ValueError, match="could not convert string to float"):
-        LocationEmbedder(make_encoder()).fit(table[["lon", "lat"]].assign(lat="north"))

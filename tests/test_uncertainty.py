@@ -58,13 +58,6 @@ def test_spread_is_the_same_again_and_leaves_no_trace():
     assert ((first > 0) & (first < 1)).all()
 
 
-def test_more_dropout_spreads_more():
-    """The same weights disagree more with themselves when more units are dropped."""
-    little = compute_dropout_spread(LONLAT, make_encoder(dropout=0.05), num_passes=64)
-    much = compute_dropout_spread(LONLAT, make_encoder(dropout=0.7), num_passes=64)
-    assert (much > little).all()
-
-
 def test_what_cannot_be_said_is_an_error(shape_checks_off):
     """No dropout, no training locations, one pass or another model are refused with advice."""
     with pytest.raises(ValueError, match="without dropout"):
@@ -77,15 +70,6 @@ def test_what_cannot_be_said_is_an_error(shape_checks_off):
         compute_distance_to_nearest_km(LONLAT, np.empty((0, 2)))
     with pytest.raises(ValueError, match="pass training_lonlat"):
         load_training_lonlat(make_encoder())
-
-
-def test_nothing_is_asked_about_nowhere():
-    """No locations have no uncertainty."""
-    found = compute_uncertainty(np.empty((0, 2)), make_encoder(), training_lonlat=LONLAT)
-    assert {name: x.shape for name, x in found.items()} == {
-        "distance_km": (0,),
-        "dropout_spread": (0,),
-    }
 
 
 def test_training_locations_are_kept_to_a_metre(tmp_path):

@@ -90,13 +90,3 @@ def test_a_page_without_marks_is_refused(tmp_path):
     page.write_text("a <1> old <2> b <1>")
     with pytest.raises(ValueError, match=r"page\.md should have <1> \.\.\. <2> once"):
         common.replace_marked(page, ("<1>", "<2>"), " new ")
-
-
-def test_clocks_time_in_turns_and_apart():
-    """Contenders alternate; a fresh process hands back the numbers of its last line."""
-    turns: list[str] = []
-    ways = {name: (lambda name=name: turns.append(name)) for name in "ab"}
-    seconds = common.time_in_turns(ways, num_rounds=2)
-    assert turns == ["a", "b", "a", "b"] and all(len(found) == 2 for found in seconds.values())
-    code = "import os, sys\nprint('first')\nprint(sys.argv[1], os.environ['SECOND'])"
-    assert common.run_fresh(code, 1.5, SECOND="2") == [1.5, 2.0]
