@@ -16,6 +16,8 @@ from typing import Any
 import torch
 
 PRELOADED = [
+    "pytest",
+    "distributed",  # which Dask asks for whenever it computes
     "satclip_lib.training.recipes",
     "satclip_lib.data.rebuild",
     "satclip_lib.embedding.grid_files",
