@@ -23,7 +23,6 @@ from satclip_lib.data.registry import FileUnavailableError, HashMismatchError, l
 from satclip_lib.files import sha256_of_file
 from satclip_lib.image_encoder import (
     BACKBONES,
-    IMAGE_ENCODERS,
     RandomConvolutionalFeatures,
     ResNet,
     VisionTransformer,
@@ -46,9 +45,9 @@ def rcf() -> RandomConvolutionalFeatures:
     return RandomConvolutionalFeatures.fit(make_images(50), num_random_features=16)
 
 
-@pytest.fixture(scope="module", params=list(IMAGE_ENCODERS))
+@pytest.fixture(scope="module", params=["rcf", "resnet18", "vit_small_patch16_224"])
 def encoder_and_images(request):
-    """Every encoder with random weights, and four images it takes."""
+    """One encoder of each kind with random weights, and four images it takes."""
     torch.manual_seed(0)
     if request.param == "rcf":
         return RandomConvolutionalFeatures.fit(make_images(50)), make_images(4)
@@ -260,8 +259,9 @@ def test_networks_are_timms(name):
 # Published weights
 
 
-@pytest.mark.parametrize("name", BACKBONES)
-@pytest.mark.parametrize("classifier", ["fc", "head"])
+@pytest.mark.parametrize(
+    ("name", "classifier"), [("resnet18", "fc"), ("vit_small_patch16_224", "head")]
+)
 def test_backbone_weights_load_without_classifier(name, classifier):
     """All backbone weights arrive; a classifier or projection is left out."""
     torch.manual_seed(0)

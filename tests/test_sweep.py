@@ -40,14 +40,14 @@ def test_an_unknown_setting_is_refused():
 
 def test_variants_share_places_and_differ_in_what_they_say(tmp_path):
     """Same locations and split, patches of the asked size, views and filters; runs not repeated."""
-    dataset = make_blue_marble_patches(num_patches=200, seed=3)
+    dataset = make_blue_marble_patches(num_patches=100, seed=3)
     variants = {
         "base": SMALL,
         "4 px": SMALL.replace(size_px=4),
         "2 views": SMALL.replace(num_views=2),
         "2 filters": SMALL.replace(num_random_features=4),
         "another seed": SMALL.replace(seed=4),
-        "fewer": SMALL.replace(num_locations=150),
+        "fewer": SMALL.replace(num_locations=80),
     }
     trained = train_variants(variants, dataset, seed=1, folder=tmp_path)
     assert list(trained) == list(variants)
@@ -57,7 +57,7 @@ def test_variants_share_places_and_differ_in_what_they_say(tmp_path):
     assert len({c["provenance"]["features"] for c in configs.values()}) == 5
     stores = [np.load(path) for path in (tmp_path / "features").glob("*/features.npy")]
     shapes = sorted(features.shape for features in stores)
-    assert shapes == [(1, 150, 14), (1, 200, 10), (1, 200, 14), (1, 200, 14), (2, 200, 14)]
+    assert shapes == [(1, 80, 14), (1, 100, 10), (1, 100, 14), (1, 100, 14), (2, 100, 14)]
     for path in (tmp_path / "features").glob("*/lonlat.npy"):
         lonlat = np.load(path)
         np.testing.assert_array_equal(lonlat, get_lonlat(dataset)[: len(lonlat)])
