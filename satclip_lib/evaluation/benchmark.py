@@ -99,8 +99,9 @@ def run_benchmark(
                 absent.append((str(task), "all", str(error)))
         jobs += [(group, seed) for group in _group_by_points(loaded)]
     settings = {"protocols": protocols, "probes": probes, "cache": cache}
-    score = joblib.delayed(_score_with_one_thread if num_jobs > 1 else score_tasks)
-    pool = joblib.Parallel(n_jobs=num_jobs, return_as="generator")
+    score = joblib.delayed(score_tasks)
+    with joblib.parallel_config("loky", inner_max_num_threads=1):
+        pool = joblib.Parallel(n_jobs=num_jobs, return_as="generator")
     scored = pool(
         score(group, encoders, seed=seed, **settings)
         for group, seed in sorted(jobs, key=_estimate_cost, reverse=True)
@@ -251,10 +252,3 @@ def _group_by_points(loaded: Sequence[TaskData]) -> list[list[TaskData]]:
 def _estimate_cost(job: tuple[Sequence[TaskData], int]) -> int:
     group, _ = job
     return len(group[0].lonlat) * sum(len(data.class_names or "1") + 100 for data in group)
-
-
-def _score_with_one_thread(*arguments, **options):
-    import torch  # a worker process has settings of its own
-
-    torch.set_num_threads(1)
-    return score_tasks(*arguments, **options)

@@ -17,14 +17,14 @@ from satclip_lib.checkpoints.download import PINNED_REVISIONS, PUBLISHED_MODELS
 from satclip_lib.checkpoints.store import CONFIG_NAME, load_location_encoder
 from satclip_lib.data.registry import FileUnavailableError
 from satclip_lib.data.seasons import load_seasons
-from satclip_lib.embedding.retrieval import load_retrieval
+from satclip_lib.embedding.embed import embed
+from satclip_lib.embedding.retrieval import Retrieval, load_retrieval
 from satclip_lib.evaluation import peers, positional
 from satclip_lib.evaluation.baselines import (
     Encoder,
     EncoderUnavailableError,
     encode_harmonics,
     encode_image_at,
-    make_encoder,
     make_untrained,
 )
 from satclip_lib.location_encoder import LocationEncoder
@@ -41,18 +41,21 @@ class EncoderEntry:
         name: Key of the entry, and its name in tables.
         family: "coordinates", "untrained", "task only", "image" or "pretrained".
         source: Whom to cite.
-        make: Function ``(checkpoints, seed) -> Encoder``; raises
+        load: Function ``(checkpoints, seed)`` that returns the function from longitude and
+            latitude to features, or raises
             :class:`~satclip_lib.evaluation.baselines.EncoderUnavailableError`.
         needs: What has to be on this machine.
         licence: Terms of the weights, where they are somebody else's.
+        own_probe: See :class:`~satclip_lib.evaluation.baselines.Encoder`.
     """
 
     name: str
     family: str
     source: str
-    make: Callable[[Path, int], Encoder]
+    load: Callable[[Path, int], Callable[[np.ndarray], np.ndarray]]
     needs: str = "nothing"
     licence: str = ""
+    own_probe: str | None = None
 
 
 def make_encoders(
@@ -127,13 +130,9 @@ def list_checkpoints(checkpoints: Path, names: Sequence[str]) -> list[Path]:
 def _try_to_make(entry: EncoderEntry, checkpoints: Path, seed: int) -> Encoder | str:
     """The encoder, or why it is absent."""
     try:
-        return entry.make(checkpoints, seed)
+        return Encoder(entry.name, entry.load(checkpoints, seed), entry.own_probe)
     except EncoderUnavailableError as error:
         return str(error)
-
-
-def _load_own(checkpoints: Path, num_degrees: int) -> LocationEncoder:
-    return load_location_encoder(_find_own(checkpoints, num_degrees))
 
 
 def _find_own(checkpoints: Path, num_degrees: int) -> Path:
@@ -146,78 +145,74 @@ def _find_own(checkpoints: Path, num_degrees: int) -> Path:
     return last.parent
 
 
-def _load_published(name: str) -> LocationEncoder:
+def _find_published(name: str) -> str:
     repo_id, revision = PUBLISHED_MODELS[name], PINNED_REVISIONS.get(name)
     if not isinstance(try_to_load_from_cache(repo_id, f"{name}.ckpt", revision=revision), str):
         raise EncoderUnavailableError(
             f"not in the cache: load_location_encoder({name!r}) downloads it"
         )
-    return load_location_encoder(name)
+    return name
 
 
-def _coordinates(
-    name: str,
-    encode: Callable[[np.ndarray], np.ndarray],
-    source: str = "none",
-    *,
-    family: str = "coordinates",
-    own_probe: str | None = None,
-) -> EncoderEntry:
-    encoder = Encoder(name, encode, own_probe)
-    return EncoderEntry(name, family, source, lambda checkpoints, seed: encoder)
+def _load_retrieval(folder: Path) -> Retrieval:
+    try:
+        return load_retrieval(folder)
+    except ValueError as error:
+        raise EncoderUnavailableError(str(error)) from error
 
 
-def _untrained(num_degrees: int) -> EncoderEntry:
-    return EncoderEntry(
-        f"untrained L={num_degrees}",
-        "untrained",
-        RUSSWURM,
-        lambda folder, seed: make_untrained(_load_own(folder, num_degrees).config, seed=seed),
-        needs=f"a checkpoint with L={num_degrees}, for its architecture",
-    )
-
-
-def _trained(num_degrees: int) -> EncoderEntry:
-    name = f"SatCLIP L={num_degrees}"
-    return EncoderEntry(
-        name,
-        "pretrained",
-        "this repository, after Klemmer et al., arXiv 2311.17179",
-        lambda checkpoints, seed: make_encoder(name, _load_own(checkpoints, num_degrees)),
-        needs=f"a checkpoint with L={num_degrees}, of notebook 02",
-    )
-
-
-def _retrieving(num_degrees: int) -> EncoderEntry:
-    name = f"SatCLIP L={num_degrees}{RETRIEVING}"
-
-    def make(checkpoints: Path, seed: int) -> Encoder:
-        folder = _find_own(checkpoints, num_degrees)
-        try:
-            retrieval = load_retrieval(folder)
-        except ValueError as error:
-            raise EncoderUnavailableError(str(error)) from error
-        return make_encoder(name, load_location_encoder(folder), retrieval=retrieval)
-
-    return EncoderEntry(
-        name,
-        "pretrained",
-        "this repository; retrieval after Dhakal et al. (2025), arXiv 2502.19781",
-        make,
-        needs=f"a checkpoint with L={num_degrees} and a map of images, of notebook 02",
-    )
-
-
-def _make_image_features(checkpoints: Path, seed: int) -> Encoder:
+def _load_image_features() -> Callable[[np.ndarray], np.ndarray]:
     """The bands, scales and number of features of the demo profile's image encoder."""
     try:
         load_seasons()
     except FileUnavailableError as error:
         raise EncoderUnavailableError(str(error)) from error
-    encode = partial(
+    return partial(
         encode_image_at, imagery="seasons", zooms=(1, 8), num_random_features=NUM_IMAGE_FEATURES
     )
-    return Encoder("image features", encode)
+
+
+def _embed_with(model: LocationEncoder | Path | str, retrieval: Retrieval | bool = False):
+    if not isinstance(model, LocationEncoder):
+        model = load_location_encoder(model)
+    return partial(embed, model=model, retrieval=retrieval)
+
+
+def _coordinates(
+    name: str, encode: Callable, source: str = "none", family: str = "coordinates", **own
+) -> EncoderEntry:
+    return EncoderEntry(name, family, source, lambda checkpoints, seed: encode, **own)
+
+
+def _make_own_entries(num_degrees: int) -> list[EncoderEntry]:
+    """The untrained twin, ours, and ours with retrieval."""
+    find = partial(_find_own, num_degrees=num_degrees)
+    name, needs = f"SatCLIP L={num_degrees}", f"a checkpoint with L={num_degrees}"
+    return [
+        EncoderEntry(
+            f"untrained L={num_degrees}",
+            "untrained",
+            RUSSWURM,
+            lambda folder, seed: (
+                make_untrained(load_location_encoder(find(folder)).config, seed=seed).encode
+            ),
+            needs=f"{needs}, for its architecture",
+        ),
+        EncoderEntry(
+            name,
+            "pretrained",
+            "this repository, after Klemmer et al., arXiv 2311.17179",
+            lambda folder, seed: _embed_with(find(folder)),
+            needs=f"{needs}, of notebook 02",
+        ),
+        EncoderEntry(
+            f"{name}{RETRIEVING}",
+            "pretrained",
+            "this repository; retrieval after Dhakal et al. (2025), arXiv 2502.19781",
+            lambda folder, seed: _embed_with(find(folder), _load_retrieval(find(folder))),
+            needs=f"{needs} and a map of images, of notebook 02",
+        ),
+    ]
 
 
 def _published(name: str) -> EncoderEntry:
@@ -225,38 +220,35 @@ def _published(name: str) -> EncoderEntry:
         name,
         "pretrained",
         "Klemmer et al., arXiv 2311.17179",
-        lambda checkpoints, seed: make_encoder(name, _load_published(name)),
+        lambda checkpoints, seed: _embed_with(_find_published(name)),
         needs="its weights in the cache of huggingface_hub",
         licence="that of its authors",
     )
 
 
 def _peer(name: str, load: Callable[[], peers.Encode], source: str, licence: str) -> EncoderEntry:
-    return EncoderEntry(
-        name,
-        "pretrained",
-        source,
-        lambda checkpoints, seed: Encoder(name, load()),
-        needs="what `make peers` brings",
-        licence=licence,
-    )
+    needs = "what `make peers` brings"
+    return EncoderEntry(name, "pretrained", source, lambda *_: load(), needs, licence)
 
 
 RUSSWURM = "Rußwurm et al. (2024), arXiv 2310.06743"
 SPACE2VEC, SPHERE2VEC = "Mai et al. (2020), arXiv 2003.00824", "Mai et al. (2023), arXiv 2306.17624"
-
 WU = "Wu et al. (2024), arXiv 2406.15658"
+RAW = positional.encode_raw
+(UNTRAINED_10, OURS_10, _), (UNTRAINED_40, OURS_40, RETRIEVING_40) = map(
+    _make_own_entries, (10, 40)
+)
 
 ENCODERS: dict[str, EncoderEntry] = {
     entry.name: entry
     for entry in (
-        _coordinates("raw lon/lat", positional.encode_raw),
+        _coordinates("raw lon/lat", RAW),
         _coordinates("wrap", positional.encode_wrap, "Mac Aodha et al. (2019), arXiv 1906.05272"),
         _coordinates("unit vector", positional.encode_unit_vector),
-        _coordinates("great-circle k-NN", positional.encode_raw, own_probe="great circle"),
+        _coordinates("great-circle k-NN", RAW, own_probe="great circle"),
         _coordinates(
             "inverse distance",
-            positional.encode_raw,
+            RAW,
             "Shepard (1968), doi:10.1145/800186.810616",
             own_probe="inverse distance",
         ),
@@ -266,24 +258,20 @@ ENCODERS: dict[str, EncoderEntry] = {
         ),
         _coordinates("harmonics L=10", encode_harmonics, RUSSWURM),
         _coordinates(
-            "SIREN(SH) end to end",
-            positional.encode_raw,
-            RUSSWURM,
-            family="task only",
-            own_probe="end to end",
+            "SIREN(SH) end to end", RAW, RUSSWURM, family="task only", own_probe="end to end"
         ),
-        _untrained(10),
-        _untrained(40),
+        UNTRAINED_10,
+        UNTRAINED_40,
         EncoderEntry(
             "image features",
             "image",
             "Rolf et al. (2021), doi:10.1038/s41467-021-24638-z",
-            _make_image_features,
+            lambda checkpoints, seed: _load_image_features(),
             needs="the four seasons and the lights, in a checkout",
         ),
-        _trained(10),
-        _trained(40),
-        _retrieving(40),
+        OURS_10,
+        OURS_40,
+        RETRIEVING_40,
         *map(_published, PUBLISHED_MODELS),
         _peer(
             "GeoCLIP", peers.load_geoclip, "Vivanco Cepeda et al. (2023), arXiv 2309.16020", "MIT"
