@@ -2,7 +2,6 @@
 
 import ast
 import inspect
-import logging
 import sys
 
 import numpy as np
@@ -181,21 +180,6 @@ def test_each_continent_has_its_score(lonlat):
     assert pooled["score"] == pytest.approx(r2_score(target[tested], predicted))
 
 
-def test_tasks_at_the_same_points_score_as_if_alone(lonlat):
-    """Sharing sums between tasks changes no score."""
-    rng = np.random.default_rng(0)
-    z = lonlat_to_unit_vectors(lonlat)
-    first, second = (
-        _make_data(z @ rng.normal(size=3) + noise * rng.normal(size=1500), lonlat, name=name)
-        for name, noise in (("first", 0.1), ("second", 2.0))
-    )
-    options = {"protocols": ["blocks"], "probes": ["linear"]}
-    together = run_benchmark([UNIT_VECTORS], [first, second], **options).scores
-    for data, score in zip((first, second), together.score, strict=True):
-        alone = run_benchmark([UNIT_VECTORS], [data], **options).scores
-        assert alone.score[0] == pytest.approx(score, abs=1e-9)
-
-
 def test_what_has_been_predicted_is_not_fitted_again(lonlat, tmp_path, monkeypatch):
     """A second run reads the same scores; other embeddings, labels, seeds or probes do not."""
     data = _make_data(lonlat[:, 1].copy(), lonlat)
@@ -277,29 +261,6 @@ def test_an_encoder_may_bring_its_own_probe(lonlat):
     assert of_encoder["unit vector"] == ["linear", "knn"]
 
 
-def test_encoders_see_the_points_once_and_alike(lonlat):
-    """Each encoder embeds the task's points exactly once, for all protocols and probes."""
-    seen = []
-
-    def encode(points):
-        seen.append(points.copy())
-        return lonlat_to_unit_vectors(points)
-
-    data = _make_data(lonlat[:, 1].copy(), lonlat)
-    rows, _ = score_tasks(
-        [data],
-        [Encoder("spy", encode), Encoder("twin", encode)],
-        protocols=["random", "blocks", "Asia"],
-        probes=["linear", "knn"],
-        seed=0,
-    )
-    assert len(seen) == 2 and all(np.array_equal(points, lonlat) for points in seen)
-    score_of = {(r["encoder"], r["protocol"], r["probe"]): r["score"] for r in rows}
-    assert len(score_of) == 12
-    for protocol, probe in ((p, q) for name, p, q in score_of if name == "spy"):
-        assert score_of["spy", protocol, probe] == score_of["twin", protocol, probe]
-
-
 @pytest.mark.parametrize("probe", ["linear", "knn"])
 def test_a_point_is_never_predicted_from_its_own_block(lonlat, probe):
     """Where each block is a class of its own, prediction across blocks never gets it right."""
@@ -314,16 +275,3 @@ def test_a_point_is_never_predicted_from_its_own_block(lonlat, probe):
 
     assert accuracy("blocks") == 0
     assert accuracy("random") > (0.5 if probe == "knn" else 0)  # the test can fail
-
-
-def test_stand_in_labels_are_named_in_the_table(caplog):
-    """Where labels are a stand-in, the table's source column and the log say so."""
-    with caplog.at_level(logging.WARNING):
-        result = run_benchmark(
-            [UNIT_VECTORS],
-            ["population_density"],
-            protocols=["random"],
-            probes=["knn"],
-            num_points=200,
-        )
-    assert "stand-in" in result.scores.source[0] and "towns only" in caplog.text

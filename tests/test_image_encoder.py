@@ -28,7 +28,6 @@ from satclip_lib.image_encoder import (
     VisionTransformer,
     load_backbone_weights,
     make_image_encoder,
-    random_features,
 )
 
 
@@ -192,14 +191,6 @@ def test_rcf_of_scales_is_one_encoder_per_scale():
     again = make_image_encoder(**both.config)
     again.load_state_dict(both.state_dict())
     assert torch.equal(again(images), both(images))
-
-
-def test_rcf_in_chunks_is_rcf_at_once(rcf, monkeypatch):
-    """How many images are worked on at once changes nothing."""
-    images = make_images(9)
-    at_once = rcf(images)
-    monkeypatch.setattr(random_features, "MAX_RESPONSES", 2 * 8 * 8 * len(rcf.weight))
-    torch.testing.assert_close(rcf(images), at_once, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.4])

@@ -115,15 +115,6 @@ def test_regions_hold_their_places(region, inside, outside):
     assert not find_within(np.array(outside), region).any()
 
 
-def test_galleries_keep_to_a_region(model):
-    """Places within a region are those of the globe that lie in it."""
-    whole = make_gallery(model, num_points=5000).lonlat
-    for region in ("Brazil", (100, -50, -60, 50)):
-        gallery = make_gallery(model, num_points=5000, within=region)
-        np.testing.assert_array_equal(gallery.lonlat, whole[find_within(whole, region)])
-        assert 10 < len(gallery.lonlat) < len(whole)
-
-
 def test_regions_that_are_none_are_refused(model):
     """The message says what a region is, or that it holds no point."""
     for region, message in {

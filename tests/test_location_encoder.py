@@ -85,28 +85,6 @@ def test_dropout_silences_hidden_units_before_the_sine():
         assert x.abs().max() <= 1  # scaled up before the sine, not behind it
 
 
-def test_rows_follow_their_locations():
-    """Permuting locations permutes embeddings; an empty batch and a batch of one work."""
-    encoder = _make_encoder().double().eval()
-    lonlat = _random_lonlat(50)
-    order = torch.randperm(50, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(encoder(lonlat[order]), encoder(lonlat)[order], rtol=0, atol=1e-12)
-    assert encoder(lonlat[:0]).shape == (0, 16)
-    torch.testing.assert_close(encoder(lonlat[:1]), encoder(lonlat)[:1], rtol=0, atol=1e-12)
-
-
-def test_embeddings_have_the_dtype_of_the_weights():
-    """Weights decide the output's dtype; float64 locations keep their digits until the network."""
-    encoder = _make_encoder().eval()
-    lonlat = _random_lonlat(6)
-    single = encoder(lonlat)
-    assert single.dtype == torch.float32
-    double = encoder.double()(lonlat)
-    assert double.dtype == torch.float64
-    assert encoder(lonlat.float()).dtype == torch.float64
-    torch.testing.assert_close(single.double(), double, rtol=0, atol=1e-4)
-
-
 def test_configuration_survives_json():
     """Its values as JSON build the same configuration again."""
     config = LocationEncoderConfig(

@@ -12,9 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from satclip_lib.data.natural_earth import natural_earth_folder
 from satclip_lib.plotting import maps
-from satclip_lib.plotting.maps import add_map, plot_classes, plot_points, use_natural_earth
+from satclip_lib.plotting.maps import add_map, plot_classes, plot_points
 
 
 @pytest.fixture(autouse=True)
@@ -59,16 +58,6 @@ def test_land_is_drawn_where_it_is_and_nothing_is_downloaded(fig, projection):
     land = to_rgb(maps.LAND_COLOR)
     assert color_at(ax, 20.0, 26.0) == pytest.approx(land, abs=0.02)
     assert color_at(ax, -5.0, 0.0) == pytest.approx((1, 1, 1), abs=0.02)
-
-
-def test_cartopy_reads_our_layers_instead_of_the_network():
-    """Left to itself cartopy tries to download; after use_natural_earth it reads the repository."""
-    land = cartopy.feature.NaturalEarthFeature("physical", "land", "110m")
-    with pytest.raises(Exception, match="a socket was opened"), pytest.warns(Warning):
-        next(land.geometries())
-    use_natural_earth()
-    assert cartopy.config["pre_existing_data_dir"] == natural_earth_folder()
-    assert len(list(cartopy.feature.BORDERS.with_scale("110m").geometries())) > 100
 
 
 @pytest.mark.parametrize(

@@ -142,24 +142,6 @@ def test_inverse_distance_weighting_is_that_of_a_loop(kind):
 
 @pytest.mark.parametrize("probe", [*PROBES, *LOCATION_PROBES])
 @pytest.mark.parametrize("kind", KINDS)
-def test_shuffled_labels_score_at_chance(probe, kind):
-    """Without a relation between features and labels there is nothing to predict."""
-    if (probe, kind) == ("logistic", "regression"):
-        pytest.skip("predicts classes only")
-    x, y = _make_data(kind)
-    if probe in LOCATION_PROBES:
-        x = sample_land_lonlat(len(x), seed=0)
-    predicted = _predict(probe, kind, x, np.random.default_rng(2).permutation(y))
-    shuffled = np.random.default_rng(2).permutation(y)[200:]
-    if kind == "regression":
-        assert r2_score(shuffled, predicted) < 0.15
-    else:
-        most_frequent = np.bincount(shuffled).max() / NUM_TEST
-        assert np.mean(predicted == shuffled) < most_frequent + 0.1
-
-
-@pytest.mark.parametrize("probe", [*PROBES, *LOCATION_PROBES])
-@pytest.mark.parametrize("kind", KINDS)
 def test_real_labels_are_predicted(probe, kind):
     """Where features tell the label, every probe beats chance by far."""
     if (probe, kind) == ("logistic", "regression"):
@@ -187,14 +169,6 @@ def test_targets_and_statistics_are_those_of_the_training_points(probe):
     np.testing.assert_array_equal(
         _predict(probe, "classification", far, spoilt)[:30], expected[:30]
     )
-
-
-def test_single_precision_embeddings_are_good_enough():
-    """float32 embeddings, as models give them, lead to the predictions of float64 ones."""
-    x, y = _make_data("regression")
-    expected = _predict("linear", "regression", x, y)
-    found = _predict("linear", "regression", x.astype("f4"), y)
-    np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
 def test_classes_keep_their_names():

@@ -24,15 +24,6 @@ def lonlat():
     return sample_land_lonlat(3000, seed=0)
 
 
-@pytest.mark.parametrize("protocol", ["random", "blocks", *CONTINENTS])
-def test_every_point_is_on_one_side(lonlat, protocol):
-    """Training and test points of a split are disjoint, and together all points."""
-    for split in make_splits(protocol, lonlat):
-        both = np.concatenate([split.train, split.test])
-        np.testing.assert_array_equal(np.sort(both), np.arange(len(lonlat)))
-        assert len(split.fold_ids) == len(split.train)
-
-
 @pytest.mark.parametrize("protocol", ["random", "blocks"])
 def test_every_point_is_tested_once(lonlat, protocol):
     """The test points of five folds are all points, a fifth in each."""
