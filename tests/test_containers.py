@@ -11,7 +11,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from satclip_lib.embedding.containers import read_axes, read_locations
+from satclip_lib.embedding.cf import read_axes
+from satclip_lib.embedding.containers import read_locations
 from satclip_lib.sphere import check_locations
 
 LON = st.floats(-180, 180)

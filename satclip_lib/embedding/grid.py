@@ -12,7 +12,7 @@ from jaxtyping import Float, Float64, Shaped
 from torch import nn
 
 from satclip_lib.checkpoints.download import BUNDLED_MODEL
-from satclip_lib.embedding.containers import read_axes
+from satclip_lib.embedding.cf import read_axes
 from satclip_lib.embedding.embed import (
     NAME,
     check_num_dims,

@@ -4,21 +4,14 @@ A text file keeps its records as they are written, a Parquet file its Arrow colu
 metadata. Only new columns are put behind them.
 """
 
-import bz2
 import contextlib
 import csv
-import gzip
 import io
 import itertools
 import json
-import re
-import sys
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 import pyarrow as pa
@@ -28,31 +21,17 @@ from jaxtyping import Float64
 
 from satclip_lib.embedding.containers import read_locations, split_columns, to_numbers
 from satclip_lib.embedding.coordinates import find_lonlat
+from satclip_lib.embedding.text_tables import (
+    DELIMITERS,
+    TEXT_SUFFIXES,
+    Chunk,
+    find_suffix,
+    open_text,
+    read_text,
+)
 
 ROWS_PER_CHUNK = 65_536  # 64 MB of embeddings
-TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
 GIS_SUFFIXES = (".geojson", ".geojsonl", ".json", ".gpkg", ".shp", ".fgb")
-COMPRESSIONS: dict[str, Callable] = {".gz": gzip.open, ".bz2": bz2.open}
-DELIMITERS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
-# How a missing number is written; other words are errors in a column of coordinates.
-MISSING = {"", "na", "n/a", "#n/a", "<na>", "nan", "-nan", "null", "none", "nil"}
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Some rows of a file.
-
-    Attributes:
-        lonlat: Locations, ``(num_rows, 2)``, degrees, not checked yet.
-        columns: All columns, in their order; those of a text file are text, with None for nothing.
-        records: Rows of a text file as they are written there, else None. The first is the header.
-        delimiter: What stands between the fields of ``records``.
-    """
-
-    lonlat: Float64[np.ndarray, "num_rows 2"]
-    columns: pa.Table
-    records: list[str] | None = None
-    delimiter: str = ","
 
 
 def read_chunks(
@@ -76,14 +55,9 @@ def read_chunks(
             has more or fewer fields than the header. The message names the line.
     """
     path = Path(path)
-    kind = _find_suffix(path)
+    kind = find_suffix(path)
     if kind in TEXT_SUFFIXES:
-        try:
-            yield from _read_text(path, columns)
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path.name} is not in UTF-8 or UTF-16: {error}") from error
-        except (csv.Error, EOFError, zlib.error) as error:
-            raise ValueError(f"{path.name} is damaged: {error}") from error
+        yield from read_text(path, columns, rows_per_chunk=ROWS_PER_CHUNK)
     elif kind == ".parquet":
         yield from _read_parquet(path, columns, centres=centres)
     elif kind in GIS_SUFFIXES:
@@ -104,7 +78,7 @@ def write_chunks(chunks: Iterator[tuple[Chunk, dict[str, np.ndarray]]], path: Pa
     Raises:
         ValueError: If the kind of file is not known, or a new column has the name of another.
     """
-    kind = _find_suffix(path)
+    kind = find_suffix(path)
     if kind != ".parquet" and kind not in TEXT_SUFFIXES:
         raise ValueError(f"embeddings go to a .parquet, .csv or .tsv file, got {path.name}")
     with contextlib.ExitStack() as stack:
@@ -118,129 +92,6 @@ def write_chunks(chunks: Iterator[tuple[Chunk, dict[str, np.ndarray]]], path: Pa
                 make = _write_parquet if kind == ".parquet" else _write_text
                 write = stack.enter_context(make(path, chunk, new))
             write(chunk, new)
-
-
-def _find_suffix(path: Path) -> str:
-    """Kind of a file by the end of its name, without that of its compression."""
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if len(suffixes) > 1 and suffixes[-1] in COMPRESSIONS and suffixes[-2] in TEXT_SUFFIXES:
-        return suffixes[-2]
-    return suffixes[-1] if suffixes else ""
-
-
-def _read_text(path: Path, columns: tuple[str, str] | None) -> Iterator[Chunk]:
-    with _open_text(path) as file, _long_fields():
-        lines: list[str] = []  # of the current record
-        head = [file.readline().removeprefix("\ufeff")]
-        while "".join(head).count('"') % 2 and (more := file.readline()):
-            head.append(more)  # a name in quotes has more than one line
-        delimiter = _find_delimiter("".join(head), default=DELIMITERS[_find_suffix(path)])
-
-        def keep_lines() -> Iterator[str]:
-            for line in itertools.chain(head, file):
-                lines.append(line)
-                yield line
-
-        reader = csv.reader(keep_lines(), delimiter=delimiter)
-
-        def read_records() -> Iterator[tuple[int, list[str], str]]:
-            number = 1  # of the line in which a record begins
-            for fields in reader:
-                if fields:  # else the line is blank
-                    yield number, fields, "".join(lines).rstrip("\r\n")
-                lines.clear()
-                number = reader.line_num + 1
-
-        records = read_records()
-        _, header, record = next(records, (1, [], ""))
-        positions = find_lonlat(header, columns=columns)
-        rows = list(itertools.islice(records, ROWS_PER_CHUNK))
-        yield _make_text_chunk(rows, header, record, positions, delimiter)
-        while rows := list(itertools.islice(records, ROWS_PER_CHUNK)):
-            yield _make_text_chunk(rows, header, record, positions, delimiter)
-
-
-def _make_text_chunk(
-    rows: list[tuple[int, list[str], str]],
-    header: list[str],
-    record: str,
-    positions: tuple[int, int],
-    delimiter: str,
-) -> Chunk:
-    for number, fields, _ in rows:
-        if len(fields) != len(header):
-            raise ValueError(
-                f"line {number} has {len(fields)} fields, but the header has {len(header)}: put "
-                "a name above each column, and quotes around text that holds the delimiter "
-                f"{delimiter!r}"
-            )
-    texts = list(zip(*(fields for _, fields, _ in rows), strict=True)) or [()] * len(header)
-    numbers = [line for line, _, _ in rows]
-    lonlat = [_parse(texts[i], numbers, name=header[i]) for i in positions]
-    arrays = [pa.array([text or None for text in column], pa.string()) for column in texts]
-    for i, values in zip(positions, lonlat, strict=True):
-        arrays[i] = pa.array(values, from_pandas=True)
-    return Chunk(
-        np.stack(lonlat, axis=1),
-        pa.Table.from_arrays(arrays, names=header),
-        [record, *(record for _, _, record in rows)],
-        delimiter,
-    )
-
-
-def _parse(
-    texts: tuple[str, ...], numbers: list[int], *, name: str
-) -> Float64[np.ndarray, " num_rows"]:
-    values = np.empty(len(texts))
-    for index, text in enumerate(texts):
-        try:
-            values[index] = to_float(text)
-        except ValueError:
-            raise ValueError(
-                f"line {numbers[index]}: column {name!r} must hold numbers, degrees with a decimal "
-                f"point, got {text!r}"
-            ) from None
-    return values
-
-
-def to_float(text: str) -> float:
-    """A number as it is written in a file, NaN where it is missing.
-
-    Raises:
-        ValueError: If it is no number.
-    """
-    if text.strip().lower() in MISSING:
-        return np.nan
-    if "_" in text:  # which Python would read over
-        raise ValueError(f"{text!r} is no number")
-    return float(text)
-
-
-def _find_delimiter(header: str, *, default: str) -> str:
-    """The usual one, unless only another one is there; what is in quotes does not count."""
-    header = re.sub(r'"[^"]*"', "", header)
-    return default if default in header else max(",\t;", key=header.count)
-
-
-@contextmanager
-def _open_text(path: Path, mode: str = "rt") -> Iterator[TextIO]:
-    open_file = COMPRESSIONS.get(path.suffix.lower(), open)
-    encoding = "utf-8"
-    if mode == "rt":
-        with open_file(path, "rb") as file:
-            encoding = "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
-    with open_file(path, mode, encoding=encoding, newline="") as file:
-        yield file
-
-
-@contextmanager
-def _long_fields() -> Iterator[None]:
-    """Polygons as text are longer than the fields that Python allows by itself."""
-    before = csv.field_size_limit(sys.maxsize)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(before)
 
 
 def _read_gis(path: Path) -> io.BytesIO:
@@ -299,10 +150,10 @@ def _write_parquet(path: Path, chunk: Chunk, new: pa.Table) -> Iterator[Callable
 
 @contextmanager
 def _write_text(path: Path, chunk: Chunk, new: pa.Table) -> Iterator[Callable]:
-    delimiter = DELIMITERS[_find_suffix(path)]
-    if _find_suffix(path) == ".csv" and chunk.delimiter == ";":
+    delimiter = DELIMITERS[find_suffix(path)]
+    if find_suffix(path) == ".csv" and chunk.delimiter == ";":
         delimiter = ";"
-    with _open_text(path, "wt") as file:
+    with open_text(path, "wt") as file:
 
         def write_lines(records: list[str], lines: list[str]) -> None:
             for record, line in zip(records, lines, strict=True):

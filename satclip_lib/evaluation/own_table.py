@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from satclip_lib.embedding.containers import read_locations
-from satclip_lib.embedding.tables import read_chunks, to_float
+from satclip_lib.embedding.tables import read_chunks
+from satclip_lib.embedding.text_tables import to_float
 from satclip_lib.evaluation.loaders import LabelledPoints
 from satclip_lib.evaluation.tasks import Task, TaskData, make_data
 from satclip_lib.sphere import check_locations
