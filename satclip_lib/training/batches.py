@@ -4,10 +4,13 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int64
 from torch import Tensor
 
+from satclip_lib.location_encoder import LocationEncoder
 from satclip_lib.sphere import METRES_PER_DEG, wrap_lonlat
+
+MAX_HARMONICS_BYTES = 2**30  # of all locations, kept where they do not move
 
 
 class Batches:
@@ -92,6 +95,52 @@ class Batches:
                 places = torch.from_numpy(np.searchsorted(self.rows, rows))
                 locations = self.harmonics[places.to(self.harmonics.device)]
             yield self.load(rows, views[self.part]), locations
+
+
+def make_batches(
+    views: Float32[np.ndarray, "num_views num_patches num_features"],
+    lonlat: Float64[np.ndarray, "num_patches 2"],
+    *,
+    is_val: Bool[np.ndarray, " num_patches"],
+    encoder: LocationEncoder,
+    batch_size: int,
+    jitter_m: float,
+    seed: int,
+    device: torch.device,
+) -> tuple[Batches, Batches]:
+    """Batches of the training and of the validation split of cached features, on a device.
+
+    Harmonics of locations that do not move are computed once, where memory holds them.
+    """
+    features: np.ndarray | Tensor = views
+    if device.type == "cuda":  # all of them, once: a batch is then a look-up in its memory
+        features = torch.from_numpy(np.array(views)).to(device)
+
+    def load(rows: np.ndarray, drawn: np.ndarray) -> Tensor:
+        if isinstance(features, Tensor):
+            return features[torch.from_numpy(drawn).to(device), torch.from_numpy(rows).to(device)]
+        return torch.from_numpy(features[drawn, rows])
+
+    training, held_out = (
+        Batches(
+            load,
+            lonlat,
+            rows=np.flatnonzero(is_val != is_training),
+            batch_size=batch_size,
+            shuffle=is_training,
+            jitter_m=jitter_m,
+            num_views=len(views),
+            seed=seed,
+        )
+        for is_training in (True, False)
+    )
+    for batches in (training, held_out):
+        num_bytes = 4 * len(batches.rows) * encoder.harmonics.num_features
+        if not batches.jitter_m and num_bytes <= MAX_HARMONICS_BYTES:
+            places = torch.from_numpy(lonlat[batches.rows]).split(8192)
+            harmonics = [encoder.compute_harmonics(place.to(device)) for place in places]
+            batches.keep_harmonics(torch.cat(harmonics))
+    return training, held_out
 
 
 def jitter_lonlat(

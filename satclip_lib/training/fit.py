@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning
-import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor
 
 from satclip_lib.checkpoints.store import (
     CheckpointError,
@@ -31,15 +29,13 @@ from satclip_lib.files import fingerprint, hold_folder, write_atomically
 from satclip_lib.image_encoder import ImageEncoder
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 from satclip_lib.model import SatCLIP
-from satclip_lib.training.batches import Batches
+from satclip_lib.training.batches import make_batches
 from satclip_lib.training.checkpoint_io import WholeCheckpointIO
 from satclip_lib.training.curve import CURVE_NAME, TrainingCurve
 from satclip_lib.training.image_components import ImageComponents, order_dimensions
 from satclip_lib.training.module import SatCLIPModule, Schedule, SoftTargetConfig
 
 logger = logging.getLogger(__name__)
-
-MAX_HARMONICS_BYTES = 2**30  # of all locations, kept where they do not move
 
 
 @dataclass(frozen=True)
@@ -146,14 +142,19 @@ def pretrain(
         return folder
     run_folder = folder.with_name(f".{folder.name}-{fingerprint(provenance)[:12]}")
     best, last = run_folder / "best.ckpt", run_folder / "last.ckpt"
+    components = None
+    if soft := config.soft_targets:
+        components = ImageComponents.fit(
+            torch.from_numpy(store.features[~store.is_val]), num_components=soft.num_components
+        )
     module = SatCLIPModule(
         make_model(config, image_encoder),
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
         schedule=config.schedule,
         seed=config.seed,
-        components=_fit_components(config, store),
-        soft_targets=config.soft_targets,
+        components=components,
+        soft_targets=soft,
     )
     curve = TrainingCurve(run_folder / CURVE_NAME)
     with ExitStack() as held:
@@ -163,7 +164,16 @@ def pretrain(
             )
             if trainer.is_global_zero:
                 held.enter_context(hold_folder(run_folder))
-            batches = _make_batches(config, store, module.model.location_encoder, trainer)
+            batches = make_batches(
+                store.views,
+                store.lonlat,
+                is_val=store.is_val,
+                encoder=module.model.location_encoder,
+                batch_size=config.batch_size,
+                jitter_m=config.jitter_m,
+                seed=config.seed,
+                device=trainer.strategy.root_device,
+            )
             trainer.fit(module, *batches, ckpt_path=_find_state(best, last))
         if trainer.is_global_zero:
             state = WholeCheckpointIO().load_checkpoint(best)
@@ -237,52 +247,6 @@ def _without_lightning_chatter() -> Iterator[None]:
             yield
     finally:
         chatter.setLevel(level)
-
-
-def _make_batches(
-    config: PretrainingConfig,
-    store: FeatureStore,
-    encoder: LocationEncoder,
-    trainer: lightning.Trainer,
-) -> tuple[Batches, Batches]:
-    """Batches of the training and of the validation split, on the device of the trainer."""
-    device = trainer.strategy.root_device
-    features: np.ndarray | Tensor = store.views
-    if device.type == "cuda":  # all of them, once: a batch is then a look-up in its memory
-        features = torch.from_numpy(np.array(store.views)).to(device)
-
-    def load(rows: np.ndarray, views: np.ndarray) -> Tensor:
-        if isinstance(features, Tensor):
-            return features[torch.from_numpy(views).to(device), torch.from_numpy(rows).to(device)]
-        return torch.from_numpy(features[views, rows])
-
-    training, held_out = (
-        Batches(
-            load,
-            store.lonlat,
-            rows=np.flatnonzero(store.is_val != is_training),
-            batch_size=config.batch_size,
-            shuffle=is_training,
-            jitter_m=config.jitter_m,
-            num_views=len(store.views),
-            seed=config.seed,
-        )
-        for is_training in (True, False)
-    )
-    for batches in (training, held_out):
-        num_bytes = 4 * len(batches.rows) * encoder.harmonics.num_features
-        if not batches.jitter_m and num_bytes <= MAX_HARMONICS_BYTES:
-            places = torch.from_numpy(store.lonlat[batches.rows]).split(8192)
-            harmonics = [encoder.compute_harmonics(place.to(device)) for place in places]
-            batches.keep_harmonics(torch.cat(harmonics))
-    return training, held_out
-
-
-def _fit_components(config: PretrainingConfig, store: FeatureStore) -> ImageComponents | None:
-    if config.soft_targets is None:
-        return None
-    features = torch.from_numpy(store.features[~store.is_val])
-    return ImageComponents.fit(features, num_components=config.soft_targets.num_components)
 
 
 def _find_state(best: Path, last: Path) -> Path | None:
