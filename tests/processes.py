@@ -59,7 +59,7 @@ def die_at_step(step: int, function: Callable, *args: Any) -> None:
 
         return call_and_die
 
-    for name in ("mkdir", "fsync", "replace", "rmdir"):
+    for name in ("mkdir", "fsync", "replace", "rename", "rmdir"):
         setattr(os, name, make_deadly(getattr(os, name)))
     function(*args)
 

@@ -1,10 +1,6 @@
 """Grids are written block by block, whole or not at all, and continue where they stopped."""
 
-import itertools
-import os
 import signal
-import sys
-from pathlib import Path
 
 import dask
 import numpy as np
@@ -308,53 +304,15 @@ def test_links_are_followed(encoder, tmp_path, suffix):
     assert sorted(path.name for path in real.parent.iterdir()) == [real.name]
 
 
-def _save(path, resolution_deg, steps=""):
-    """Save a grid in a process of its own, which dies (SIGKILL) before or after a step."""
+def _save(path):
+    """Save a grid in a process of its own."""
     embedding_grid.BLOCK_BYTES = 16 * 72 * 4 * 5
-    when, _, which = steps.partition(" ")
-    owner, name, count = {
-        "header": (grid_files, "_write_header", 1),
-        "block": (grid_files, "_write_block", 2),
-        "raster": (grid_files, "write_raster", 1),
-        "copy": (rasterio.shutil, "copy", 1),
-        "replace": (os, "replace", 2),  # the first is that of the header
-        "move": (Path, "rename", 1),
-        "second move": (Path, "rename", 2),
-        "deletion": (os, "unlink", 4),  # of many files
-        "": (os, "replace", 0),
-    }[which]
-    original, calls = getattr(owner, name), itertools.count(1)
-
-    def die(*args, **options):
-        number = next(calls)  # blocks are written by several threads
-        if number == count and when == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-        original(*args, **options)
-        if number == count and when == "after":
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    if count:
-        setattr(owner, name, die)
-    try:
-        save_grid(
-            embed_grid(make_encoder(num_degrees=6, embed_dim=5), resolution_deg=resolution_deg),
-            path,
-        )
-    except BlockingIOError:
-        sys.exit(3)
+    encoder = make_encoder(num_degrees=6, embed_dim=5)
+    save_grid(embed_grid(encoder, resolution_deg=5), path)
 
 
-STEPS = {
-    ".zarr": ["before header", "after header", "after block", "after move", "after second move"],
-    ".tif": [
-        "after block",
-        "before raster",
-        "before copy",
-        "after copy",
-        "after replace",
-        "after deletion",
-    ],
-}
+# Changes of the disk: in the header, amid blocks, the old grid away, the new one there, tidying up.
+STEPS = {".zarr": (10, 27, 31, 32, 37), ".tif": (10, 27, 31, 32, 40)}
 
 
 @pytest.mark.parametrize("suffix", STEPS)
@@ -365,7 +323,8 @@ def test_runs_killed_at_any_step_go_on(encoder, tmp_path, suffix):
     save_grid(grid, whole)
     save_grid(embed_grid(encoder, resolution_deg=15), target)  # which is replaced
     for step in STEPS[suffix]:
-        assert processes.find_exit_code(_save, target, 5, step) == -signal.SIGKILL
+        exit_code = processes.find_exit_code(processes.die_at_step, step, _save, target)
+        assert exit_code == -signal.SIGKILL
         save_grid(grid, target)
         assert sorted(path.name for path in tmp_path.iterdir()) == [target.name, "whole"]
         assert _agree(target, whole)
