@@ -8,16 +8,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
+from small import make_model
 
 from satclip_lib.checkpoints.store import hash_checkpoint, save_pretrained
 from satclip_lib.data.patch_store import make_blue_marble_patches, save_patches
 from satclip_lib.files import Workspace
-from satclip_lib.image_encoder import RandomConvolutionalFeatures
-from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
-from satclip_lib.model import SatCLIP
 from satclip_lib.plotting.figures import FIGURES, save_figure
 from satclip_lib.plotting.style import BIOME_COLORS, CLIMATE_COLORS, CONTINENT_COLORS
 from tools.contact_sheet import save_contact_sheet
@@ -34,10 +31,8 @@ def made():
     """A workspace with patches and two checkpoints."""
     made = Workspace("smoke")
     save_patches(make_blue_marble_patches(num_patches=20), made.patches)
-    config = LocationEncoderConfig(num_degrees=2, hidden_dim=4, embed_dim=4)
-    encoder = RandomConvolutionalFeatures.fit(torch.rand(8, 3, 8, 8), num_random_features=4)
-    for name in ("tiny", "other"):
-        save_pretrained(SatCLIP(encoder, LocationEncoder(config)), made.checkpoints / name)
+    for seed, name in enumerate(("tiny", "other")):
+        save_pretrained(make_model(seed), made.checkpoints / name)
     return made
 
 
