@@ -39,12 +39,6 @@ def color_at(ax, lon: float, lat: float) -> np.ndarray:
     return picture[picture.shape[0] - 1 - int(row), int(column)]
 
 
-def scales_of(ax) -> dict[str, str]:
-    """Name and scale of the layers of a map."""
-    features = [child._feature for child in ax.get_children() if isinstance(child, FeatureArtist)]
-    return {feature.name: feature.scale for feature in features}
-
-
 @pytest.fixture
 def fig() -> Figure:
     """A figure as wide as the printed page."""
@@ -54,7 +48,7 @@ def fig() -> Figure:
 @pytest.mark.parametrize("projection", ["equal_earth", "robinson", "orthographic"])
 def test_land_is_drawn_where_it_is_and_nothing_is_downloaded(fig, projection):
     """The Sahara is land-coloured, the Gulf of Guinea is white; no connection is opened."""
-    ax = add_map(fig, projection=projection, borders=True)
+    ax = add_map(fig, projection=projection)
     land = to_rgb(maps.LAND_COLOR)
     assert color_at(ax, 20.0, 26.0) == pytest.approx(land, abs=0.02)
     assert color_at(ax, -5.0, 0.0) == pytest.approx((1, 1, 1), abs=0.02)
@@ -71,30 +65,15 @@ def test_the_date_line_leaves_no_trace(fig, projection, central_lonlat):
         assert color_at(ax, lon, 67.2) == pytest.approx(to_rgb(maps.LAND_COLOR), abs=0.05)
 
 
-def test_extent_limits_the_map_and_chooses_the_scale(fig):
-    """A map of a region shows that region, with 50m shores; the world has 110m shores."""
-    region = add_map(fig, (1, 2, 1), extent=(-12.0, 35.0, 35.0, 62.0), borders=True)
-    world = add_map(fig, (1, 2, 2))
-    west, east, south, north = region.get_extent(ccrs.PlateCarree())
-    assert west < -11 and east > 34 and east - west < 90
-    assert 30 < south < 36 and 61 < north < 66
-    assert scales_of(region) == {
-        "land": "50m", "coastline": "50m", "admin_0_boundary_lines_land": "110m",
-    }  # fmt: skip
-    assert scales_of(world) == {"land": "110m", "coastline": "110m"}
-    render(fig)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"projection": "mercator"}, "equal_earth.*got 'mercator'"),
         ({"central_lonlat": (0.0, 40.0)}, 'latitude 0 or projection="orthographic"'),
-        ({"extent": (10.0, -10.0, 0.0, 5.0)}, "west, east, south, north"),
     ],
 )
 def test_impossible_maps_are_refused(fig, arguments, message):
-    """Unknown projections, tilted flat maps and empty extents are errors that say so."""
+    """Unknown projections and tilted flat maps are errors that say so."""
     with pytest.raises(ValueError, match=message):
         add_map(fig, **arguments)
 

@@ -23,9 +23,7 @@ PROJECTIONS = {
     "robinson": ccrs.Robinson,
     "orthographic": ccrs.Orthographic,
 }
-LAND_COLOR, COAST_COLOR, BORDER_COLOR = "0.92", "0.35", "0.6"
-COAST_WIDTH_PT, BORDER_WIDTH_PT = 0.35, 0.3
-DETAIL_BELOW_DEG = 60  # maps narrower than this take the 1:50m shores
+LAND_COLOR, COAST_COLOR, COAST_WIDTH_PT = "0.92", "0.35", 0.35
 LAND_ZORDER, POINTS_ZORDER, LINES_ZORDER, MARKS_ZORDER = 0.5, 1.5, 2.5, 5
 MARK = {"marker": "o", "ms": 3.5, "mfc": "white", "mec": "black", "mew": 0.6}
 STAR = MARK | {"marker": "*", "ms": 9, "mfc": "gold"}
@@ -34,8 +32,7 @@ STAR = MARK | {"marker": "*", "ms": 9, "mfc": "gold"}
 def use_natural_earth() -> None:
     """Make cartopy read the layers in ``data/natural_earth`` instead of downloading its own.
 
-    There are land and coastline at 110m and 50m, and countries and their borders at 110m; a
-    layer that is not among them cartopy would still fetch. ``add_map`` calls this for you.
+    A layer that is not there cartopy would still fetch. ``add_map`` calls this for you.
 
     Raises:
         FileUnavailableError: If the package runs without its checkout.
@@ -50,8 +47,6 @@ def add_map(
     title: str = "",
     projection: str = "equal_earth",
     central_lonlat: tuple[float, float] = (0.0, 0.0),
-    extent: tuple[float, float, float, float] | None = None,
-    borders: bool = False,
 ) -> GeoAxes:
     """Add a map with light land and thin shores to a figure; nothing is downloaded.
 
@@ -63,16 +58,12 @@ def add_map(
             ``"robinson"`` (compromise) or ``"orthographic"`` (half a globe).
         central_lonlat: Longitude, latitude in degrees of the middle of the map; only
             ``"orthographic"`` takes a latitude other than 0.
-        extent: West, east, south, north in degrees; None shows all there is. Keep it near
-            ``central_lonlat``, where shapes are least distorted.
-        borders: Whether to draw the borders between countries.
 
     Returns:
         Axes with equal aspect and without ticks. Shores lie above the points drawn later.
 
     Raises:
-        ValueError: If the projection is unknown or cannot have this central latitude, or if the
-            extent is empty.
+        ValueError: If the projection is unknown or cannot have this central latitude.
         FileUnavailableError: If the package runs without its checkout.
     """
     use_natural_earth()
@@ -81,21 +72,12 @@ def add_map(
         projection=_make_projection(projection, central_lonlat),
         title=title,
     )
-    if extent is None:
-        ax.set_global()
-    else:
-        west, east, south, north = extent
-        if not (west < east and south < north):
-            raise ValueError(f"extent must be (west, east, south, north), got {extent}")
-        ax.set_extent(extent, crs=ccrs.PlateCarree())
-
-    scale = "50m" if extent and extent[1] - extent[0] < DETAIL_BELOW_DEG else "110m"
-    _add_layer(ax, "physical", "land", scale, facecolor=LAND_COLOR, zorder=LAND_ZORDER)
-    if borders:
-        style = {"edgecolor": BORDER_COLOR, "linewidth": BORDER_WIDTH_PT}
-        _add_layer(ax, "cultural", "admin_0_boundary_lines_land", "110m", **style)
+    ax.set_global()
+    land = {"facecolor": LAND_COLOR, "zorder": LAND_ZORDER}
     style = {"edgecolor": COAST_COLOR, "linewidth": COAST_WIDTH_PT}
-    _add_layer(ax, "physical", "coastline", scale, **style)
+    shores = {"facecolor": "none", "zorder": LINES_ZORDER} | style
+    ax.add_feature(NaturalEarthFeature("physical", "land", "110m"), **land)
+    ax.add_feature(NaturalEarthFeature("physical", "coastline", "110m"), **shores)
     ax.spines["geo"].set(**style)
     return ax
 
@@ -255,11 +237,6 @@ def _make_projection(name: str, central_lonlat: tuple[float, float]) -> ccrs.Pro
             'choose latitude 0 or projection="orthographic"'
         )
     return PROJECTIONS[name](lon)
-
-
-def _add_layer(ax: GeoAxes, category: str, name: str, scale: str, **style) -> None:
-    style = {"facecolor": "none", "zorder": LINES_ZORDER} | style
-    ax.add_feature(NaturalEarthFeature(category, name, scale), **style)
 
 
 def _check_points(lonlat: np.ndarray, **per_point: np.ndarray | list) -> None:
