@@ -224,23 +224,23 @@ $(BUILD)/07_image_localization.ipynb: $(call missing,$(07_image_localization)) \
   satclip_lib/embedding/__init__.py satclip_lib/embedding/cf.py \
   satclip_lib/embedding/containers.py satclip_lib/embedding/coordinates.py \
   satclip_lib/embedding/embed.py satclip_lib/embedding/geometries.py \
-  satclip_lib/embedding/localization.py satclip_lib/embedding/retrieval.py \
-  satclip_lib/embedding/similarity_search.py satclip_lib/embedding/uncertainty.py \
-  satclip_lib/evaluation/__init__.py satclip_lib/evaluation/baselines.py \
-  satclip_lib/evaluation/benchmark.py satclip_lib/evaluation/end_to_end.py \
-  satclip_lib/evaluation/inaturalist.py satclip_lib/evaluation/loaders.py \
-  satclip_lib/evaluation/mlp.py satclip_lib/evaluation/prediction.py \
-  satclip_lib/evaluation/probes.py satclip_lib/evaluation/ridge.py \
-  satclip_lib/evaluation/scoring.py satclip_lib/evaluation/splits.py \
-  satclip_lib/evaluation/tasks.py satclip_lib/fast/__init__.py satclip_lib/fast/folded_encoder.py \
-  satclip_lib/fast/seeded.py satclip_lib/fast/siren.py satclip_lib/files.py \
-  satclip_lib/image_encoder/__init__.py satclip_lib/image_encoder/backbones.py \
-  satclip_lib/image_encoder/base.py satclip_lib/image_encoder/random_features.py \
-  satclip_lib/location_encoder.py satclip_lib/model.py satclip_lib/plotting/__init__.py \
-  satclip_lib/plotting/curves.py satclip_lib/plotting/figures.py satclip_lib/plotting/maps.py \
-  satclip_lib/plotting/similarity.py satclip_lib/plotting/style.mplstyle \
-  satclip_lib/plotting/style.py satclip_lib/progress.py satclip_lib/sphere.py \
-  satclip_lib/spherical_harmonics.py
+  satclip_lib/embedding/localization.py satclip_lib/embedding/regions.py \
+  satclip_lib/embedding/retrieval.py satclip_lib/embedding/similarity_search.py \
+  satclip_lib/embedding/uncertainty.py satclip_lib/evaluation/__init__.py \
+  satclip_lib/evaluation/baselines.py satclip_lib/evaluation/benchmark.py \
+  satclip_lib/evaluation/end_to_end.py satclip_lib/evaluation/inaturalist.py \
+  satclip_lib/evaluation/loaders.py satclip_lib/evaluation/mlp.py \
+  satclip_lib/evaluation/prediction.py satclip_lib/evaluation/probes.py \
+  satclip_lib/evaluation/ridge.py satclip_lib/evaluation/scoring.py \
+  satclip_lib/evaluation/splits.py satclip_lib/evaluation/tasks.py satclip_lib/fast/__init__.py \
+  satclip_lib/fast/folded_encoder.py satclip_lib/fast/seeded.py satclip_lib/fast/siren.py \
+  satclip_lib/files.py satclip_lib/image_encoder/__init__.py \
+  satclip_lib/image_encoder/backbones.py satclip_lib/image_encoder/base.py \
+  satclip_lib/image_encoder/random_features.py satclip_lib/location_encoder.py \
+  satclip_lib/model.py satclip_lib/plotting/__init__.py satclip_lib/plotting/curves.py \
+  satclip_lib/plotting/figures.py satclip_lib/plotting/maps.py satclip_lib/plotting/similarity.py \
+  satclip_lib/plotting/style.mplstyle satclip_lib/plotting/style.py satclip_lib/progress.py \
+  satclip_lib/sphere.py satclip_lib/spherical_harmonics.py
 
 08_ablations := $(FIGURES)/ablation_forest.png $(FIGURES)/ablation_full_size.png \
   $(FIGURES)/split_ranking.png

@@ -3,14 +3,12 @@
 import ast
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import jaxtyping
 import matplotlib.pyplot as plt
 import pytest
-from cells import ROOT, SOLUTIONS, STEMS, read_notebook, run_cells
+from cells import SOLUTIONS, STEMS, read_notebook, run_cells
 
 from satclip_lib.data.patch_store import make_blue_marble_patches, save_patches
 from satclip_lib.files import Workspace
@@ -54,20 +52,17 @@ SMALLER = {"01_dataset_construction": {"num_patches": 1500}}
 def smoke_run(tmp_path_factory) -> Path:
     """Project folder in which all notebooks ran in the smoke profile, without label files.
 
-    The first runs as `make` runs it, in Jupyter; the others run here, where the libraries are
-    loaded and warnings are errors.
+    They run here, where the libraries are loaded and warnings are errors.
     """
     home = tmp_path_factory.mktemp("smoke")
-    first, pretraining, *others = STEMS[1], STEMS[2], STEMS[0], *STEMS[3:]
+    quickstart, *others = STEMS
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SATCLIP_HOME", str(home))
         patch.setenv("MPLBACKEND", "agg")
         patch.delenv("SATCLIP_DATA_MIRROR", raising=False)
         patch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as for a user
         patch.setattr("satclip_lib.plotting.figures.DPI", 100)  # coarse, but whole
-        command = [sys.executable, "-m", "tools.run_notebook", first, "--profile", "smoke"]
-        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-        for stem in (pretraining, *others):
+        for stem in (*others[:2], quickstart, *others[2:]):
             names = run_cells(stem, profile="smoke")
             plt.close("all")
             if stem.startswith("04"):

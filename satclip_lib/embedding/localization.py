@@ -1,23 +1,20 @@
 """Where was this image taken, and which images look like that place? Compared with a gallery."""
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
-import shapely
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Float32, Float64, Int64
+from jaxtyping import Float, Float32, Float64, Int64
 from torch import Tensor
 
 from satclip_lib.data.features import FeatureStore, hash_image_encoder
 from satclip_lib.data.land import is_land
-from satclip_lib.data.natural_earth import load_countries
 from satclip_lib.embedding.embed import embed
+from satclip_lib.embedding.regions import Region, find_within
 from satclip_lib.embedding.similarity_search import search
 from satclip_lib.files import fingerprint, write_atomically
 from satclip_lib.model import SatCLIP
@@ -25,7 +22,6 @@ from satclip_lib.sphere import compute_distance_km, make_equal_area_lonlat
 
 RADII_KM = (25, 200, 750, 2500)  # a city, a region, a country, a continent
 BATCH_SIZE = 4096
-Region: TypeAlias = tuple[float | int, ...] | str  # a box or a country
 
 
 @dataclass(frozen=True)
@@ -86,7 +82,8 @@ def make_gallery(
         model: Model whose location encoder is used.
         num_points: Number of places on the whole globe; 100,000 are 71 km apart.
         land_only: Whether to leave out places at sea.
-        within: Part of the Earth that the places lie in, see :func:`find_within`. A small one
+        within: Part of the Earth that the places lie in, see
+            :func:`~satclip_lib.embedding.regions.find_within`. A small one
             takes more ``num_points``.
         folder: Folder where galleries are kept; this one becomes ``folder/<hash>`` and is found
             again for as long as encoder and places stay the same.
@@ -111,45 +108,6 @@ def make_gallery(
             np.save(scratch / "embeddings.npy", _embed_units(lonlat, model))
     embeddings = np.load(path / "embeddings.npy", mmap_mode="r")
     return Gallery(lonlat, embeddings, path / "index.faiss", encoder_hash)
-
-
-def find_within(
-    lonlat: Float64[np.ndarray, "num_points 2"], region: Region
-) -> Bool[np.ndarray, " num_points"]:
-    """Tell which points lie in a box or a country.
-
-    Args:
-        lonlat: Longitude and latitude, degrees.
-        region: Box ``(west, south, east, north)``, degrees, which crosses 180 E if west is larger
-            than east; or the name of a country, or its three letters (ISO 3166), as
-            :func:`satclip_lib.data.natural_earth.load_countries` has them. Its outline is coarse
-            (1:110 million), so that points of the coast may be missing.
-
-    Raises:
-        ValueError: If the box is none, or there is no such country; the message names similar ones.
-    """
-    if isinstance(region, str):
-        countries = load_countries()
-        names = {str(n).casefold(): i for i, n in enumerate(countries["iso_a3"])}
-        names |= {str(n).casefold(): i for i, n in enumerate(countries["country"])}
-        if region.casefold() not in names:
-            similar = get_close_matches(region.casefold(), names, n=5) or ["France", "FRA"]
-            raise ValueError(
-                f"there is no country {region!r}: give a name such as {', '.join(similar)}, or a "
-                "box (west, south, east, north) in degrees"
-            )
-        outline = countries.geometry.iloc[names[region.casefold()]]
-        shapely.prepare(outline)
-        return shapely.intersects_xy(outline, *lonlat.T)
-    west, south, east, north = region if len(region) == 4 else [np.nan] * 4
-    if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south < north <= 90):
-        raise ValueError(
-            f"a box is (west, south, east, north), from -180 to 180 and -90 to 90 degrees, got "
-            f"{tuple(region)}"
-        )
-    lon, lat = lonlat.T
-    is_across = (lon >= west) | (lon <= east) if west > east else (lon >= west) & (lon <= east)
-    return is_across & (lat >= south) & (lat <= north)
 
 
 def localize(
