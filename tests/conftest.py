@@ -1,6 +1,7 @@
 """Fixtures shared by all tests. No test touches the network or the user's own files."""
 
 import os
+import shutil
 import socket
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import hypothesis
 import jaxtyping
 import pytest
+from filelock import FileLock
 
 os.environ["SATCLIP_OFFLINE"] = "1"
 hypothesis.settings.register_profile("busy machine", deadline=None)
@@ -15,7 +17,8 @@ hypothesis.settings.load_profile("busy machine")
 
 
 DESKTOP = {"viewport": {"width": 1280, "height": 800}}
-LONGEST = ["test_smoke", "test_rehearsal", "test_stac", "test_site", "test_fit", "test_atlas"]
+LONGEST = ["test_smoke", "test_rehearsal", "test_stac", "test_site", "test_exercises_run"]
+LONGEST += ["test_grid_files", "test_fit", "test_atlas"]
 
 
 def pytest_collection_modifyitems(items):
@@ -72,6 +75,36 @@ def close_figures():
     yield
     if pyplot := sys.modules.get("matplotlib.pyplot"):
         pyplot.close("all")
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory) -> Path:
+    """Project folder in which all notebooks ran in the smoke profile, without label files.
+
+    They run in the first process that asks, where libraries are loaded and warnings are errors;
+    each process has a copy.
+    """
+    from cells import STEMS, run_cells  # here, as notebooks load everything
+    from matplotlib import pyplot as plt
+
+    base = tmp_path_factory.getbasetemp()
+    whole = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "smoke"
+    quickstart, *others = STEMS
+    with FileLock(whole.with_suffix(".lock")), pytest.MonkeyPatch.context() as patch:
+        home = whole.with_suffix(".running")
+        patch.setenv("SATCLIP_HOME", str(home))
+        patch.setenv("MPLBACKEND", "agg")
+        patch.delenv("SATCLIP_DATA_MIRROR", raising=False)
+        patch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as for a user
+        patch.setattr("satclip_lib.plotting.figures.DPI", 100)  # coarse, but whole
+        for stem in () if whole.is_dir() else (*others[:2], quickstart, *others[2:]):
+            names = run_cells(stem, profile="smoke")
+            plt.close("all")
+            if stem.startswith("04"):
+                (home / "absent.txt").write_text("\n".join(names["result"].absent.reason))
+        if not whole.is_dir():
+            home.rename(whole)
+    return shutil.copytree(whole, tmp_path_factory.mktemp("copy") / "smoke")
 
 
 @pytest.fixture(scope="module")
