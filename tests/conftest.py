@@ -92,6 +92,7 @@ def smoke_run(tmp_path_factory) -> Path:
     quickstart, *others = STEMS
     with FileLock(whole.with_suffix(".lock")), pytest.MonkeyPatch.context() as patch:
         home = whole.with_suffix(".running")
+        home.mkdir(exist_ok=True)
         patch.setenv("SATCLIP_HOME", str(home))
         patch.setenv("MPLBACKEND", "agg")
         patch.delenv("SATCLIP_DATA_MIRROR", raising=False)
