@@ -34,8 +34,8 @@ $(BUILD)/01_dataset_construction.ipynb: $(call missing,$(01_dataset_construction
   satclip_lib/data/labels.py satclip_lib/data/land.py satclip_lib/data/natural_earth.py \
   satclip_lib/data/originals.py satclip_lib/data/patch_store.py satclip_lib/data/patch_writer.py \
   satclip_lib/data/quality.py satclip_lib/data/registry.json satclip_lib/data/registry.py \
-  satclip_lib/data/s2_100k.py satclip_lib/data/seasons.py satclip_lib/data/sentinel2.py \
-  satclip_lib/data/transforms.py satclip_lib/embedding/__init__.py \
+  satclip_lib/data/s2_100k.py satclip_lib/data/s2_folder.py satclip_lib/data/seasons.py \
+  satclip_lib/data/sentinel2.py satclip_lib/data/transforms.py satclip_lib/embedding/__init__.py \
   satclip_lib/embedding/containers.py satclip_lib/embedding/coordinates.py \
   satclip_lib/embedding/embed.py satclip_lib/embedding/geometries.py \
   satclip_lib/embedding/retrieval.py satclip_lib/embedding/uncertainty.py \

@@ -25,7 +25,7 @@ from satclip_lib.data.land import sample_land_lonlat
 from satclip_lib.data.patch_store import PROVENANCE
 from satclip_lib.data.rebuild import rebuild_s2_100k
 from satclip_lib.data.remote_file import Access
-from satclip_lib.data.s2_100k import list_patches, read_patch
+from satclip_lib.data.s2_folder import list_patches, read_patch
 from satclip_lib.data.scenes import UnusableSceneError
 from satclip_lib.data.sentinel2 import BAND_NAMES
 from satclip_lib.data.stac import NoPatchError, ScenePlan, draw_patch
@@ -445,7 +445,7 @@ def test_plans_that_make_no_sense_are_refused(shape_checks_off, change, message)
 
 def test_unknown_schedulers_and_counts_are_refused(plan, tmp_path):
     """The choices are named."""
-    with pytest.raises(ValueError, match="scheduler must be 'threads', 'processes', 'tcp"):
+    with pytest.raises(ValueError, match="scheduler must be 'threads', 'tcp"):
         rebuild_s2_100k(tmp_path / "a", plan, num_patches=1, scheduler="dask")
     with pytest.raises(ValueError, match="num_patches must not be negative, got -1"):
         rebuild_s2_100k(tmp_path / "a", plan, num_patches=-1)
@@ -476,17 +476,6 @@ def _wait_for_patches(folder, num_patches, timeout_s=60):
     while len(_find_tifs(folder)) < num_patches:
         assert time.monotonic() - start < timeout_s, "no patches yet"
         time.sleep(0.01)
-
-
-def test_processes_make_what_threads_make(plan, rebuilt, tmp_path):
-    """The folder does not depend on how the work is spread."""
-    report = rebuild_s2_100k(
-        tmp_path / "a", plan, num_patches=2, scheduler="processes", num_workers=1
-    )
-    assert report.failures.empty
-    made, whole = _hash_files(tmp_path / "a"), _hash_files(rebuilt)
-    assert len([name for name in made if name.endswith(".tif")]) == 2
-    assert all(whole[name] == made[name] for name in made if name != "index.csv")
 
 
 def test_a_dask_cluster_survives_the_death_of_a_worker(plan, server, rebuilt, tmp_path):
