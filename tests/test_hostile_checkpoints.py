@@ -20,10 +20,10 @@ from safetensors.torch import load_file, save_file
 from small import make_encoder
 
 from satclip_lib.checkpoints.archive import MAX_PICKLE_BYTES
+from satclip_lib.checkpoints.assemble import MAX_HEADER_BYTES
 from satclip_lib.checkpoints.download import CheckpointError
 from satclip_lib.checkpoints.published import save_published
 from satclip_lib.checkpoints.store import (
-    MAX_HEADER_BYTES,
     convert_published,
     load_config,
     load_location_encoder,
