@@ -1,6 +1,5 @@
 """Files: written whole or not at all, also when the writer is killed; named by the workspace."""
 
-import hashlib
 import os
 import signal
 import subprocess
@@ -12,7 +11,7 @@ import processes
 import pytest
 
 from satclip_lib import files
-from satclip_lib.files import Workspace, project_root, sha256_of_file, write_atomically
+from satclip_lib.files import Workspace, project_root, write_atomically
 
 
 def _write_until_killed(path, kind):
@@ -80,13 +79,6 @@ def test_a_failure_leaves_the_old_one(workspace, folder, error):
         raise error
     assert (path / "content" if folder else path).read_text() == "old"
     assert _hidden(workspace) == []
-
-
-def test_a_failure_before_anything_is_written_leaves_nothing(workspace):
-    """A block that fails at once leaves neither target nor scratch."""
-    with pytest.raises(ValueError, match="at once"), write_atomically(workspace / "target"):
-        raise ValueError("at once")
-    assert list(workspace.iterdir()) == []
 
 
 @pytest.mark.parametrize("folder", [False, True])
@@ -285,11 +277,3 @@ def test_a_workspace_names_everything_and_makes_nothing(workspace):
     assert demo.figures == workspace / "figures"
     assert smoke.figures == workspace / "figures/smoke"
     assert list(workspace.iterdir()) == []
-
-
-def test_hashes_are_those_of_sha256(workspace):
-    """The hash is SHA-256 in hexadecimal, also of files of many blocks and of empty files."""
-    for content in (b"", b"abc", bytes(range(256)) * 10_000):
-        (workspace / "file").write_bytes(content)
-        assert sha256_of_file(workspace / "file") == hashlib.sha256(content).hexdigest()
-    assert sha256_of_file(str(workspace / "file")) == sha256_of_file(workspace / "file")

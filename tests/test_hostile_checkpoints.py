@@ -206,6 +206,14 @@ OURS = {
     ),
 }  # fmt: skip
 IMAGE = {
+    "no image tower": (
+        lambda f: save_pretrained(make_encoder(), f),
+        "holds a location encoder only",
+    ),
+    "infinite image weights": (
+        _tensors(lambda x: x["image_projection.weight"].fill_(torch.inf)),
+        "image_projection.weight holds NaN or inf",
+    ),
     "image encoder a list": (_image(name=["rcf"]), "describes no model"),
     "image encoder a path": (_image(name="../../rcf"), "describes no model"),
     "1e12 bands": (_image(name="resnet18", num_bands=10**12), "does not fit its config"),
@@ -439,7 +447,7 @@ def test_hostile_checkpoints_are_refused(seen, name):
     assert re.search(message, said), said
     assert seconds < MAX_SECONDS
     assert len(said) < 1500 and "\n" not in said
-    assert re.search("again|anew|delete", said)
+    assert re.search("again|anew|delete|load it with", said)
 
 
 def test_hostile_checkpoints_take_little_memory(seen):

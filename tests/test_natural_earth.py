@@ -72,22 +72,6 @@ def test_lines_have_no_trace_of_the_cut(name):
     assert np.abs(np.diff(ends[:, :, 0], axis=1)).max() < 20
 
 
-@pytest.mark.parametrize("name", ["physical/ne_110m_land", "physical/ne_50m_land"])
-def test_land_covers_the_known_share_of_the_earth(name):
-    """Land is 149 million km2 (29.2 %) of the sphere; outlines this coarse are within 2 %."""
-    assert area_km2(read_layer(name).geometry.values) == pytest.approx(149e6, rel=0.02)
-
-
-def test_coastline_is_the_outline_of_the_land():
-    """Land outlines are the coastline plus what lies on the frame of the map."""
-    outlines = shapely.boundary(read_layer("physical/ne_110m_land").geometry.values)
-    frame = shapely.box(-180, -90, 180, 90).boundary
-    on_frame = shapely.intersection(outlines, frame)
-    shores = shapely.length(read_layer("physical/ne_110m_coastline").geometry.values).sum()
-    assert shapely.length(on_frame).sum() > 360  # Antarctica's southern edge, at least
-    assert shores == pytest.approx(shapely.length(outlines).sum() - shapely.length(on_frame).sum())
-
-
 def test_countries_tile_the_land():
     """Countries do not overlap, and together they are the land of the same scale."""
     countries = load_countries().geometry.values
@@ -95,23 +79,6 @@ def test_countries_tile_the_land():
     land = shapely.union_all(read_layer("physical/ne_110m_land").geometry.values)
     assert area_km2(countries) == pytest.approx(area_km2(together), rel=1e-5)
     assert area_km2(shapely.symmetric_difference(together, land)) < 0.001 * area_km2(land)
-
-
-def test_borders_lie_between_two_countries():
-    """The middle of every border segment touches the outlines of exactly two countries."""
-    middles = shapely.points(segments_of(read_layer(CULTURAL[1]).geometry.values).mean(axis=1))
-    outlines = shapely.boundary(load_countries().geometry.values)
-    near, _ = shapely.STRtree(outlines).query(middles, predicate="dwithin", distance=0.002)
-    assert (np.bincount(near, minlength=len(middles)) == 2).mean() > 0.99
-    assert np.bincount(near, minlength=len(middles)).min() == 2
-
-
-def test_no_country_spans_the_map_by_accident():
-    """Only Antarctica has a part wider than 180 degrees: all others are cut where they cross."""
-    countries = load_countries()
-    parts = countries.explode(index_parts=False)
-    width = parts.bounds["maxx"] - parts.bounds["minx"]
-    assert set(parts.country[width > 180]) == {"Antarctica"}
 
 
 def test_countries_have_names_codes_and_continents():

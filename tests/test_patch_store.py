@@ -55,30 +55,6 @@ def test_a_store_gives_back_what_was_saved(workspace):
     np.testing.assert_array_equal(get_lonlat(opened), CONTENT["lonlat"])
 
 
-def test_a_store_is_replaced_as_a_whole(workspace):
-    """Saving a smaller store over a larger one leaves nothing of the larger."""
-    few = {name: CONTENT[name][:3] for name in ("patches", "lonlat", "is_val")}
-    save_patches(_make(), workspace / "patches.zarr")
-    save_patches(_make(**few), workspace / "patches.zarr")
-    assert open_patches(workspace / "patches.zarr").sizes["patch"] == 3
-    assert [path.name for path in workspace.iterdir()] == ["patches.zarr"]
-
-
-def test_a_failed_save_leaves_the_old_store(workspace, monkeypatch):
-    """An error half-way leaves the old store as it was."""
-    path = save_patches(_make(), workspace / "patches.zarr")
-
-    def fail(dataset, scratch, **kwargs):
-        scratch.mkdir()
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(xr.Dataset, "to_zarr", fail)
-    with pytest.raises(OSError, match="no space left"):
-        save_patches(_make(scale=1.0), path)
-    assert open_patches(path).attrs["scale"] == 1e-4
-    assert [path.name for path in workspace.iterdir()] == ["patches.zarr"]
-
-
 @pytest.mark.parametrize(("chunk_bytes", "shard_bytes"), [(3 * 64, 8 * 64), (1, 1), (10**6, 10**9)])
 def test_chunks_and_shards_do_not_show(workspace, monkeypatch, chunk_bytes, shard_bytes):
     """Whole patches are chunked and shards hold whole chunks, whatever divides or does not."""
