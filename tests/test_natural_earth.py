@@ -239,11 +239,6 @@ def test_a_package_without_its_checkout_says_so(tmp_path, monkeypatch):
         natural_earth_folder()
 
 
-def test_the_folder_does_not_follow_satclip_home(workspace):
-    """The layers belong to the repository; SATCLIP_HOME, a scratch folder here, is not asked."""
-    assert workspace not in natural_earth_folder().parents
-
-
 def test_recipe_cuts_a_ring_at_the_antimeridian(recipe):
     """A ring from 170 E to 160 W becomes two boxes that meet at 180."""
     ring = np.array([[170.0, 0], [-160, 0], [-160, 10], [170, 10], [170, 0]])

@@ -106,18 +106,6 @@ def test_images_are_scaled_patches():
     np.testing.assert_array_equal(dataset.patches, CONTENT["patches"])
 
 
-def test_opening_reads_no_patches(workspace, monkeypatch):
-    """A store opens without its pixels: files that hold none are noticed by who reads them."""
-    path = save_patches(_make(), workspace / "patches.zarr")
-    for file in (path / "patches/c").rglob("*"):
-        if file.is_file():
-            file.write_bytes(b"none")
-    opened = open_patches(path)
-    np.testing.assert_array_equal(get_lonlat(opened), CONTENT["lonlat"])
-    with pytest.raises(ValueError):
-        _ = opened.patches[3].values
-
-
 def test_a_missing_store_says_how_to_make_one(workspace):
     """The error names the path, a notebook and a command."""
     with pytest.raises(FileNotFoundError, match=r"no patch store at .*nowhere.*make data"):

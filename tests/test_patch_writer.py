@@ -131,14 +131,6 @@ def test_a_run_stopped_at_any_step_is_continued(workspace, monkeypatch, step, st
     assert num_stops >= 2
 
 
-def test_work_on_disk_is_not_done_again(workspace):
-    """A second run begins behind the whole shards of the first."""
-    with _writer(workspace / "a.zarr") as writer:
-        for i in range(7):
-            writer.add({"lon": 0.0, "lat": 0.0, "sha256": hash_patch(PATCHES[i])}, PATCHES[i])
-    assert len(_writer(workspace / "a.zarr").rows) == 6
-
-
 def test_another_plan_makes_another_store(workspace, caplog):
     """What was begun with other settings is neither continued nor deleted, but named."""
     writer = _writer(workspace / "a.zarr", "old")

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import rasterio
 
-from satclip_lib.data.scenes import SIZE_PX, ScenePatch
-from satclip_lib.data.sentinel2 import BAND_NAMES
+from satclip_lib.data.s2_folder import encode_patch
+from satclip_lib.data.scenes import ScenePatch
 from satclip_lib.data.stac import ScenePlan, draw_patch, find_search
 from satclip_lib.files import sweep, write_atomically
 from satclip_lib.progress import progress_bar
@@ -122,26 +121,11 @@ def _write_patch(folder: Path, number: int, patch: ScenePatch) -> None:
     tif_path = _tif_path(folder, number)
     provenance = json.dumps({"fn": tif_path.name} | patch.provenance) + "\n"
     _write_bytes(_provenance_path(tif_path), provenance.encode())
-    with rasterio.MemoryFile() as memory:  # GDAL does not say when a disk is full
-        with memory.open(
-            driver="GTiff",
-            dtype=patch.numbers.dtype,
-            count=len(BAND_NAMES),
-            height=SIZE_PX,
-            width=SIZE_PX,
-            crs=patch.crs,
-            transform=patch.transform,
-            compress="lzw",
-            tiled=True,
-            blockxsize=SIZE_PX,
-            blockysize=SIZE_PX,
-        ) as file:
-            file.write(patch.numbers)
-            file.descriptions = BAND_NAMES
-        _write_bytes(tif_path, memory.getbuffer())  # last: its presence says that all is there
+    tif = encode_patch(patch.numbers, patch.crs, patch.transform)
+    _write_bytes(tif_path, tif)  # last: its presence says that all is there
 
 
-def _write_bytes(path: Path, content: Any) -> None:
+def _write_bytes(path: Path, content: bytes) -> None:
     """Write a file that is whole also after a loss of power."""
     with write_atomically(path) as scratch, open(scratch, "wb") as file:
         file.write(content)

@@ -21,6 +21,7 @@ import rasterio
 from jaxtyping import Shaped
 
 from satclip_lib.data.patch_store import PROVENANCE
+from satclip_lib.data.sentinel2 import BAND_NAMES
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +90,31 @@ def open_patch(file: PatchFile) -> rasterio.DatasetReader:
     """Open the tif of a patch: a file of its own, or a part of a tar."""
     where = "" if file.offset is None else f"/vsisubfile/{file.offset}_{file.num_bytes},"
     return rasterio.open(f"{where}{file.path}", driver="GTiff")
+
+
+def encode_patch(
+    pixels: Shaped[np.ndarray, "12 height width"],
+    crs: rasterio.CRS | str,
+    transform: rasterio.Affine,
+) -> bytes:
+    """The tif of a patch, as the data set has it: LZW, one tile, bands with names.
+
+    It is made in memory, because GDAL does not say when a disk is full.
+
+    Args:
+        pixels: Bands in the order of ``BAND_NAMES``.
+        crs: UTM zone of the scene.
+        transform: Turns pixels into metres.
+    """
+    count, height, width = pixels.shape
+    with rasterio.MemoryFile() as memory:
+        with memory.open(
+            driver="GTiff", dtype=pixels.dtype, count=count, height=height, width=width, crs=crs,
+            transform=transform, compress="lzw", tiled=True, blockxsize=256, blockysize=256,
+        ) as file:  # fmt: skip
+            file.write(pixels)
+            file.descriptions = BAND_NAMES
+        return bytes(memory.getbuffer())
 
 
 def _has_index(folder: Path) -> bool:
