@@ -193,12 +193,6 @@ def test_rows_of_a_store_are_read_in_any_order(workspace, monkeypatch, chunk_byt
         np.testing.assert_array_equal(read_patches(opened, index), CONTENT["patches"][index])
 
 
-def test_unknown_provenance_is_an_error():
-    """A name that no store knows is refused, not written."""
-    with pytest.raises(ValueError, match="provenance has clouds; it may have fn, datetime"):
-        _make(provenance={"clouds": [0] * 10})
-
-
 def test_a_split_is_of_blocks_or_random():
     """Both hold out the share; only blocks keep neighbours together; the seed decides."""
     lonlat = sample_land_lonlat(1000, seed=0)
