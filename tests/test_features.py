@@ -123,13 +123,6 @@ def test_views_are_augmented_once_and_for_all(dataset, encoder, workspace):
     assert np.abs(other.views[1] - store.views[1]).max() > 0
 
 
-def test_views_may_be_smaller_than_patches(dataset, encoder, workspace):
-    """With size_px the plain view is the middle of the patch."""
-    store = cache_features(dataset, encoder, folder=workspace, size_px=3)
-    expected = encoder(load_images(dataset)[..., :3, :3])
-    np.testing.assert_allclose(store.features, expected, atol=1e-5)
-
-
 def test_there_is_at_least_one_view(dataset, encoder, workspace):
     """Zero is an error."""
     with pytest.raises(ValueError, match="num_views must be at least 1, got 0"):

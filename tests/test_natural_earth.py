@@ -223,10 +223,6 @@ def test_unusable_points_are_refused(shape_checks_off, lonlat, message):
     """Wrong shapes, NaN and latitudes beyond a pole are errors that say so."""
     with pytest.raises(ValueError, match=message):
         lookup_regions(lonlat)
-
-
-def test_negative_distance_is_refused():
-    """A negative distance names its argument."""
     with pytest.raises(ValueError, match="max_distance_km must be 0 or more, got -1"):
         lookup_regions(np.zeros((1, 2)), max_distance_km=-1.0)
 

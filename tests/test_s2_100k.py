@@ -90,11 +90,9 @@ def _contents(path):
     return {p.relative_to(path): p.read_bytes() for p in path.rglob("*") if p.is_file()}
 
 
-@pytest.mark.parametrize("num_threads", [1, 4])
-def test_a_store_holds_the_tifs_to_the_last_bit(original, workspace, num_threads):
+def test_a_store_holds_the_tifs_to_the_last_bit(original, workspace):
     """Pixels, coordinates and provenance are those of the files, in the order of the index."""
-    options = {"val_fraction": 0.3, "num_threads": num_threads}
-    store = make_s2_100k_store(original, workspace / "patches.zarr", **options)
+    store = make_s2_100k_store(original, workspace / "patches.zarr", val_fraction=0.3)
     dataset, index = open_patches(store), _index(original)
     expected = np.stack([_make_pixels(i) for i in reversed(range(NUM_PATCHES))])
     np.testing.assert_array_equal(dataset.patches, expected)

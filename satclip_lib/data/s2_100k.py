@@ -42,6 +42,7 @@ from satclip_lib.sphere import compute_distance_km
 logger = logging.getLogger(__name__)
 
 REPO_ID = "torchgeo/s2-100k"
+NUM_THREADS = 4  # that read patches
 READ_AHEAD = 32  # patches; 1.5 MiB each
 
 
@@ -94,7 +95,6 @@ def make_s2_100k_store(
     seed: int = 0,
     keep_sea: bool = False,
     max_missing_share: float = 0.0,
-    num_threads: int = 4,
 ) -> Path:
     """Put the good patches of a folder into a patch store, bit for bit, in the order of the index.
 
@@ -111,7 +111,6 @@ def make_s2_100k_store(
         keep_sea: Whether patches at sea pass; the paper's data set has them.
         max_missing_share: Share of the patches, 0 to 1, that may be missing. What is missing is
             in the report; 1 takes whatever there is.
-        num_threads: Number of threads that read patches.
 
     Raises:
         IncompleteMirrorError: If patches named in the index are missing, or there is no index to
@@ -125,7 +124,7 @@ def make_s2_100k_store(
     with PatchWriter(path, plan=plan, **sizes) as writer:
         if writer.is_finished and report_path(path).is_file():
             return writer.path
-        for row, patch in _check(files, keep_sea, num_threads, done=writer.rows):
+        for row, patch in _check(files, keep_sea, done=writer.rows):
             writer.add(row, patch)
         save_report(writer.rows, path)
         num_good = sum(row["is_kept"] for row in writer.rows)
@@ -141,7 +140,7 @@ def make_s2_100k_store(
 
 
 def _check(
-    files: list[PatchFile], keep_sea: bool, num_threads: int, done: Sequence[dict[str, Any]] = ()
+    files: list[PatchFile], keep_sea: bool, done: Sequence[dict[str, Any]] = ()
 ) -> Iterator[tuple[dict[str, Any], np.ndarray | None]]:
     """The row of the report of each file behind those done, and its pixels if they are good."""
     checker = PatchChecker(keep_sea=keep_sea)
@@ -150,7 +149,7 @@ def _check(
             checker.remember(row)
     with (
         warnings.catch_warnings(),
-        ThreadPoolExecutor(num_threads) as pool,
+        ThreadPoolExecutor(NUM_THREADS) as pool,
         progress_bar(total=len(files), initial=len(done), desc="patches") as bar,
     ):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # it becomes a row of the report
