@@ -235,34 +235,24 @@ def test_a_folder_is_held_by_one_run(workspace):
         pass
 
 
-def test_the_project_is_where_the_environment_says(monkeypatch, tmp_path):
-    """$SATCLIP_HOME decides; ~ is the home folder."""
-    monkeypatch.setenv("SATCLIP_HOME", str(tmp_path / "x" / ".." / "project"))
-    assert project_root() == (tmp_path / "project").resolve()
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("SATCLIP_HOME", "~/project")
-    assert project_root() == (tmp_path / "project").resolve()
+def test_where_the_project_is(monkeypatch, tmp_path):
+    """$SATCLIP_HOME decides, else the checkout around the current folder, else that folder.
 
-
-def test_the_project_is_the_checkout_around_the_current_folder(monkeypatch, tmp_path):
-    """Without $SATCLIP_HOME a checkout that the current folder lies in is the project.
-
-    It may be another one than that which the package was installed from.
+    The checkout may be another one than that which the package was installed from, and another
+    project's pyproject.toml does not count.
     """
-    monkeypatch.delenv("SATCLIP_HOME")
-    for name in ("pyproject.toml", "satclip_lib/files.py", "notebooks/solutions/00.ipynb"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    for folder in (tmp_path, tmp_path / "notebooks" / "solutions"):
-        monkeypatch.chdir(folder)
-        assert project_root() == tmp_path
-
-
-def test_outside_a_checkout_the_project_is_the_current_folder(monkeypatch, tmp_path):
-    """Neither where the package lies nor another project's pyproject.toml counts."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for home in (str(tmp_path / "x" / ".." / "project"), "~/project"):
+        monkeypatch.setenv("SATCLIP_HOME", home)
+        assert project_root() == (tmp_path / "project").resolve()
     monkeypatch.delenv("SATCLIP_HOME")
     (tmp_path / "pyproject.toml").touch()
-    monkeypatch.chdir(tmp_path)
+    below = tmp_path / "notebooks" / "solutions"
+    below.mkdir(parents=True)
+    monkeypatch.chdir(below)
+    assert project_root() == below
+    (tmp_path / "satclip_lib").mkdir()
+    (tmp_path / "satclip_lib" / "files.py").touch()
     assert project_root() == tmp_path
 
 
