@@ -182,27 +182,6 @@ def test_what_a_link_leads_to_is_written(workspace, folder):
     assert (found / "content" if folder else found).read_text() == "new"
 
 
-def test_swept_before_it_was_locked(workspace, monkeypatch):
-    """A run whose new folder another one takes for a leftover makes itself another folder."""
-    lock, seen = files._lock, []
-
-    def sweep_first(folder):
-        seen.append(folder)
-        if len(seen) == 1:
-            folder.rmdir()
-        if len(seen) == 2:
-            held = lock(folder)
-            try:
-                return lock(folder)
-            finally:
-                os.close(held)
-        return lock(folder)
-
-    monkeypatch.setattr(files, "_lock", sweep_first)
-    _write(workspace / "target", "new")
-    assert (workspace / "target").read_text() == "new" and len(seen) == 3
-
-
 def test_a_folder_is_listed_once(workspace, monkeypatch):
     """Many files in a folder cost no more each than few: the first write alone looks around."""
     listed = []
