@@ -8,8 +8,8 @@ $(BUILD)/00_quickstart.ipynb: $(call missing,$(00_quickstart)) satclip_lib/__ini
   satclip_lib/checkpoints/model_card.py satclip_lib/checkpoints/published.py \
   satclip_lib/checkpoints/store.py satclip_lib/data/__init__.py satclip_lib/data/blue_marble.py \
   satclip_lib/data/labels.py satclip_lib/data/land.py satclip_lib/data/natural_earth.py \
-  satclip_lib/data/originals.py satclip_lib/data/patch_store.py satclip_lib/data/registry.json \
-  satclip_lib/data/registry.py satclip_lib/data/seasons.py satclip_lib/embedding/__init__.py \
+  satclip_lib/data/patch_store.py satclip_lib/data/registry.json satclip_lib/data/registry.py \
+  satclip_lib/data/seasons.py satclip_lib/embedding/__init__.py \
   satclip_lib/embedding/containers.py satclip_lib/embedding/coordinates.py \
   satclip_lib/embedding/embed.py satclip_lib/embedding/geometries.py \
   satclip_lib/embedding/retrieval.py satclip_lib/embedding/similar.py \
@@ -32,7 +32,7 @@ $(BUILD)/01_dataset_construction.ipynb: $(call missing,$(01_dataset_construction
   satclip_lib/checkpoints/model_card.py satclip_lib/checkpoints/published.py \
   satclip_lib/checkpoints/store.py satclip_lib/data/__init__.py satclip_lib/data/blue_marble.py \
   satclip_lib/data/images.py satclip_lib/data/labels.py satclip_lib/data/land.py \
-  satclip_lib/data/natural_earth.py satclip_lib/data/originals.py satclip_lib/data/patch_store.py \
+  satclip_lib/data/natural_earth.py satclip_lib/data/patch_store.py \
   satclip_lib/data/patch_writer.py satclip_lib/data/quality.py satclip_lib/data/registry.json \
   satclip_lib/data/registry.py satclip_lib/data/s2_100k.py satclip_lib/data/s2_folder.py \
   satclip_lib/data/seasons.py satclip_lib/data/sentinel2.py satclip_lib/data/transforms.py \
@@ -90,25 +90,25 @@ $(BUILD)/03_embedding_space.ipynb: $(call missing,$(03_embedding_space)) satclip
   satclip_lib/checkpoints/model_card.py satclip_lib/checkpoints/published.py \
   satclip_lib/checkpoints/store.py satclip_lib/data/__init__.py satclip_lib/data/blue_marble.py \
   satclip_lib/data/features.py satclip_lib/data/images.py satclip_lib/data/labels.py \
-  satclip_lib/data/land.py satclip_lib/data/natural_earth.py satclip_lib/data/originals.py \
-  satclip_lib/data/patch_store.py satclip_lib/data/registry.json satclip_lib/data/registry.py \
-  satclip_lib/data/seasons.py satclip_lib/data/sentinel2.py satclip_lib/data/transforms.py \
-  satclip_lib/embedding/__init__.py satclip_lib/embedding/containers.py \
-  satclip_lib/embedding/coordinates.py satclip_lib/embedding/embed.py \
-  satclip_lib/embedding/geometries.py satclip_lib/embedding/retrieval.py \
-  satclip_lib/embedding/similar.py satclip_lib/embedding/similarity_search.py \
-  satclip_lib/embedding/uncertainty.py satclip_lib/evaluation/__init__.py \
-  satclip_lib/evaluation/baselines.py satclip_lib/evaluation/clusters.py \
-  satclip_lib/evaluation/positional.py satclip_lib/evaluation/projection.py \
-  satclip_lib/evaluation/splits.py satclip_lib/fast/__init__.py satclip_lib/fast/folded_encoder.py \
-  satclip_lib/fast/seeded.py satclip_lib/fast/siren.py satclip_lib/files.py \
-  satclip_lib/image_encoder/__init__.py satclip_lib/image_encoder/backbones.py \
-  satclip_lib/image_encoder/base.py satclip_lib/image_encoder/random_features.py \
-  satclip_lib/location_encoder.py satclip_lib/model.py satclip_lib/plotting/__init__.py \
-  satclip_lib/plotting/figures.py satclip_lib/plotting/globes.py satclip_lib/plotting/maps.py \
-  satclip_lib/plotting/schematic.py satclip_lib/plotting/similarity.py \
-  satclip_lib/plotting/style.mplstyle satclip_lib/plotting/style.py satclip_lib/progress.py \
-  satclip_lib/sphere.py satclip_lib/spherical_harmonics.py
+  satclip_lib/data/land.py satclip_lib/data/natural_earth.py satclip_lib/data/patch_store.py \
+  satclip_lib/data/registry.json satclip_lib/data/registry.py satclip_lib/data/seasons.py \
+  satclip_lib/data/sentinel2.py satclip_lib/data/transforms.py satclip_lib/embedding/__init__.py \
+  satclip_lib/embedding/containers.py satclip_lib/embedding/coordinates.py \
+  satclip_lib/embedding/embed.py satclip_lib/embedding/geometries.py \
+  satclip_lib/embedding/retrieval.py satclip_lib/embedding/similar.py \
+  satclip_lib/embedding/similarity_search.py satclip_lib/embedding/uncertainty.py \
+  satclip_lib/evaluation/__init__.py satclip_lib/evaluation/baselines.py \
+  satclip_lib/evaluation/clusters.py satclip_lib/evaluation/positional.py \
+  satclip_lib/evaluation/projection.py satclip_lib/evaluation/splits.py \
+  satclip_lib/fast/__init__.py satclip_lib/fast/folded_encoder.py satclip_lib/fast/seeded.py \
+  satclip_lib/fast/siren.py satclip_lib/files.py satclip_lib/image_encoder/__init__.py \
+  satclip_lib/image_encoder/backbones.py satclip_lib/image_encoder/base.py \
+  satclip_lib/image_encoder/random_features.py satclip_lib/location_encoder.py \
+  satclip_lib/model.py satclip_lib/plotting/__init__.py satclip_lib/plotting/figures.py \
+  satclip_lib/plotting/globes.py satclip_lib/plotting/maps.py satclip_lib/plotting/schematic.py \
+  satclip_lib/plotting/similarity.py satclip_lib/plotting/style.mplstyle \
+  satclip_lib/plotting/style.py satclip_lib/progress.py satclip_lib/sphere.py \
+  satclip_lib/spherical_harmonics.py
 
 04_downstream_tasks := $(FIGURES)/downstream_table.png $(FIGURES)/difference_forest.png \
   $(FIGURES)/learning_curves.png $(FIGURES)/prediction_map.png
@@ -119,8 +119,8 @@ $(BUILD)/04_downstream_tasks.ipynb: $(call missing,$(04_downstream_tasks)) \
   satclip_lib/checkpoints/model_card.py satclip_lib/checkpoints/published.py \
   satclip_lib/checkpoints/store.py satclip_lib/data/__init__.py satclip_lib/data/blue_marble.py \
   satclip_lib/data/labels.py satclip_lib/data/land.py satclip_lib/data/natural_earth.py \
-  satclip_lib/data/originals.py satclip_lib/data/patch_store.py satclip_lib/data/registry.json \
-  satclip_lib/data/registry.py satclip_lib/data/seasons.py satclip_lib/embedding/__init__.py \
+  satclip_lib/data/patch_store.py satclip_lib/data/registry.json satclip_lib/data/registry.py \
+  satclip_lib/data/seasons.py satclip_lib/embedding/__init__.py \
   satclip_lib/embedding/containers.py satclip_lib/embedding/coordinates.py \
   satclip_lib/embedding/embed.py satclip_lib/embedding/geometries.py \
   satclip_lib/embedding/retrieval.py satclip_lib/embedding/tables.py \
@@ -153,8 +153,8 @@ $(BUILD)/05_geographic_generalization.ipynb: $(call missing,$(05_geographic_gene
   satclip_lib/checkpoints/model_card.py satclip_lib/checkpoints/published.py \
   satclip_lib/checkpoints/store.py satclip_lib/data/__init__.py satclip_lib/data/blue_marble.py \
   satclip_lib/data/labels.py satclip_lib/data/land.py satclip_lib/data/natural_earth.py \
-  satclip_lib/data/originals.py satclip_lib/data/patch_store.py satclip_lib/data/registry.json \
-  satclip_lib/data/registry.py satclip_lib/data/seasons.py satclip_lib/embedding/__init__.py \
+  satclip_lib/data/patch_store.py satclip_lib/data/registry.json satclip_lib/data/registry.py \
+  satclip_lib/data/seasons.py satclip_lib/embedding/__init__.py \
   satclip_lib/embedding/containers.py satclip_lib/embedding/coordinates.py \
   satclip_lib/embedding/embed.py satclip_lib/embedding/geometries.py \
   satclip_lib/embedding/retrieval.py satclip_lib/embedding/uncertainty.py \
@@ -187,9 +187,9 @@ $(BUILD)/06_biome_clustering.ipynb: $(call missing,$(06_biome_clustering)) \
   satclip_lib/checkpoints/model_card.py satclip_lib/checkpoints/published.py \
   satclip_lib/checkpoints/store.py satclip_lib/data/__init__.py satclip_lib/data/blue_marble.py \
   satclip_lib/data/images.py satclip_lib/data/labels.py satclip_lib/data/land.py \
-  satclip_lib/data/natural_earth.py satclip_lib/data/originals.py satclip_lib/data/patch_store.py \
-  satclip_lib/data/registry.json satclip_lib/data/registry.py satclip_lib/data/seasons.py \
-  satclip_lib/data/sentinel2.py satclip_lib/data/transforms.py satclip_lib/embedding/__init__.py \
+  satclip_lib/data/natural_earth.py satclip_lib/data/patch_store.py satclip_lib/data/registry.json \
+  satclip_lib/data/registry.py satclip_lib/data/seasons.py satclip_lib/data/sentinel2.py \
+  satclip_lib/data/transforms.py satclip_lib/embedding/__init__.py \
   satclip_lib/embedding/containers.py satclip_lib/embedding/coordinates.py \
   satclip_lib/embedding/embed.py satclip_lib/embedding/geometries.py \
   satclip_lib/embedding/retrieval.py satclip_lib/embedding/uncertainty.py \
@@ -219,28 +219,27 @@ $(BUILD)/07_image_localization.ipynb: $(call missing,$(07_image_localization)) \
   satclip_lib/checkpoints/store.py satclip_lib/data/__init__.py satclip_lib/data/blue_marble.py \
   satclip_lib/data/features.py satclip_lib/data/images.py satclip_lib/data/labels.py \
   satclip_lib/data/land.py satclip_lib/data/moco.py satclip_lib/data/natural_earth.py \
-  satclip_lib/data/originals.py satclip_lib/data/patch_store.py satclip_lib/data/registry.json \
-  satclip_lib/data/registry.py satclip_lib/data/seasons.py satclip_lib/data/sentinel2.py \
-  satclip_lib/data/transforms.py satclip_lib/embedding/__init__.py \
-  satclip_lib/embedding/containers.py satclip_lib/embedding/coordinates.py \
-  satclip_lib/embedding/embed.py satclip_lib/embedding/geometries.py \
-  satclip_lib/embedding/localization.py satclip_lib/embedding/retrieval.py \
-  satclip_lib/embedding/similarity_search.py satclip_lib/embedding/uncertainty.py \
-  satclip_lib/evaluation/__init__.py satclip_lib/evaluation/baselines.py \
-  satclip_lib/evaluation/benchmark.py satclip_lib/evaluation/end_to_end.py \
-  satclip_lib/evaluation/inaturalist.py satclip_lib/evaluation/loaders.py \
-  satclip_lib/evaluation/mlp.py satclip_lib/evaluation/prediction.py \
-  satclip_lib/evaluation/probes.py satclip_lib/evaluation/ridge.py \
-  satclip_lib/evaluation/scoring.py satclip_lib/evaluation/splits.py \
-  satclip_lib/evaluation/tasks.py satclip_lib/fast/__init__.py satclip_lib/fast/folded_encoder.py \
-  satclip_lib/fast/seeded.py satclip_lib/fast/siren.py satclip_lib/files.py \
-  satclip_lib/image_encoder/__init__.py satclip_lib/image_encoder/backbones.py \
-  satclip_lib/image_encoder/base.py satclip_lib/image_encoder/random_features.py \
-  satclip_lib/location_encoder.py satclip_lib/model.py satclip_lib/plotting/__init__.py \
-  satclip_lib/plotting/curves.py satclip_lib/plotting/figures.py satclip_lib/plotting/maps.py \
-  satclip_lib/plotting/similarity.py satclip_lib/plotting/style.mplstyle \
-  satclip_lib/plotting/style.py satclip_lib/progress.py satclip_lib/sphere.py \
-  satclip_lib/spherical_harmonics.py
+  satclip_lib/data/patch_store.py satclip_lib/data/registry.json satclip_lib/data/registry.py \
+  satclip_lib/data/seasons.py satclip_lib/data/sentinel2.py satclip_lib/data/transforms.py \
+  satclip_lib/embedding/__init__.py satclip_lib/embedding/containers.py \
+  satclip_lib/embedding/coordinates.py satclip_lib/embedding/embed.py \
+  satclip_lib/embedding/geometries.py satclip_lib/embedding/localization.py \
+  satclip_lib/embedding/retrieval.py satclip_lib/embedding/similarity_search.py \
+  satclip_lib/embedding/uncertainty.py satclip_lib/evaluation/__init__.py \
+  satclip_lib/evaluation/baselines.py satclip_lib/evaluation/benchmark.py \
+  satclip_lib/evaluation/end_to_end.py satclip_lib/evaluation/inaturalist.py \
+  satclip_lib/evaluation/loaders.py satclip_lib/evaluation/mlp.py \
+  satclip_lib/evaluation/prediction.py satclip_lib/evaluation/probes.py \
+  satclip_lib/evaluation/ridge.py satclip_lib/evaluation/scoring.py \
+  satclip_lib/evaluation/splits.py satclip_lib/evaluation/tasks.py satclip_lib/fast/__init__.py \
+  satclip_lib/fast/folded_encoder.py satclip_lib/fast/seeded.py satclip_lib/fast/siren.py \
+  satclip_lib/files.py satclip_lib/image_encoder/__init__.py \
+  satclip_lib/image_encoder/backbones.py satclip_lib/image_encoder/base.py \
+  satclip_lib/image_encoder/random_features.py satclip_lib/location_encoder.py \
+  satclip_lib/model.py satclip_lib/plotting/__init__.py satclip_lib/plotting/curves.py \
+  satclip_lib/plotting/figures.py satclip_lib/plotting/maps.py satclip_lib/plotting/similarity.py \
+  satclip_lib/plotting/style.mplstyle satclip_lib/plotting/style.py satclip_lib/progress.py \
+  satclip_lib/sphere.py satclip_lib/spherical_harmonics.py
 
 08_ablations := $(FIGURES)/ablation_forest.png $(FIGURES)/ablation_full_size.png \
   $(FIGURES)/split_ranking.png
@@ -252,22 +251,21 @@ $(BUILD)/08_ablations.ipynb: $(call missing,$(08_ablations)) satclip_lib/__init_
   satclip_lib/checkpoints/store.py satclip_lib/data/__init__.py satclip_lib/data/blue_marble.py \
   satclip_lib/data/features.py satclip_lib/data/images.py satclip_lib/data/labels.py \
   satclip_lib/data/land.py satclip_lib/data/moco.py satclip_lib/data/natural_earth.py \
-  satclip_lib/data/originals.py satclip_lib/data/patch_store.py satclip_lib/data/registry.json \
-  satclip_lib/data/registry.py satclip_lib/data/seasons.py satclip_lib/data/sentinel2.py \
-  satclip_lib/data/transforms.py satclip_lib/embedding/__init__.py \
-  satclip_lib/embedding/containers.py satclip_lib/embedding/coordinates.py \
-  satclip_lib/embedding/embed.py satclip_lib/embedding/geometries.py \
-  satclip_lib/embedding/retrieval.py satclip_lib/embedding/uncertainty.py \
-  satclip_lib/evaluation/__init__.py satclip_lib/evaluation/ablations.py \
-  satclip_lib/evaluation/baselines.py satclip_lib/evaluation/benchmark.py \
-  satclip_lib/evaluation/end_to_end.py satclip_lib/evaluation/inaturalist.py \
-  satclip_lib/evaluation/loaders.py satclip_lib/evaluation/mlp.py \
-  satclip_lib/evaluation/prediction.py satclip_lib/evaluation/probes.py \
-  satclip_lib/evaluation/ridge.py satclip_lib/evaluation/scoring.py \
-  satclip_lib/evaluation/splits.py satclip_lib/evaluation/summary.py \
-  satclip_lib/evaluation/tasks.py satclip_lib/fast/__init__.py satclip_lib/fast/folded_encoder.py \
-  satclip_lib/fast/seeded.py satclip_lib/fast/siren.py satclip_lib/fast/tiled_loss.py \
-  satclip_lib/files.py satclip_lib/image_encoder/__init__.py \
+  satclip_lib/data/patch_store.py satclip_lib/data/registry.json satclip_lib/data/registry.py \
+  satclip_lib/data/seasons.py satclip_lib/data/sentinel2.py satclip_lib/data/transforms.py \
+  satclip_lib/embedding/__init__.py satclip_lib/embedding/containers.py \
+  satclip_lib/embedding/coordinates.py satclip_lib/embedding/embed.py \
+  satclip_lib/embedding/geometries.py satclip_lib/embedding/retrieval.py \
+  satclip_lib/embedding/uncertainty.py satclip_lib/evaluation/__init__.py \
+  satclip_lib/evaluation/ablations.py satclip_lib/evaluation/baselines.py \
+  satclip_lib/evaluation/benchmark.py satclip_lib/evaluation/end_to_end.py \
+  satclip_lib/evaluation/inaturalist.py satclip_lib/evaluation/loaders.py \
+  satclip_lib/evaluation/mlp.py satclip_lib/evaluation/prediction.py \
+  satclip_lib/evaluation/probes.py satclip_lib/evaluation/ridge.py \
+  satclip_lib/evaluation/scoring.py satclip_lib/evaluation/splits.py \
+  satclip_lib/evaluation/summary.py satclip_lib/evaluation/tasks.py satclip_lib/fast/__init__.py \
+  satclip_lib/fast/folded_encoder.py satclip_lib/fast/seeded.py satclip_lib/fast/siren.py \
+  satclip_lib/fast/tiled_loss.py satclip_lib/files.py satclip_lib/image_encoder/__init__.py \
   satclip_lib/image_encoder/backbones.py satclip_lib/image_encoder/base.py \
   satclip_lib/image_encoder/random_features.py satclip_lib/location_encoder.py satclip_lib/loss.py \
   satclip_lib/model.py satclip_lib/plotting/__init__.py satclip_lib/plotting/figures.py \

@@ -2,7 +2,6 @@
 
 import ast
 import inspect
-import logging
 import sys
 
 import numpy as np
@@ -31,8 +30,8 @@ COLUMNS = {
 
 
 @pytest.fixture(autouse=True)
-def no_files(no_labels, monkeypatch):
-    """Labels come from packages only."""
+def no_files(monkeypatch):
+    """Labels that do not come with the package are absent."""
     monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
 
 
@@ -97,13 +96,13 @@ def test_tasks_without_labels_come_with_a_reason():
     """Labels that cannot be had are reported once, whatever the seeds; the others are scored."""
     result = run_benchmark(
         [UNIT_VECTORS],
-        ["elevation", "climate_zone", "biome"],
+        ["habitat", "climate_zone", "inaturalist_2018"],
         protocols=["random"],
         probes=["knn"],
         num_points=300,
         seeds=[0, 1],
     )
-    assert result.absent.task.tolist() == ["elevation", "biome"]
+    assert result.absent.task.tolist() == ["habitat", "inaturalist_2018"]
     assert set(result.absent.protocol) == {"all"}
     assert result.absent.reason.str.contains("SATCLIP_DATA_MIRROR").all()
     assert set(result.scores.task) == {"climate_zone"}
@@ -111,8 +110,8 @@ def test_tasks_without_labels_come_with_a_reason():
 
 def test_nothing_but_absent_tasks_is_a_result_too():
     """If no task can be had, the table of scores is empty and the reasons are there."""
-    result = run_benchmark([UNIT_VECTORS], ["elevation"])
-    assert len(result.scores) == 0 and result.absent.task.tolist() == ["elevation"]
+    result = run_benchmark([UNIT_VECTORS], ["habitat"])
+    assert len(result.scores) == 0 and result.absent.task.tolist() == ["habitat"]
 
 
 def test_other_errors_are_not_passed_over(monkeypatch):
@@ -409,16 +408,3 @@ def test_an_encoder_is_a_model_with_a_name(lonlat):
     model.train()
     with pytest.raises(ValueError, match="training mode"):
         encoder.encode(lonlat)
-
-
-def test_stand_in_labels_are_named_in_the_table(caplog):
-    """Where labels are a stand-in, the table's source column and the log say so."""
-    with caplog.at_level(logging.WARNING):
-        result = run_benchmark(
-            [UNIT_VECTORS],
-            ["population_density"],
-            protocols=["random"],
-            probes=["knn"],
-            num_points=200,
-        )
-    assert "stand-in" in result.scores.source[0] and "towns only" in caplog.text

@@ -27,8 +27,8 @@ def natural_earth_folder() -> Path:
     """
     if (readme := find_tracked("natural_earth/README.md")) is None:
         raise FileUnavailableError(
-            "the Natural Earth shapefiles are part of the repository: install the package from a "
-            "checkout (pip install -e .)"
+            "no Natural Earth shapefiles: they are part of the repository, install the package "
+            "from a checkout (pip install -e .)"
         )
     return readme.parent
 
