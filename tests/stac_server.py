@@ -1,86 +1,167 @@
-"""A STAC API with files behind it, on this machine: what tests of the rebuild talk to."""
+"""A STAC API with files behind it, on this machine: what tests of the rebuild talk to.
 
-import json
+The API is stac-fastapi's, over a list of items in memory; the files are static, read by ranges.
+Faults are put between the two and the client: see :class:`Faults`.
+"""
+
+import asyncio
 import re
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import unquote
 
+import attr
 import numpy as np
 import rasterio
 import rasterio.shutil
 import shapely
+import uvicorn
 from affine import Affine
 from rasterio.io import MemoryFile
 from rasterio.warp import transform_geom
-from server import serve
+from stac_fastapi.api.app import StacApi
+from stac_fastapi.api.models import create_post_request_model
+from stac_fastapi.extensions.query import QueryExtension
+from stac_fastapi.types.config import ApiSettings
+from stac_fastapi.types.core import BaseCoreClient
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
 
 from satclip_lib.data.sentinel2 import BAND_NAMES
 
 COLLECTION = "sentinel-2-l2a"
 RESOLUTIONS_M = dict(zip(BAND_NAMES, (60, 10, 10, 10, 20, 20, 20, 10, 20, 60, 20, 20), strict=True))
+NAMES = ("title", "description", "landing_id", "version")
+COMPARISONS = {"lt": float.__lt__, "lte": float.__le__, "gt": float.__gt__, "gte": float.__ge__}
 
 
-class StacServer:
-    """Answers searches from a list of items, and requests for ranges of files.
+@attr.s
+class ListClient(BaseCoreClient):
+    """Searches a list of items."""
+
+    items: list[dict] = attr.ib(factory=list)
+
+    def post_search(self, search_request, **kwargs):
+        """Items of the collections, place, time and properties asked for."""
+        found = [item for item in self.items if _matches(item, search_request)]
+        return {"type": "FeatureCollection", "features": found, "links": []}
+
+    def all_collections(self, **kwargs):
+        """One collection."""
+        return {"collections": [self.get_collection(COLLECTION)], "links": []}
+
+    def get_collection(self, collection_id, **kwargs):
+        """The least that a collection must say."""
+        extent = {
+            "spatial": {"bbox": [[-180, -90, 180, 90]]},
+            "temporal": {"interval": [[None] * 2]},
+        }
+        return {
+            "type": "Collection",
+            "stac_version": "1.0.0",
+            "id": collection_id,
+            "description": "test scenes",
+            "license": "proprietary",
+            "extent": extent,
+            "links": [],
+        }
+
+    def get_search(self, **kwargs):
+        """Not needed."""
+        raise NotImplementedError
+
+    get_item = item_collection = get_search
+
+
+def _matches(item: dict, request) -> bool:
+    place = shapely.geometry.shape(item["geometry"])
+    moment = datetime.fromisoformat(item["properties"]["datetime"])
+    asked = request.intersects and shapely.geometry.shape(request.intersects.model_dump())
+    asked = asked or (request.bbox and shapely.box(*request.bbox))
+    return (
+        item["collection"] in (request.collections or [])
+        and (not asked or place.intersects(asked))
+        and (request.start_date or datetime.min.replace(tzinfo=UTC)) <= moment
+        and moment <= (request.end_date or datetime.max.replace(tzinfo=UTC))
+        and all(
+            COMPARISONS[operator](float(item["properties"][name]), float(value))
+            for name, comparisons in (request.query or {}).items()
+            for operator, value in comparisons.items()
+        )
+    )
+
+
+class Faults:
+    """ASGI middleware that answers some requests itself, or late.
 
     Attributes:
-        url: of the API.
-        files: Folder that it serves.
-        items: that it lists; may be changed at any time.
-        faults: (pattern of "METHOD path", answer) pairs; each is used once, in this order. An
-            answer is a status, headers and body, or seconds to wait before the right one is given.
+        planned: (pattern of "METHOD path", answer) pairs; each is used once, in this order. An
+            answer is a Response, or seconds to wait before the right one is given.
         token: what the query of a file must say, where it is not None; 403 otherwise.
         requests: "METHOD path" of all requests so far.
         num_bytes: Bytes of answers so far.
         pause_s: before each answer.
     """
 
-    def __init__(self, files: Path) -> None:
-        """Without items and faults."""
-        self.files, self.url, self.token, self.pause_s = files, "", None, 0.0
-        self.items, self.faults, self.requests, self.num_bytes = [], [], [], 0
-        self._lock = threading.Lock()
+    def __init__(self) -> None:
+        """No faults."""
+        self.app, self.token, self.pause_s = None, None, 0.0
+        self.planned: list[tuple[str, Response | float]] = []
+        self.requests: list[str] = []
+        self.num_bytes = 0
 
-    def __call__(self, method: str, path: str, headers: dict, asked: bytes):
-        """Answer one request, with the next fault that is meant for it."""
-        path, _, query = unquote(path).partition("?")
-        request = f"{method} {path}"
+    async def __call__(self, scope, receive, send) -> None:
+        """Answer, or let the server answer."""
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        request = f"{scope['method']} {scope['path']}"
         self.requests.append(request)
-        time.sleep(self.pause_s)
-        if path.startswith("/files/") and self.token and query != f"token={self.token}":
-            return 403, {}, b"expired"
-        with self._lock:
-            fault = next((fault for fault in self.faults if re.search(fault[0], request)), None)
-            if fault:
-                self.faults.remove(fault)
-        if fault and isinstance(fault[1], tuple):
-            return fault[1]
-        if fault:
-            time.sleep(fault[1])
-        status, about, body = self._tell_truth(path, headers, asked)
-        self.num_bytes += len(body)
-        return status, about, body
 
-    def _tell_truth(self, path: str, headers: dict, asked: bytes):
-        if path == "/":
-            return 200, {}, make_landing_page(self.url)
-        if path == "/search":
-            found = [item for item in self.items if _matches(item, json.loads(asked))]
-            return 200, {}, json.dumps({"features": found, "links": []}).encode()
-        file = self.files / path.removeprefix("/files/")
-        if not file.is_file():
-            return 404, {}, b""
-        data = file.read_bytes()
-        start, stop = map(int, re.findall(r"\d+", headers["range"]))
-        stop = min(stop + 1, len(data))
-        if start >= stop:
-            return 416, {}, b""
-        return 206, {"Content-Range": f"bytes {start}-{stop - 1}/{len(data)}"}, data[start:stop]
+        async def count_and_send(message):
+            self.num_bytes += len(message.get("body", b""))
+            await send(message)
+
+        await asyncio.sleep(self.pause_s)
+        is_file = scope["path"].startswith("/files/")
+        if is_file and self.token and scope["query_string"].decode() != f"token={self.token}":
+            return await Response("expired", status_code=403)(scope, receive, send)
+        for fault in self.planned:
+            if re.search(fault[0], request):
+                self.planned.remove(fault)
+                if isinstance(fault[1], Response):
+                    return await fault[1](scope, receive, send)
+                await asyncio.sleep(fault[1])
+                break
+        return await self.app(scope, receive, count_and_send)
+
+
+class StacServer:
+    """The running server.
+
+    Attributes:
+        url: of the API.
+        items: that it lists; may be changed at any time.
+        faults: that it has.
+        files: folder that it serves.
+    """
+
+    def __init__(self, files: Path, url: str) -> None:
+        """Put the application together."""
+        self.files, self.url, self.faults = files, url, Faults()
+        extensions = [QueryExtension()]
+        client = ListClient(extensions=extensions)
+        self.items = client.items
+        api = StacApi(
+            settings=ApiSettings(**{f"stac_fastapi_{name}": "test" for name in NAMES}),
+            client=client,
+            extensions=extensions,
+            search_post_request_model=create_post_request_model(extensions),
+        )
+        api.app.mount("/files", StaticFiles(directory=files))
+        self.faults.app = api.app
 
     def add_scene(
         self, scene_id: str, numbers: np.ndarray, *, epsg: int, left: int, top: int, **properties
@@ -125,31 +206,21 @@ class StacServer:
 @contextmanager
 def run_stac_server(files: Path) -> Iterator[StacServer]:
     """A server on a free port, stopped at the end."""
-    server = StacServer(files)
-    with serve(server) as server.url:
+    config = uvicorn.Config(None, host="127.0.0.1", port=0, log_level="critical", lifespan="off")
+    socket = config.bind_socket()
+    server = StacServer(files, f"http://127.0.0.1:{socket.getsockname()[1]}")
+    config.app = server.faults
+    runner = uvicorn.Server(config)
+    thread = threading.Thread(target=runner.run, kwargs={"sockets": [socket]}, daemon=True)
+    thread.start()
+    while not runner.started:
+        time.sleep(0.01)
+    try:
         yield server
-
-
-def make_landing_page(url: str) -> bytes:
-    """What an API says of itself: where it is searched."""
-    links = [{"rel": "search", "href": f"{url}/search", "type": "application/geo+json"}]
-    about = {"type": "Catalog", "id": "X", "description": "X", "stac_version": "1.0.0"}
-    return json.dumps(about | {"links": links, "conformsTo": []}).encode()
-
-
-def _matches(item: dict, asked: dict) -> bool:
-    """Whether an item is in the collection, place, time and clouds of a search."""
-    place = shapely.geometry.shape(item["geometry"])
-    first, last = map(datetime.fromisoformat, asked["datetime"].split("/"))
-    where = asked.get("intersects")
-    where = shapely.geometry.shape(where) if where else shapely.box(*asked["bbox"])
-    ((name, comparison),) = asked["query"].items()
-    return (
-        item["collection"] in asked["collections"]
-        and place.intersects(where)
-        and first <= datetime.fromisoformat(item["properties"]["datetime"]) <= last
-        and item["properties"][name] < comparison["lt"]
-    )
+    finally:
+        runner.should_exit = runner.force_exit = True
+        thread.join(timeout=10)
+        socket.close()
 
 
 def _write_cog(path: Path, band: np.ndarray, epsg: int, transform: Affine) -> None:

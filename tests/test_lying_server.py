@@ -15,7 +15,6 @@ import pytest
 import rasterio
 from affine import Affine
 from server import serve
-from stac_server import make_landing_page
 
 from satclip_lib.data.remote_file import Access
 from satclip_lib.data.scenes import UnusableSceneError, cut_patch
@@ -331,7 +330,9 @@ def test_a_lie_of_an_api_is_an_error(name, path, run_apart):
         url = f"http://{headers['host']}"
         if asked_path == path:
             return lie(f"{url}/search")
-        return 200, {}, make_landing_page(url)
+        links = [{"rel": "search", "href": f"{url}/search", "type": "application/geo+json"}]
+        about = {"type": "Catalog", "id": "X", "description": "X", "stac_version": "1.0.0"}
+        return 200, {}, json.dumps(about | {"links": links, "conformsTo": []}).encode()
 
     with serve(answer) as url:
         error = run_apart(_draw, url)

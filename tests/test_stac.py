@@ -18,6 +18,7 @@ import processes
 import pytest
 import rasterio
 from stac_server import RESOLUTIONS_M, run_stac_server
+from starlette.responses import Response
 
 from satclip_lib.data import scenes, stac
 from satclip_lib.data.land import sample_land_lonlat
@@ -70,11 +71,11 @@ def module_server(truth, tmp_path_factory):
 def server(module_server):
     """The server with its first five scenes and no faults, after each test."""
     items = list(module_server.items)
-    module_server.requests.clear()
+    module_server.faults.requests.clear()
     yield module_server
     module_server.items[:] = items
-    module_server.faults.clear()
-    module_server.token, module_server.pause_s = None, 0.0
+    module_server.faults.planned.clear()
+    module_server.faults.token, module_server.faults.pause_s = None, 0.0
 
 
 @pytest.fixture(scope="module")
@@ -176,9 +177,9 @@ def test_only_the_window_is_read(server, plan, truth):
     _keep_scenes(server)
     item = server.add_scene("LARGE", np.tile(truth["OLD"], (1, 2, 2)), **PLACE)
     size = sum(path.stat().st_size for path in (server.files / "LARGE").iterdir())
-    before = server.num_bytes
+    before = server.faults.num_bytes
     draw_patch(replace(plan, bbox=tuple(item["bbox"])), 0)
-    assert 0 < server.num_bytes - before < size / 3
+    assert 0 < server.faults.num_bytes - before < size / 3
 
 
 @pytest.mark.parametrize(
@@ -258,7 +259,7 @@ def test_a_finished_folder_is_left_alone(plan, server, rebuilt):
     before = _hash_files(rebuilt)
     rebuild_s2_100k(rebuilt, plan, num_patches=NUM_PATCHES)
     assert _hash_files(rebuilt) == before
-    assert not [request for request in server.requests if "GET /" not in request]
+    assert not [request for request in server.faults.requests if "GET /" not in request]
 
 
 def test_a_folder_of_another_plan_is_refused(plan, rebuilt):
@@ -270,12 +271,12 @@ def test_a_folder_of_another_plan_is_refused(plan, rebuilt):
 @pytest.mark.parametrize(
     ("fault", "least_s"),
     [
-        ([("GET .*B04", (code, {}, b"")) for code in (500, 429)], 0),
-        ([("GET .*B04", (429, {"Retry-After": "1"}, b""))], 1),
+        ([("GET .*B04", Response(status_code=code)) for code in (500, 429)], 0),
+        ([("GET .*B04", Response(status_code=429, headers={"Retry-After": "1"}))], 1),
         ([("GET .*B04", 3.0)], 1),
-        ([("GET .*B04", (206, {"Content-Length": 99}, [b"cut"]))], 0),
-        ([("POST /search", (code, {}, b"")) for code in (503, 429)], 0),
-        ([("POST /search", (429, {"Retry-After": "1"}, b""))], 1),
+        ([("GET .*B04", Response(b"cut", status_code=206, headers={"content-length": "99"}))], 0),
+        ([("POST /search", Response(status_code=code)) for code in (503, 429)], 0),
+        ([("POST /search", Response(status_code=429, headers={"Retry-After": "1"}))], 1),
         ([("POST /search", 3.0)], 1),
     ],
 )
@@ -283,10 +284,10 @@ def test_passing_faults_change_nothing(plan, server, fault, least_s):
     """The patch is the one of a quiet day; Retry-After is heeded, and silence is not waited out."""
     plan = replace(plan, access=replace(plan.access, timeout_s=1.0))
     expected = draw_patch(plan, 0)
-    server.faults += fault
+    server.faults.planned += fault
     start = time.monotonic()
     patch = draw_patch(plan, 0)
-    assert not server.faults
+    assert not server.faults.planned
     assert time.monotonic() - start >= least_s
     np.testing.assert_array_equal(patch.numbers, expected.numbers)
     assert patch.provenance == expected.provenance
@@ -294,10 +295,10 @@ def test_passing_faults_change_nothing(plan, server, fault, least_s):
 
 def test_a_server_that_keeps_failing_costs_its_patches_only_once(plan, server, rebuilt, tmp_path):
     """Such a patch is listed with the reason; the next run makes it, as if nothing had been."""
-    in_the_way = [("GET .*OLD/B09", (500, {}, b""))] * 40
-    server.faults += in_the_way
+    in_the_way = [("GET .*OLD/B09", Response(status_code=500))] * 40
+    server.faults.planned += in_the_way
     report = rebuild_s2_100k(tmp_path / "a", plan, num_patches=NUM_PATCHES, num_workers=2)
-    server.faults.clear()
+    server.faults.planned.clear()
     of_old = (pd.read_csv(rebuilt / "index.csv").scene_id == "OLD").to_numpy()
     assert report.failures.number.tolist() == np.flatnonzero(of_old).tolist()
     assert report.failures.reason.str.contains("OLD/B09.tif: HTTP 500, expected 206, asked 4").all()
@@ -339,7 +340,7 @@ def test_a_damaged_scene_is_replaced_by_another(plan, server, truth, damage):
 def test_an_expired_signature_is_renewed(plan, server):
     """On 403 an address is signed again; a signature that stays wrong is an error, untold."""
     expected = draw_patch(plan, 0)
-    server.token = "fresh"
+    server.faults.token = "fresh"
     tokens = []
 
     def sign(href):
@@ -490,7 +491,7 @@ def test_a_dask_cluster_survives_the_death_of_a_worker(plan, server, rebuilt, tm
             _wait_for_patches(folder, 2)
             os.kill(victim, signal.SIGKILL)
 
-        server.pause_s = 0.01
+        server.faults.pause_s = 0.01
         killer = threading.Thread(target=kill_half_way)
         killer.start()
         report = rebuild_s2_100k(
