@@ -26,7 +26,7 @@ from satclip_lib.files import Workspace
 
 PROTOCOLS = ("random", "blocks", "continents")
 SEEDS = {"chosen on": (0, 1, 2), "confirmed on": (3, 4, 5)}
-WHOLE = "zonal | retrieved | embedding"
+WHOLE = "zonal | retrieved | local | embedding"
 FOLDER = Workspace("demo").checkpoints / "rcf-l40"
 
 
@@ -54,6 +54,7 @@ def make_parts() -> list[Encoder]:
         keep("retrieved", "retrieved"),
         keep("zonal | embedding", "zonal", "embedding"),
         keep("zonal | retrieved", "zonal", "retrieved"),
+        keep("zonal | retrieved | embedding", "zonal", "retrieved", "embedding"),
         whole,
     ]
 

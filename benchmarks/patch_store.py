@@ -15,7 +15,8 @@ from common import Bar, run_fresh, save_result, time_in_turns
 
 from satclip_lib.data.patch_store import hash_patch, open_patches, read_patches
 from satclip_lib.data.patch_writer import PatchWriter
-from satclip_lib.data.s2_100k import list_patches, make_s2_100k_store, read_patch
+from satclip_lib.data.s2_100k import make_s2_100k_store
+from satclip_lib.data.s2_folder import list_patches, read_patch
 from satclip_lib.data.sentinel2 import BAND_NAMES
 
 NUM_ROWS = (1000, 4000)  # of the stores with repeated patches

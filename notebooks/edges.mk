@@ -4,10 +4,10 @@
 $(00_quickstart): $(BUILD)/00_quickstart.ipynb
 $(BUILD)/00_quickstart.ipynb: $(call missing,$(00_quickstart)) satclip_lib/__init__.py \
   satclip_lib/checkpoints/__init__.py satclip_lib/checkpoints/archive.py \
-  satclip_lib/checkpoints/download.py satclip_lib/checkpoints/model_card.py \
-  satclip_lib/checkpoints/published.py satclip_lib/checkpoints/store.py \
-  satclip_lib/data/__init__.py satclip_lib/data/blue_marble.py satclip_lib/data/labels.py \
-  satclip_lib/data/land.py satclip_lib/data/natural_earth.py satclip_lib/data/originals.py \
+  satclip_lib/checkpoints/assemble.py satclip_lib/checkpoints/download.py \
+  satclip_lib/checkpoints/model_card.py satclip_lib/checkpoints/published.py \
+  satclip_lib/checkpoints/store.py satclip_lib/data/__init__.py satclip_lib/data/blue_marble.py \
+  satclip_lib/data/labels.py satclip_lib/data/land.py satclip_lib/data/natural_earth.py \
   satclip_lib/data/patch_store.py satclip_lib/data/registry.json satclip_lib/data/registry.py \
   satclip_lib/data/seasons.py satclip_lib/embedding/__init__.py satclip_lib/embedding/cf.py \
   satclip_lib/embedding/containers.py satclip_lib/embedding/coordinates.py \
@@ -28,14 +28,15 @@ $(BUILD)/00_quickstart.ipynb: $(call missing,$(00_quickstart)) satclip_lib/__ini
 $(01_dataset_construction): $(BUILD)/01_dataset_construction.ipynb
 $(BUILD)/01_dataset_construction.ipynb: $(call missing,$(01_dataset_construction)) \
   satclip_lib/__init__.py satclip_lib/checkpoints/__init__.py satclip_lib/checkpoints/archive.py \
-  satclip_lib/checkpoints/download.py satclip_lib/checkpoints/model_card.py \
-  satclip_lib/checkpoints/published.py satclip_lib/checkpoints/store.py \
-  satclip_lib/data/__init__.py satclip_lib/data/blue_marble.py satclip_lib/data/images.py \
-  satclip_lib/data/labels.py satclip_lib/data/land.py satclip_lib/data/natural_earth.py \
-  satclip_lib/data/originals.py satclip_lib/data/patch_store.py satclip_lib/data/patch_writer.py \
-  satclip_lib/data/quality.py satclip_lib/data/registry.json satclip_lib/data/registry.py \
-  satclip_lib/data/s2_100k.py satclip_lib/data/seasons.py satclip_lib/data/sentinel2.py \
-  satclip_lib/data/transforms.py satclip_lib/embedding/__init__.py satclip_lib/embedding/cf.py \
+  satclip_lib/checkpoints/assemble.py satclip_lib/checkpoints/download.py \
+  satclip_lib/checkpoints/model_card.py satclip_lib/checkpoints/published.py \
+  satclip_lib/checkpoints/store.py satclip_lib/data/__init__.py satclip_lib/data/blue_marble.py \
+  satclip_lib/data/images.py satclip_lib/data/labels.py satclip_lib/data/land.py \
+  satclip_lib/data/natural_earth.py satclip_lib/data/patch_store.py \
+  satclip_lib/data/patch_writer.py satclip_lib/data/quality.py satclip_lib/data/registry.json \
+  satclip_lib/data/registry.py satclip_lib/data/s2_100k.py satclip_lib/data/s2_folder.py \
+  satclip_lib/data/seasons.py satclip_lib/data/sentinel2.py satclip_lib/data/transforms.py \
+  satclip_lib/embedding/__init__.py satclip_lib/embedding/cf.py \
   satclip_lib/embedding/containers.py satclip_lib/embedding/coordinates.py \
   satclip_lib/embedding/embed.py satclip_lib/embedding/geometries.py \
   satclip_lib/embedding/retrieval.py satclip_lib/embedding/uncertainty.py \
@@ -59,13 +60,13 @@ $(BUILD)/01_dataset_construction.ipynb: $(call missing,$(01_dataset_construction
 $(02_pretraining): $(BUILD)/02_pretraining.ipynb
 $(BUILD)/02_pretraining.ipynb: $(call missing,$(02_pretraining)) satclip_lib/__init__.py \
   satclip_lib/checkpoints/__init__.py satclip_lib/checkpoints/archive.py \
-  satclip_lib/checkpoints/download.py satclip_lib/checkpoints/model_card.py \
-  satclip_lib/checkpoints/published.py satclip_lib/checkpoints/store.py \
-  satclip_lib/data/__init__.py satclip_lib/data/blue_marble.py satclip_lib/data/features.py \
-  satclip_lib/data/images.py satclip_lib/data/land.py satclip_lib/data/moco.py \
-  satclip_lib/data/natural_earth.py satclip_lib/data/patch_store.py satclip_lib/data/registry.json \
-  satclip_lib/data/registry.py satclip_lib/data/seasons.py satclip_lib/data/sentinel2.py \
-  satclip_lib/data/transforms.py satclip_lib/embedding/__init__.py \
+  satclip_lib/checkpoints/assemble.py satclip_lib/checkpoints/download.py \
+  satclip_lib/checkpoints/model_card.py satclip_lib/checkpoints/published.py \
+  satclip_lib/checkpoints/store.py satclip_lib/data/__init__.py satclip_lib/data/blue_marble.py \
+  satclip_lib/data/features.py satclip_lib/data/images.py satclip_lib/data/land.py \
+  satclip_lib/data/moco.py satclip_lib/data/natural_earth.py satclip_lib/data/patch_store.py \
+  satclip_lib/data/registry.json satclip_lib/data/registry.py satclip_lib/data/seasons.py \
+  satclip_lib/data/sentinel2.py satclip_lib/data/transforms.py satclip_lib/embedding/__init__.py \
   satclip_lib/embedding/retrieval.py satclip_lib/evaluation/__init__.py \
   satclip_lib/evaluation/splits.py satclip_lib/fast/__init__.py satclip_lib/fast/seeded.py \
   satclip_lib/fast/siren.py satclip_lib/fast/tiled_loss.py satclip_lib/files.py \
@@ -86,11 +87,11 @@ $(BUILD)/02_pretraining.ipynb: $(call missing,$(02_pretraining)) satclip_lib/__i
 $(03_embedding_space): $(BUILD)/03_embedding_space.ipynb
 $(BUILD)/03_embedding_space.ipynb: $(call missing,$(03_embedding_space)) satclip_lib/__init__.py \
   satclip_lib/checkpoints/__init__.py satclip_lib/checkpoints/archive.py \
-  satclip_lib/checkpoints/download.py satclip_lib/checkpoints/model_card.py \
-  satclip_lib/checkpoints/published.py satclip_lib/checkpoints/store.py \
-  satclip_lib/data/__init__.py satclip_lib/data/blue_marble.py satclip_lib/data/features.py \
-  satclip_lib/data/images.py satclip_lib/data/labels.py satclip_lib/data/land.py \
-  satclip_lib/data/natural_earth.py satclip_lib/data/originals.py satclip_lib/data/patch_store.py \
+  satclip_lib/checkpoints/assemble.py satclip_lib/checkpoints/download.py \
+  satclip_lib/checkpoints/model_card.py satclip_lib/checkpoints/published.py \
+  satclip_lib/checkpoints/store.py satclip_lib/data/__init__.py satclip_lib/data/blue_marble.py \
+  satclip_lib/data/features.py satclip_lib/data/images.py satclip_lib/data/labels.py \
+  satclip_lib/data/land.py satclip_lib/data/natural_earth.py satclip_lib/data/patch_store.py \
   satclip_lib/data/registry.json satclip_lib/data/registry.py satclip_lib/data/seasons.py \
   satclip_lib/data/sentinel2.py satclip_lib/data/transforms.py satclip_lib/embedding/__init__.py \
   satclip_lib/embedding/cf.py satclip_lib/embedding/containers.py \
@@ -115,10 +116,10 @@ $(BUILD)/03_embedding_space.ipynb: $(call missing,$(03_embedding_space)) satclip
 $(04_downstream_tasks): $(BUILD)/04_downstream_tasks.ipynb
 $(BUILD)/04_downstream_tasks.ipynb: $(call missing,$(04_downstream_tasks)) \
   satclip_lib/__init__.py satclip_lib/checkpoints/__init__.py satclip_lib/checkpoints/archive.py \
-  satclip_lib/checkpoints/download.py satclip_lib/checkpoints/model_card.py \
-  satclip_lib/checkpoints/published.py satclip_lib/checkpoints/store.py \
-  satclip_lib/data/__init__.py satclip_lib/data/blue_marble.py satclip_lib/data/labels.py \
-  satclip_lib/data/land.py satclip_lib/data/natural_earth.py satclip_lib/data/originals.py \
+  satclip_lib/checkpoints/assemble.py satclip_lib/checkpoints/download.py \
+  satclip_lib/checkpoints/model_card.py satclip_lib/checkpoints/published.py \
+  satclip_lib/checkpoints/store.py satclip_lib/data/__init__.py satclip_lib/data/blue_marble.py \
+  satclip_lib/data/labels.py satclip_lib/data/land.py satclip_lib/data/natural_earth.py \
   satclip_lib/data/patch_store.py satclip_lib/data/registry.json satclip_lib/data/registry.py \
   satclip_lib/data/seasons.py satclip_lib/embedding/__init__.py satclip_lib/embedding/cf.py \
   satclip_lib/embedding/containers.py satclip_lib/embedding/coordinates.py \
@@ -149,10 +150,10 @@ $(BUILD)/04_downstream_tasks.ipynb: $(call missing,$(04_downstream_tasks)) \
 $(05_geographic_generalization): $(BUILD)/05_geographic_generalization.ipynb
 $(BUILD)/05_geographic_generalization.ipynb: $(call missing,$(05_geographic_generalization)) \
   satclip_lib/__init__.py satclip_lib/checkpoints/__init__.py satclip_lib/checkpoints/archive.py \
-  satclip_lib/checkpoints/download.py satclip_lib/checkpoints/model_card.py \
-  satclip_lib/checkpoints/published.py satclip_lib/checkpoints/store.py \
-  satclip_lib/data/__init__.py satclip_lib/data/blue_marble.py satclip_lib/data/labels.py \
-  satclip_lib/data/land.py satclip_lib/data/natural_earth.py satclip_lib/data/originals.py \
+  satclip_lib/checkpoints/assemble.py satclip_lib/checkpoints/download.py \
+  satclip_lib/checkpoints/model_card.py satclip_lib/checkpoints/published.py \
+  satclip_lib/checkpoints/store.py satclip_lib/data/__init__.py satclip_lib/data/blue_marble.py \
+  satclip_lib/data/labels.py satclip_lib/data/land.py satclip_lib/data/natural_earth.py \
   satclip_lib/data/patch_store.py satclip_lib/data/registry.json satclip_lib/data/registry.py \
   satclip_lib/data/seasons.py satclip_lib/embedding/__init__.py satclip_lib/embedding/cf.py \
   satclip_lib/embedding/containers.py satclip_lib/embedding/coordinates.py \
@@ -183,11 +184,11 @@ $(BUILD)/05_geographic_generalization.ipynb: $(call missing,$(05_geographic_gene
 $(06_biome_clustering): $(BUILD)/06_biome_clustering.ipynb
 $(BUILD)/06_biome_clustering.ipynb: $(call missing,$(06_biome_clustering)) \
   satclip_lib/__init__.py satclip_lib/checkpoints/__init__.py satclip_lib/checkpoints/archive.py \
-  satclip_lib/checkpoints/download.py satclip_lib/checkpoints/model_card.py \
-  satclip_lib/checkpoints/published.py satclip_lib/checkpoints/store.py \
-  satclip_lib/data/__init__.py satclip_lib/data/blue_marble.py satclip_lib/data/images.py \
-  satclip_lib/data/labels.py satclip_lib/data/land.py satclip_lib/data/natural_earth.py \
-  satclip_lib/data/originals.py satclip_lib/data/patch_store.py satclip_lib/data/registry.json \
+  satclip_lib/checkpoints/assemble.py satclip_lib/checkpoints/download.py \
+  satclip_lib/checkpoints/model_card.py satclip_lib/checkpoints/published.py \
+  satclip_lib/checkpoints/store.py satclip_lib/data/__init__.py satclip_lib/data/blue_marble.py \
+  satclip_lib/data/images.py satclip_lib/data/labels.py satclip_lib/data/land.py \
+  satclip_lib/data/natural_earth.py satclip_lib/data/patch_store.py satclip_lib/data/registry.json \
   satclip_lib/data/registry.py satclip_lib/data/seasons.py satclip_lib/data/sentinel2.py \
   satclip_lib/data/transforms.py satclip_lib/embedding/__init__.py satclip_lib/embedding/cf.py \
   satclip_lib/embedding/containers.py satclip_lib/embedding/coordinates.py \
@@ -214,11 +215,11 @@ $(BUILD)/06_biome_clustering.ipynb: $(call missing,$(06_biome_clustering)) \
 $(07_image_localization): $(BUILD)/07_image_localization.ipynb
 $(BUILD)/07_image_localization.ipynb: $(call missing,$(07_image_localization)) \
   satclip_lib/__init__.py satclip_lib/checkpoints/__init__.py satclip_lib/checkpoints/archive.py \
-  satclip_lib/checkpoints/download.py satclip_lib/checkpoints/model_card.py \
-  satclip_lib/checkpoints/published.py satclip_lib/checkpoints/store.py \
-  satclip_lib/data/__init__.py satclip_lib/data/blue_marble.py satclip_lib/data/features.py \
-  satclip_lib/data/images.py satclip_lib/data/labels.py satclip_lib/data/land.py \
-  satclip_lib/data/moco.py satclip_lib/data/natural_earth.py satclip_lib/data/originals.py \
+  satclip_lib/checkpoints/assemble.py satclip_lib/checkpoints/download.py \
+  satclip_lib/checkpoints/model_card.py satclip_lib/checkpoints/published.py \
+  satclip_lib/checkpoints/store.py satclip_lib/data/__init__.py satclip_lib/data/blue_marble.py \
+  satclip_lib/data/features.py satclip_lib/data/images.py satclip_lib/data/labels.py \
+  satclip_lib/data/land.py satclip_lib/data/moco.py satclip_lib/data/natural_earth.py \
   satclip_lib/data/patch_store.py satclip_lib/data/registry.json satclip_lib/data/registry.py \
   satclip_lib/data/seasons.py satclip_lib/data/sentinel2.py satclip_lib/data/transforms.py \
   satclip_lib/embedding/__init__.py satclip_lib/embedding/cf.py \
@@ -247,11 +248,11 @@ $(BUILD)/07_image_localization.ipynb: $(call missing,$(07_image_localization)) \
 $(08_ablations): $(BUILD)/08_ablations.ipynb
 $(BUILD)/08_ablations.ipynb: $(call missing,$(08_ablations)) satclip_lib/__init__.py \
   satclip_lib/checkpoints/__init__.py satclip_lib/checkpoints/archive.py \
-  satclip_lib/checkpoints/download.py satclip_lib/checkpoints/model_card.py \
-  satclip_lib/checkpoints/published.py satclip_lib/checkpoints/store.py \
-  satclip_lib/data/__init__.py satclip_lib/data/blue_marble.py satclip_lib/data/features.py \
-  satclip_lib/data/images.py satclip_lib/data/labels.py satclip_lib/data/land.py \
-  satclip_lib/data/moco.py satclip_lib/data/natural_earth.py satclip_lib/data/originals.py \
+  satclip_lib/checkpoints/assemble.py satclip_lib/checkpoints/download.py \
+  satclip_lib/checkpoints/model_card.py satclip_lib/checkpoints/published.py \
+  satclip_lib/checkpoints/store.py satclip_lib/data/__init__.py satclip_lib/data/blue_marble.py \
+  satclip_lib/data/features.py satclip_lib/data/images.py satclip_lib/data/labels.py \
+  satclip_lib/data/land.py satclip_lib/data/moco.py satclip_lib/data/natural_earth.py \
   satclip_lib/data/patch_store.py satclip_lib/data/registry.json satclip_lib/data/registry.py \
   satclip_lib/data/seasons.py satclip_lib/data/sentinel2.py satclip_lib/data/transforms.py \
   satclip_lib/embedding/__init__.py satclip_lib/embedding/cf.py \

@@ -53,15 +53,6 @@ def label_files() -> Path:
     pytest.skip("originals not at hand: set SATCLIP_DATA_MIRROR to a folder that holds them")
 
 
-@pytest.fixture
-def no_labels(monkeypatch):
-    """The label files of the repository are not at hand, as after a plain pip install."""
-    from satclip_lib.data import labels  # here: the settings above come before the package
-
-    monkeypatch.setattr(labels, "find_tracked", lambda name: None)
-    monkeypatch.setattr(labels, "_read_grid", labels._read_grid.__wrapped__)  # past the cache
-
-
 @pytest.fixture(autouse=True)
 def workspace(tmp_path, monkeypatch) -> Path:
     """Every test has a project folder of its own."""

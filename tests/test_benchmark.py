@@ -29,8 +29,8 @@ COLUMNS = {
 
 
 @pytest.fixture(autouse=True)
-def no_files(no_labels, monkeypatch):
-    """Labels come from packages only."""
+def no_files(monkeypatch):
+    """Labels that do not come with the package are absent."""
     monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
 
 
@@ -100,13 +100,13 @@ def test_tasks_without_labels_come_with_a_reason():
     """Labels that cannot be had are reported once, whatever the seeds; the others are scored."""
     result = run_benchmark(
         [UNIT_VECTORS],
-        ["elevation", "climate_zone", "biome"],
+        ["habitat", "climate_zone", "inaturalist_2018"],
         protocols=["random"],
         probes=["knn"],
         num_points=300,
         seeds=[0, 1],
     )
-    assert result.absent.task.tolist() == ["elevation", "biome"]
+    assert result.absent.task.tolist() == ["habitat", "inaturalist_2018"]
     assert set(result.absent.protocol) == {"all"}
     assert result.absent.reason.str.contains("SATCLIP_DATA_MIRROR").all()
     assert set(result.scores.task) == {"climate_zone"}
@@ -114,8 +114,8 @@ def test_tasks_without_labels_come_with_a_reason():
 
 def test_nothing_but_absent_tasks_is_a_result_too():
     """If no task can be had, the table of scores is empty and the reasons are there."""
-    result = run_benchmark([UNIT_VECTORS], ["elevation"])
-    assert len(result.scores) == 0 and result.absent.task.tolist() == ["elevation"]
+    result = run_benchmark([UNIT_VECTORS], ["habitat"])
+    assert len(result.scores) == 0 and result.absent.task.tolist() == ["habitat"]
 
 
 def test_countries_of_another_continent_need_shots():

@@ -110,40 +110,32 @@ def test_shared_arrays_cannot_be_written_to():
             array[0, 0] = 0
 
 
-def _truncate_picture(path):
-    with open_package_file("bmng.jpg") as file:
+def _truncate(name):
+    with open_package_file(name) as file:
         original = file.read()
-    path.write_bytes(original[: len(original) // 2])
+    return lambda path: path.write_bytes(original[: len(original) // 2])
 
 
-def _shrink_picture(path):
-    Image.new("RGB", (20, 10)).save(path, format="jpeg")
+PICTURE = blue_marble, load_blue_marble, r"bmng\.jpg"
+MASK = land, load_land_mask, r"lsmask_2\.5min_f\.bin"
+DAMAGE = {
+    "small picture": (
+        lambda path: Image.new("RGB", (20, 10)).save(path, format="jpeg"),
+        *PICTURE,
+        r"\(20, 10\)",
+    ),
+    "small mask": (lambda path: path.write_bytes(gzip.compress(bytes(9))), *MASK, "9 cells"),
+    "truncated picture": (_truncate("bmng.jpg"), *PICTURE, ""),
+    "truncated mask": (_truncate("lsmask_2.5min_f.bin"), *MASK, ""),
+}
 
 
-def _truncate_mask(path):
-    with open_package_file("lsmask_2.5min_f.bin") as file:
-        original = file.read()
-    path.write_bytes(original[: len(original) // 2])
-
-
-def _shrink_mask(path):
-    path.write_bytes(gzip.compress(bytes(1000)))
-
-
-@pytest.mark.parametrize(
-    ("module", "load", "spoil", "name"),
-    [
-        (blue_marble, load_blue_marble, _shrink_picture, r"bmng.jpg .*\(20, 10\)"),
-        (land, load_land_mask, _shrink_mask, r"lsmask_2.5min_f.bin .*1000 cells"),
-        (blue_marble, load_blue_marble, _truncate_picture, "bmng.jpg"),
-        (land, load_land_mask, _truncate_mask, "lsmask_2.5min_f.bin"),
-    ],
-    ids=["small picture", "small mask", "truncated picture", "truncated mask"],
-)
-def test_damaged_package_files_are_named(monkeypatch, workspace, module, load, spoil, name):
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_package_files_are_named(monkeypatch, workspace, damage):
     """A file that is not whole is a ValueError that names it and says how to reinstall it."""
-    spoil(workspace / "damaged")
+    spoil, module, load, name, detail = DAMAGE[damage]
     damaged = workspace / "damaged"
+    spoil(damaged)
     monkeypatch.setattr(module, "open_package_file", lambda name: damaged.open("rb"))
-    with pytest.raises(ValueError, match=rf"{name}.*pip install --force-reinstall"):
+    with pytest.raises(ValueError, match=rf"{name}.*{detail}.*pip install --force-reinstall"):
         load.__wrapped__()  # past the cache

@@ -58,7 +58,7 @@ def test_commands_work_in_an_empty_environment(tmp_path, monkeypatch):
 
 
 def test_a_plain_install_has_everything(tmp_path):
-    """A wheel holds the registry of files and the plotting style, and nothing of the checkout."""
+    """A wheel holds labels, the registry and the plotting style, and nothing of the checkout."""
     pytest.importorskip("setuptools")
     source = tmp_path / "source"  # setuptools leaves its scratch files beside what it builds
     for folder in ("satclip_lib", "tools", "docs", "benchmarks"):
@@ -76,7 +76,7 @@ def test_a_plain_install_has_everything(tmp_path):
     program = (
         "from satclip_lib.data.registry import load_registry\n"
         "from importlib.resources import files\n"
-        "assert load_registry()\n"
+        "assert load_registry() and files('satclip_lib.data').joinpath('label_files').is_dir()\n"
         "assert [p for p in files('satclip_lib.plotting').iterdir() if p.name.endswith('mplstyle')]"
     )
     subprocess.run(

@@ -174,21 +174,6 @@ def test_offline_nothing_is_asked(cache, monkeypatch, name, tmp_path):
         load_location_encoder(name)
 
 
-@pytest.mark.parametrize("name", ELSEWHERE)
-def test_a_failed_download_is_named(cache, online, monkeypatch, name, tmp_path):
-    """Where the network fails, the error says what was wanted and what happened."""
-
-    def fail(*args, **kwargs):
-        raise ConnectionError("no route to host")
-
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
-    monkeypatch.setattr(download, "download_file", fail)
-    with pytest.raises(FileNotFoundError, match="cannot be downloaded: no route to host") as caught:
-        load_location_encoder(name)
-    assert PUBLISHED_MODELS.get(name, name) in str(caught.value)
-
-
 def test_an_address_is_downloaded_once(online, monkeypatch, tmp_path):
     """An https address is cached by the whole of it; files of one name do not mix."""
     source, calls = save_published(make_encoder(), tmp_path / "model.ckpt"), []

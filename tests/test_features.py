@@ -1,15 +1,13 @@
 """Cached features: what the encoder says, said once, and never mistaken for another's."""
 
-import json
 import signal
 from functools import partial
 
 import numpy as np
 import processes
 import pytest
-import torch
 
-from satclip_lib.data.features import FeatureStore, cache_features
+from satclip_lib.data.features import cache_features
 from satclip_lib.data.images import load_images
 from satclip_lib.data.patch_store import get_lonlat, make_blue_marble_patches
 from satclip_lib.files import sweep
@@ -98,22 +96,6 @@ def test_a_part_of_the_patches_is_not_the_whole(dataset, encoder, workspace):
     np.testing.assert_array_equal(part.lonlat, get_lonlat(dataset)[10:30])
 
 
-def test_an_interrupted_run_leaves_nothing(dataset, encoder, workspace):
-    """After an error half-way there is no store, and the next run makes a whole one."""
-
-    def fail(encoder, images):
-        if encoder.num_seen > 20:
-            raise RuntimeError("interrupted")
-
-    hook = encoder.register_forward_pre_hook(fail)
-    with pytest.raises(RuntimeError, match="interrupted"):
-        cache_features(dataset, encoder, folder=workspace / "features", batch_size=10)
-    assert list((workspace / "features").iterdir()) == []
-    hook.remove()
-    store = cache_features(dataset, encoder, folder=workspace / "features", batch_size=10)
-    np.testing.assert_allclose(store.features, encoder(load_images(dataset)), atol=1e-5)
-
-
 @pytest.mark.parametrize("step", [1, 2, 3, 4])
 def test_a_run_killed_at_a_change_of_the_disk_is_finished(dataset, workspace, step):
     """The next run has the whole features, and nothing of the dead one is left."""
@@ -124,15 +106,6 @@ def test_a_run_killed_at_a_change_of_the_disk_is_finished(dataset, workspace, st
     store = make()
     assert list((workspace / "features").iterdir()) == [store.folder]
     np.testing.assert_allclose(store.features, encoder(load_images(dataset)), atol=1e-5)
-
-
-def test_a_store_can_be_opened_by_its_folder(dataset, encoder, workspace):
-    """A folder is all that is needed to read features again."""
-    made = cache_features(dataset, encoder, folder=workspace)
-    opened = FeatureStore(made.folder)
-    assert opened == made and opened.key == made.key
-    assert torch.equal(torch.tensor(opened.features[:]), torch.tensor(made.features[:]))
-    assert json.loads((made.folder / "features.json").read_text())["key"] == made.key
 
 
 def test_views_are_augmented_once_and_for_all(dataset, encoder, workspace):
@@ -150,25 +123,7 @@ def test_views_are_augmented_once_and_for_all(dataset, encoder, workspace):
     assert np.abs(other.views[1] - store.views[1]).max() > 0
 
 
-def test_views_may_be_smaller_than_patches(dataset, encoder, workspace):
-    """With size_px the plain view is the middle of the patch."""
-    store = cache_features(dataset, encoder, folder=workspace, size_px=3)
-    expected = encoder(load_images(dataset)[..., :3, :3])
-    np.testing.assert_allclose(store.features, expected, atol=1e-5)
-
-
 def test_there_is_at_least_one_view(dataset, encoder, workspace):
     """Zero is an error."""
     with pytest.raises(ValueError, match="num_views must be at least 1, got 0"):
         cache_features(dataset, encoder, folder=workspace, num_views=0)
-
-
-def test_the_encoder_runs_on_the_gpu_if_there_is_one(dataset, encoder, workspace, monkeypatch):
-    """Unless another device is asked for; here a GPU is only pretended, and not found."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    cache_features(dataset, encoder, folder=workspace, size_px=3, device="cpu")
-    moved = []
-    monkeypatch.setattr(torch.nn.Module, "to", lambda self, device: moved.append(device) or self)
-    monkeypatch.setattr(torch.Tensor, "to", lambda self, *to, **options: self)
-    cache_features(dataset, encoder, folder=workspace)
-    assert moved == ["cuda"]

@@ -20,10 +20,10 @@ from safetensors.torch import load_file, save_file
 from small import make_encoder
 
 from satclip_lib.checkpoints.archive import MAX_PICKLE_BYTES
+from satclip_lib.checkpoints.assemble import MAX_HEADER_BYTES
 from satclip_lib.checkpoints.download import CheckpointError
 from satclip_lib.checkpoints.published import save_published
 from satclip_lib.checkpoints.store import (
-    MAX_HEADER_BYTES,
     convert_published,
     load_config,
     load_location_encoder,
@@ -135,9 +135,7 @@ OURS = {
     "a million layers": (_config(num_hidden_layers=10**6), "1,000,000 layers, but 6 tensors"),
     "20,000 layers": (_many_names, "header claims"),
     "wide": (_config(hidden_dim=10**6), r"expected \(1000000"),
-    "too wide": (_config(hidden_dim=10**12), "hidden_dim must be a whole number"),
     "long embedding": (_config(embed_dim=10**6), "expected"),
-    "no layers": (_config(num_hidden_layers=0), "num_hidden_layers must be"),
     "negative": (_config(hidden_dim=-16), "hidden_dim must be a whole number.* got -16"),
     "fraction": (_config(num_degrees=4.0), "num_degrees must be a whole number"),
     "true for a number": (_config(num_hidden_layers=True), "num_hidden_layers must be"),
@@ -145,11 +143,8 @@ OURS = {
     "a list for a number": (_config(embed_dim=[[6]] * 1000), "embed_dim must be"),
     "nothing for a number": (_config(embed_dim=None), "embed_dim must be"),
     "NaN omega": (_config(first_omega=float("nan")), "first_omega must be .* got nan"),
-    "infinite omega": (_config(first_omega=float("inf")), "first_omega must be"),
-    "omega 1e300": (_config(first_omega=1e300), "first_omega must be"),
     "dropout NaN": (_config(dropout=float("nan")), "dropout must be"),
     "damping NaN": (_config(damping={"degree": float("nan")}), "degree must be"),
-    "damping 1e300": (_config(damping={"degree": 6.0, "power": 1e300}), "power must be"),
     "damping learned how": (_config(damping={"learned": "yes"}), "learned must be true or false"),
     "damping a list": (_config(damping=[1]), "describes no model"),
     "unknown convention": (_config(convention=["x"]), "unknown convention"),
@@ -182,7 +177,6 @@ OURS = {
     "complex": (_tensor(lambda x: x.to(torch.complex64)), r"holds torch\.complex64"),
     "integers": (_tensor(lambda x: x.to(torch.int8)), r"holds torch\.int8"),
     "8-bit floats": (_tensor(lambda x: x.to(torch.float8_e4m3fn)), r"holds torch\.float8"),
-    "truth values": (_tensor(lambda x: x.bool()), r"holds torch\.bool"),
     "another rank": (_tensor(lambda x: x.reshape(1, 6, 16).clone()), "has shape"),
     "huge shape": (_header(shape=[10**6, 10**6]), "cannot read"),
     "overflowing shape": (_header(shape=[2**62, 8]), "cannot read"),
@@ -206,6 +200,14 @@ OURS = {
     ),
 }  # fmt: skip
 IMAGE = {
+    "no image tower": (
+        lambda f: save_pretrained(make_encoder(), f),
+        "holds a location encoder only",
+    ),
+    "infinite image weights": (
+        _tensors(lambda x: x["image_projection.weight"].fill_(torch.inf)),
+        "image_projection.weight holds NaN or inf",
+    ),
     "image encoder a list": (_image(name=["rcf"]), "describes no model"),
     "image encoder a path": (_image(name="../../rcf"), "describes no model"),
     "1e12 bands": (_image(name="resnet18", num_bands=10**12), "does not fit its config"),
@@ -332,7 +334,6 @@ LIGHTNING = {
         _change(lambda c: c["state_dict"].update({LAYER: c["state_dict"][LAYER] + 1})),
         "two different versions of model",
     ),
-    "capacity 0": (_hyper(capacity=0), "describes no model .* .hidden_dim must"),
     "two layers in words": (_hyper(num_hidden_layers="two"), "num_hidden_layers must be"),
     "zip bomb": (_bomb, r"data\.pkl is compressed and would take 2,147,483,648 bytes"),
     "compressed": (_rezip(compression=zipfile.ZIP_DEFLATED), "is compressed"),
@@ -351,17 +352,9 @@ LIGHTNING = {
     ),
     "meta": (_state(lambda x: x.to("meta")), "meta"),
     "nested": (_state(lambda x: torch.nested.nested_tensor([x, x[:2]])), "expected real numbers"),
-    "complex": (_state(lambda x: x.to(torch.complex128)), r"holds torch\.complex128"),
-    "integers": (_state(lambda x: x.to(torch.int8)), r"holds torch\.int8"),
-    "inf": (_state(lambda x: x.fill_(torch.inf)), "holds NaN or inf"),
-    "finite before the cast": (_state(lambda x: x.fill_(1e300)), r"more than torch\.float32 can"),
     "weights a list": (_state(lambda x: x.tolist()), "no SatCLIP checkpoint"),
     "weights a path": (_state(lambda x: Path("/etc/passwd")), "no SatCLIP checkpoint"),
-    "num_degrees 3000": (_hyper(legendre_polys=3000), r"expected \(16, 9000000\)"),
-    "a million layers": (_hyper(num_hidden_layers=10**6), "1,000,000 layers"),
-    "NaN width": (_hyper(capacity=float("nan")), "hidden_dim must be"),
     "NumPy NaN width": (_hyper(capacity=np.float64("nan")), "hidden_dim must be"),
-    "embed_dim a tensor": (_hyper(embed_dim=torch.tensor(6)), "embed_dim must be"),
     "embed_dim an array": (_hyper(embed_dim=np.arange(3)), r"would run code.*_reconstruct"),
     "NumPy object": (_hyper(x=np.datetime64("2020-01-01")), "is damaged"),
     "a factory that runs": (_hyper(x=defaultdict(os.getcwd)), "would run code.*getcwd"),
@@ -439,7 +432,7 @@ def test_hostile_checkpoints_are_refused(seen, name):
     assert re.search(message, said), said
     assert seconds < MAX_SECONDS
     assert len(said) < 1500 and "\n" not in said
-    assert re.search("again|anew|delete", said)
+    assert re.search("again|anew|delete|load it with", said)
 
 
 def test_hostile_checkpoints_take_little_memory(seen):

@@ -1,7 +1,5 @@
 """Layers give each point the colour of its class or value, and labels go to their own places."""
 
-import logging
-
 import numpy as np
 from matplotlib.colors import to_rgb
 
@@ -40,25 +38,17 @@ def test_values_go_from_the_first_to_the_last_colour():
     np.testing.assert_allclose(empty, [to_rgb(NO_VALUE_COLOR)] * 3)
 
 
-def test_climate_needs_no_file_and_biome_falls_back_to_it(no_labels, monkeypatch, caplog):
-    """Known climates are right; without the biomes' file the layer says that it is climate."""
-    monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
+def test_places_are_in_the_climate_and_biome_they_are_known_for():
+    """Names and colours are those of the style; the sea is in none."""
     lonlat = np.array([SAHARA, AMAZON, GREENLAND, (-30.0, 0.0)])
-    climate = make_climate_layer(lonlat)
-    names = [climate.names[int(v)] if np.isfinite(v) else "" for v in climate.values]
-    assert names == ["B arid", "A tropical", "E polar", ""]
+    climate, biome = make_climate_layer(lonlat), make_biome_layer(lonlat)
+    climates, biomes = (
+        [layer.names[int(v)] if np.isfinite(v) else "" for v in layer.values]
+        for layer in (climate, biome)
+    )
+    assert climates == ["B arid", "A tropical", "E polar", ""]
+    assert biomes == ["Deserts & xeric shrublands", "Trop. moist broadleaf forests", "", ""]
     assert set(climate.colors) <= set(CLIMATE_COLORS.values())
-    with caplog.at_level(logging.WARNING):
-        layer = make_biome_layer(lonlat)
-    assert layer.title == "Climate" and "climate instead of biomes" in caplog.text
-
-
-def test_biomes_are_those_of_the_polygons(label_files, monkeypatch):
-    """With the file, places are in the biome they are known for."""
-    monkeypatch.setenv("SATCLIP_DATA_MIRROR", str(label_files))
-    layer = make_biome_layer(np.array([SAHARA, AMAZON]))
-    names = [layer.names[int(v)] for v in layer.values]
-    assert names == ["Deserts & xeric shrublands", "Trop. moist broadleaf forests"]
 
 
 def test_map_labels_are_taken_from_the_same_places():

@@ -8,11 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from satclip_lib.checkpoints.store import (
-    load_location_encoder,
-    parse_location_config,
-    save_pretrained,
-)
+from satclip_lib.checkpoints.assemble import parse_location_config
+from satclip_lib.checkpoints.store import load_location_encoder, save_pretrained
 from satclip_lib.location_encoder import (
     Damping,
     LocationEncoder,

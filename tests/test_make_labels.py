@@ -1,4 +1,4 @@
-"""data/labels: what the recipe makes of the originals, the same bytes each time, with terms."""
+"""The labels of the package: what the recipe makes of the originals, the same bytes each time."""
 
 import json
 from functools import cache
@@ -12,7 +12,7 @@ import rasterio
 
 from satclip_lib.data import labels, originals
 from satclip_lib.data.land import sample_land_lonlat
-from satclip_lib.data.registry import load_registry
+from satclip_lib.data.registry import FileUnavailableError, load_registry
 from tools.make_labels import FOLDER, make_labels
 
 NAMES = sorted(path.name for path in FOLDER.iterdir())
@@ -86,28 +86,6 @@ def test_they_are_small_and_may_travel():
     assert not [name for name in NAMES if "habitat" in name]
 
 
-@pytest.mark.parametrize(
-    ("load", "read"),
-    [
-        (labels.load_stations, originals.read_weather_stations),
-        (labels.load_county_income, originals.read_county_income),
-        (labels.load_california_housing, originals.read_california_housing),
-    ],
-)
-def test_tables_are_those_of_the_originals(label_files, load, read):
-    """Every row and value, and their order: tasks draw the same points."""
-    pd.testing.assert_frame_equal(load(), read())
-
-
-@pytest.mark.parametrize("lookup", [labels.lookup_elevation, labels.lookup_population_density])
-def test_grids_are_those_of_the_originals(label_files, request, lookup):
-    """Values at 10,000 places are equal to the last bit."""
-    lonlat = sample_land_lonlat(10_000, seed=3)
-    tracked = lookup(lonlat)
-    request.getfixturevalue("no_labels")
-    np.testing.assert_array_equal(tracked, lookup(lonlat))
-
-
 def test_rasterised_ecoregions_agree_with_the_polygons(label_files):
     """At least 98.8 % of 20,000 places have the same ecoregion, 99.2 % the same biome."""
     lonlat = sample_land_lonlat(20_000, seed=4)
@@ -120,3 +98,15 @@ def test_rasterised_ecoregions_agree_with_the_polygons(label_files):
     at_centres = originals.lookup_polygons(centres)
     same = (ours == at_centres) | (ours.isna() & at_centres.isna())
     assert same["ecoregion"].mean() > 0.9999
+
+
+def test_a_shapefile_in_two_folders_is_refused(label_files, workspace, monkeypatch):
+    """Parts of the shapefile that lie apart are named, not half read."""
+    for name in originals.ECOREGION_FILES:
+        target = workspace / ("mirror" if name.endswith("shp") else "data/raw")
+        target.mkdir(parents=True, exist_ok=True)
+        (target / name).symlink_to(label_files / name)
+    monkeypatch.setenv("SATCLIP_DATA_MIRROR", str(workspace / "mirror"))
+    originals.read_ecoregions.cache_clear()
+    with pytest.raises(FileUnavailableError, match="one folder"):
+        originals.read_ecoregions()

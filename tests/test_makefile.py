@@ -149,12 +149,6 @@ def test_an_edit_remakes_what_depends_on_it(made, edited, expected):
     assert made.make("figures") == []
 
 
-def test_names_fetched_when_first_used_are_dependencies(made):
-    """The quickstart imports `embed` from the package: an edit of embed.py remakes it."""
-    (made.folder / "satclip_lib/embedding/embed.py").touch()
-    assert "00_quickstart" in made.make("figures")
-
-
 @pytest.mark.parametrize("same", ["", "yes"])
 def test_pretraining_that_changes_nothing_remakes_nothing(made, same):
     """Later notebooks follow the checkpoints, not the notebook that found them up to date."""

@@ -55,30 +55,6 @@ def test_a_store_gives_back_what_was_saved(workspace):
     np.testing.assert_array_equal(get_lonlat(opened), CONTENT["lonlat"])
 
 
-def test_a_store_is_replaced_as_a_whole(workspace):
-    """Saving a smaller store over a larger one leaves nothing of the larger."""
-    few = {name: CONTENT[name][:3] for name in ("patches", "lonlat", "is_val")}
-    save_patches(_make(), workspace / "patches.zarr")
-    save_patches(_make(**few), workspace / "patches.zarr")
-    assert open_patches(workspace / "patches.zarr").sizes["patch"] == 3
-    assert [path.name for path in workspace.iterdir()] == ["patches.zarr"]
-
-
-def test_a_failed_save_leaves_the_old_store(workspace, monkeypatch):
-    """An error half-way leaves the old store as it was."""
-    path = save_patches(_make(), workspace / "patches.zarr")
-
-    def fail(dataset, scratch, **kwargs):
-        scratch.mkdir()
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(xr.Dataset, "to_zarr", fail)
-    with pytest.raises(OSError, match="no space left"):
-        save_patches(_make(scale=1.0), path)
-    assert open_patches(path).attrs["scale"] == 1e-4
-    assert [path.name for path in workspace.iterdir()] == ["patches.zarr"]
-
-
 @pytest.mark.parametrize(("chunk_bytes", "shard_bytes"), [(3 * 64, 8 * 64), (1, 1), (10**6, 10**9)])
 def test_chunks_and_shards_do_not_show(workspace, monkeypatch, chunk_bytes, shard_bytes):
     """Whole patches are chunked and shards hold whole chunks, whatever divides or does not."""
@@ -128,18 +104,6 @@ def test_images_are_scaled_patches():
     assert torch.equal(load_images(dataset, slice(2, 5)), images[2:5])
     assert torch.equal(load_images(dataset, np.array([7, 1])), images[[7, 1]])
     np.testing.assert_array_equal(dataset.patches, CONTENT["patches"])
-
-
-def test_opening_reads_no_patches(workspace, monkeypatch):
-    """A store opens without its pixels: files that hold none are noticed by who reads them."""
-    path = save_patches(_make(), workspace / "patches.zarr")
-    for file in (path / "patches/c").rglob("*"):
-        if file.is_file():
-            file.write_bytes(b"none")
-    opened = open_patches(path)
-    np.testing.assert_array_equal(get_lonlat(opened), CONTENT["lonlat"])
-    with pytest.raises(ValueError):
-        _ = opened.patches[3].values
 
 
 def test_a_missing_store_says_how_to_make_one(workspace):
@@ -227,12 +191,6 @@ def test_rows_of_a_store_are_read_in_any_order(workspace, monkeypatch, chunk_byt
     rows = (np.array(rows, dtype=int) for rows in ([7, 1, 1, -1], [], [9]))
     for index in (*rows, CONTENT["is_val"], slice(2, 9, 3)):
         np.testing.assert_array_equal(read_patches(opened, index), CONTENT["patches"][index])
-
-
-def test_unknown_provenance_is_an_error():
-    """A name that no store knows is refused, not written."""
-    with pytest.raises(ValueError, match="provenance has clouds; it may have fn, datetime"):
-        _make(provenance={"clouds": [0] * 10})
 
 
 def test_a_split_is_of_blocks_or_random():

@@ -79,27 +79,20 @@ def test_regions_add_up(label_files, monkeypatch):
         count_regions(report, by="planet")
 
 
-@pytest.mark.parametrize(
-    ("place", "lonlat", "expected"),
-    [
-        ("Atlantic", (-30.0, 0.0), True),
-        ("Gulf of Sidra", (19.03, 31.04), True),
-        ("Paris", (2.35, 48.86), False),
-        ("Lake Superior", (-87.5, 47.7), False),
-        ("beach of Rio", (-43.18, -22.98), False),
-        ("Antarctica", (0.0, -80.0), False),
-        ("date line, Pacific", (180.0, 0.0), True),
-    ],
-)
-def test_the_sea_is_told_from_land_and_lakes(place, lonlat, expected):
-    """Land, shores and lakes are not sea."""
-    assert is_sea(np.array([lonlat])).tolist() == [expected]
-
-
-def test_the_sea_is_told_point_by_point():
-    """Many points at once give what they give alone; none give none."""
-    lonlat = np.array(LONLAT)
-    assert is_sea(lonlat).tolist() == [False, False, False, True, False]
+def test_the_sea_is_told_from_land_and_lakes():
+    """Land, shores and lakes are not sea, alone and together; no points give none."""
+    places = {
+        "Atlantic": (-30.0, 0.0),
+        "Gulf of Sidra": (19.03, 31.04),
+        "date line, Pacific": (180.0, 0.0),
+        "Paris": (2.35, 48.86),
+        "Lake Superior": (-87.5, 47.7),
+        "beach of Rio": (-43.18, -22.98),
+        "Antarctica": (0.0, -80.0),
+    }
+    lonlat = np.array(list(places.values()))
+    assert is_sea(lonlat).tolist() == [True] * 3 + [False] * 4
+    assert [is_sea(place[None]).item() for place in lonlat] == is_sea(lonlat).tolist()
     assert is_sea(lonlat[:0]).shape == (0,)
 
 
@@ -115,13 +108,6 @@ def test_a_bad_patch_has_no_twins():
         "duplicate coordinates",
         "of patch_0.tif",
     )
-
-
-def test_patches_at_sea_can_be_kept():
-    """keep_sea lets pass what is in quarantine otherwise."""
-    row = _make_rows()[3]
-    assert PatchChecker().find_fault(row)[0] == "sea"
-    assert PatchChecker(keep_sea=True).find_fault(row) is None
 
 
 def test_a_report_survives_the_disk(workspace):

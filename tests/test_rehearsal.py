@@ -19,7 +19,7 @@ from satclip_lib.checkpoints.store import load_config
 from satclip_lib.data.moco import make_moco_encoder
 from satclip_lib.data.patch_store import open_patches
 from satclip_lib.data.quality import load_report
-from satclip_lib.data.s2_100k import list_patches, read_patch
+from satclip_lib.data.s2_folder import list_patches, read_patch
 from satclip_lib.data.sentinel2 import BAND_NAMES
 from satclip_lib.files import Workspace, sha256_of_file
 from satclip_lib.image_encoder import BACKBONES

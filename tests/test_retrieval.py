@@ -52,7 +52,7 @@ def make_images(num_images=400, seed=0):
 @pytest.fixture(scope="module")
 def retrieval():
     """A small map."""
-    return Retrieval.fit(*make_images(), num_components=3, num_features=8)
+    return Retrieval.fit(*make_images(), num_components=3, num_features=8, num_local=5)
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_between_nodes_it_is_bilinear_and_wraps(retrieval):
 def test_retrieved_numbers_stand_for_a_sum_of_gaussian_kernels():
     """Inner products of many random features approach the mean kernel of two and two inputs."""
     lonlat, features = make_images()
-    many = Retrieval.fit(lonlat, features, num_components=4, num_features=50_000)
+    many = Retrieval.fit(lonlat, features, num_components=4, num_features=50_000, num_local=1)
     assert ((many.weight[:, :4] != 0).sum(dim=1) == 2).all()
     assert ((many.weight[:, 4:] != 0).sum(dim=0) == 25_000).all()  # each input as often
     places = torch.tensor(PLACES[:3])
@@ -118,24 +118,36 @@ def test_retrieved_numbers_stand_for_a_sum_of_gaussian_kernels():
         for components in itertools.combinations((4, 5, 6, 7), 2)
         if (inputs := [*latitude, *components])
     ]
-    found = many(places)[:, 4:]
+    found = many(places)[:, 4:-1]
     expected = torch.stack(kernels).mean(dim=0)
     torch.testing.assert_close(2 * found @ found.T / 50_000, expected, atol=0.02, rtol=0)
+
+
+def test_local_numbers_stand_for_distance():
+    """Inner products approach the mean of Gaussian kernels from 0.3 to 10 degrees, in log steps."""
+    many = Retrieval.fit(*make_images(), num_features=1, num_local=50_000)
+    places = np.array([[10.0, 60.0], [10.0, 60.4], [12.0, 60.0], [10.0, 67.0], [-170.0, 60.0]])
+    lon, lat = np.radians(places).T
+    u = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
+    chord = np.linalg.norm(u[:, None] - u, axis=2)
+    lengths = np.radians(np.geomspace(0.3, 10, 2001))
+    expected = np.exp(-0.5 * (chord[..., None] / lengths) ** 2).mean(axis=2)
+    found = many(torch.from_numpy(places))[:, 5:]
+    np.testing.assert_allclose(2 * found @ found.T / 50_000, expected, atol=0.02)
 
 
 def test_all_of_the_ways_in_agree(checkpoint, tmp_path):
     """Array, tensor, table, xarray, grid, scikit-learn and command line give the same numbers."""
     array = embed(PLACES, checkpoint, num_dims=4, retrieval=True)
-    assert array.shape == (6, 4 + 8 + 4)
+    assert array.shape == (6, 4 + 8 + 5 + 4)
     np.testing.assert_allclose(np.linalg.norm(array[:, -4:], axis=1), 1, rtol=1e-6)
     np.testing.assert_array_equal(
         array, embed(torch.tensor(PLACES), checkpoint, num_dims=4, retrieval=True).numpy()
     )
     table = pd.DataFrame(PLACES, columns=["lon", "lat"])
     frame = embed(table, checkpoint, num_dims=4, retrieval=True)
-    names = [
-        f"{g}_{i}" for g, n in (("zonal", 4), ("retrieved", 8), ("embedding", 4)) for i in range(n)
-    ]
+    sizes = {"zonal": 4, "retrieved": 8, "local": 5, "embedding": 4}
+    names = [f"{group}_{i}" for group, size in sizes.items() for i in range(size)]
     assert [*frame] == names
     np.testing.assert_array_equal(frame.to_numpy(), array)
     embedder = LocationEmbedder(checkpoint, num_dims=4, retrieval=True).fit(table)
@@ -149,7 +161,7 @@ def test_all_of_the_ways_in_agree(checkpoint, tmp_path):
     template = xr.Dataset(coords=axes)
     grid = embed_grid(checkpoint, template=template, num_dims=4, retrieval=True).compute()
     points = np.array([[lon, lat] for lat in axes["lat"] for lon in axes["lon"]])
-    scattered = embed(points, checkpoint, num_dims=4, retrieval=True).reshape(2, 3, 16)
+    scattered = embed(points, checkpoint, num_dims=4, retrieval=True).reshape(2, 3, 21)
     np.testing.assert_allclose(grid, scattered, atol=2e-6)
     np.testing.assert_allclose(
         embed(template, checkpoint, num_dims=4, retrieval=True), grid, atol=2e-6
@@ -276,7 +288,7 @@ def test_the_model_of_the_package():
     assert len(hash_checkpoint(folder)) == 64
     assert len(load_training_lonlat(BUNDLED_MODEL)) > 30_000
     table = pd.DataFrame({"lon": [2.35], "lat": [48.86]}, index=["Paris"])
-    assert embed(table, retrieval=True, num_dims=32).shape == (1, 4 + 512 + 32)
+    assert embed(table, retrieval=True, num_dims=32).shape == (1, 4 + 768 + 128 + 32)
 
 
 def test_the_first_embedding_needs_the_light_core_alone(tmp_path):
@@ -287,7 +299,7 @@ def test_the_first_embedding_needs_the_light_core_alone(tmp_path):
         "for name in ('scipy', 'pandas', 'sklearn', 'xarray', 'PIL'): sys.modules[name] = None\n"
         "from satclip_lib import embed\n"
         "assert embed([[2.35, 48.86]]).shape == (1, 256)\n"
-        "assert embed([[2.35, 48.86]], retrieval=True).shape == (1, 772)\n"
+        "assert embed([[2.35, 48.86]], retrieval=True).shape == (1, 1156)\n"
     )
     root = Path(__file__).parents[1]
     subprocess.run([sys.executable, script], check=True, cwd=root, timeout=120)

@@ -7,7 +7,6 @@ import shutil
 import tarfile
 import time
 from contextlib import nullcontext
-from types import SimpleNamespace
 
 import huggingface_hub
 import numpy as np
@@ -26,13 +25,8 @@ from satclip_lib.data.patch_store import hash_patch, open_patches
 from satclip_lib.data.patch_writer import PatchWriter
 from satclip_lib.data.quality import REASONS, load_report
 from satclip_lib.data.registry import FileUnavailableError
-from satclip_lib.data.s2_100k import (
-    IncompleteMirrorError,
-    fetch_s2_100k,
-    list_patches,
-    make_s2_100k_store,
-    read_patch,
-)
+from satclip_lib.data.s2_100k import IncompleteMirrorError, fetch_s2_100k, make_s2_100k_store
+from satclip_lib.data.s2_folder import list_patches, read_patch
 from satclip_lib.data.sentinel2 import BAND_NAMES
 
 NUM_PATCHES = 7
@@ -96,11 +90,9 @@ def _contents(path):
     return {p.relative_to(path): p.read_bytes() for p in path.rglob("*") if p.is_file()}
 
 
-@pytest.mark.parametrize("num_threads", [1, 4])
-def test_a_store_holds_the_tifs_to_the_last_bit(original, workspace, num_threads):
+def test_a_store_holds_the_tifs_to_the_last_bit(original, workspace):
     """Pixels, coordinates and provenance are those of the files, in the order of the index."""
-    options = {"val_fraction": 0.3, "num_threads": num_threads}
-    store = make_s2_100k_store(original, workspace / "patches.zarr", **options)
+    store = make_s2_100k_store(original, workspace / "patches.zarr", val_fraction=0.3)
     dataset, index = open_patches(store), _index(original)
     expected = np.stack([_make_pixels(i) for i in reversed(range(NUM_PATCHES))])
     np.testing.assert_array_equal(dataset.patches, expected)
@@ -167,52 +159,30 @@ def _flatten(pixels):
     return pixels
 
 
-def _cut(folder, path, row):
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def _garble(folder, path, row):
-    path.write_bytes(b"<html>503 Service Unavailable</html>")
-
-
-def _link_others(folder, path, row):
-    rasterio.shutil.copy(folder / "images/patch_10.tif", path, driver="VRT")
-
-
 def _lose_place(folder, path, row):
     _write_tif(path, _make_pixels(0), None)
     row["lon"] = ""
 
 
 def _move(degrees):
-    def move(folder, path, row):
-        row["lat"] += degrees
-
-    return move
+    return lambda folder, path, row: row.update(lat=row["lat"] + degrees)
 
 
-def _set_sail(folder, path, row):
-    row["lon"], row["lat"] = -30.0, 0.0
-    _write_tif(path, _make_pixels(0), (-30.0, 0.0))
+def _take_to(lonlat):
+    def take(folder, path, row):
+        row["lon"], row["lat"] = lonlat
+        _write_tif(path, _make_pixels(0), lonlat)
 
-
-def _leave_earth(folder, path, row):
-    row["lat"] = 91.0
-
-
-def _copy_content(folder, path, row):
-    _write_tif(path, _make_pixels(1), (row["lon"], row["lat"]))
-
-
-def _copy_place(folder, path, row):
-    row["lon"], row["lat"] = LONLAT[1].tolist()
-    _write_tif(path, _make_pixels(0), LONLAT[1].tolist())
+    return take
 
 
 FAULTS = {
     "missing": (lambda folder, path, row: path.unlink(), ""),
-    "unreadable, short": (_cut, ""),
-    "unreadable, another file": (_garble, "not recognized"),
+    "unreadable, short": (lambda folder, path, row: os.truncate(path, 100_000), ""),
+    "unreadable, another file": (
+        lambda folder, path, row: path.write_text("503"),
+        "not recognized",
+    ),
     "wrong shape": (_spoil_pixels(lambda p: p[:, :200]), "(12, 200, 256)"),
     "wrong shape, 13 bands": (_spoil_pixels(lambda p: np.r_[p, p[:1]]), "(13, 256, 256)"),
     "wrong dtype": (_spoil_pixels(lambda p: p.astype(np.float32)), "float32"),
@@ -221,15 +191,20 @@ FAULTS = {
         _spoil_pixels(lambda p: p, band_names=[f"Band {i}" for i in range(12)]),
         "Band 0 Band 1",
     ),
-    "unreadable, a list of other files": (_link_others, "not recognized"),
+    "unreadable, a list of other files": (
+        lambda folder, path, row: rasterio.shutil.copy(
+            folder / "images/patch_10.tif", path, driver="VRT"
+        ),
+        "not recognized",
+    ),
     "too many zeros": (_spoil_pixels(lambda p: _zero(p, 0.11)), "10.9%"),
     "constant band": (_spoil_pixels(_flatten), "B09"),
     "no coordinates": (_lose_place, ""),
-    "bad coordinates": (_leave_earth, "lat 91.0"),
+    "bad coordinates": (lambda folder, path, row: row.update(lat=91.0), "lat 91.0"),
     "coordinates disagree": (_move(0.0101), "1.1 km"),
-    "sea": (_set_sail, "lon -30.0000"),
-    "duplicate content": (_copy_content, "of patch_10.tif"),
-    "duplicate coordinates": (_copy_place, "of patch_10.tif"),
+    "sea": (_take_to((-30.0, 0.0)), "lon -30.0000"),
+    "duplicate content": (_spoil_pixels(lambda p: _make_pixels(1)), "of patch_10.tif"),
+    "duplicate coordinates": (_take_to(LONLAT[1].tolist()), "of patch_10.tif"),
 }
 HARMLESS = {
     "few zeros": _spoil_pixels(lambda p: _zero(p, 0.09)),
@@ -454,82 +429,40 @@ def test_hostile_data_sets_are_refused_by_name(workspace, caplog, name):
     assert len(str(refused.value)) < 500
 
 
-def test_a_mirror_is_used_as_it_is(original, workspace, monkeypatch):
-    """A folder s2-100k in the mirror is taken without asking the network."""
-    shutil.copytree(original, workspace / "mirror" / "s2-100k")
-    monkeypatch.setenv("SATCLIP_DATA_MIRROR", str(workspace / "mirror"))
-    assert fetch_s2_100k() == workspace / "mirror" / "s2-100k"
-    for asked in ({"revision": "abc"}, {"repo_id": "mine/s2"}):  # it may be of another one
-        with pytest.raises(ValueError, match=r"('abc'|'mine/s2').* copy in .*mirror"):
-            fetch_s2_100k(**asked)
-    monkeypatch.setenv("SATCLIP_DATA_MIRROR", str(workspace / "absent"))
-    with pytest.raises(NotADirectoryError, match=r"SATCLIP_DATA_MIRROR is .*absent"):
-        fetch_s2_100k()
-
-
-def test_a_copy_can_be_put_where_downloads_go(original, workspace, monkeypatch):
-    """A copy in data/raw is used as it is, unless it is a download that is not finished."""
-    monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
-    raw = workspace / "data/raw/s2-100k"
-    shutil.copytree(original, raw)
-    assert fetch_s2_100k() == raw
-    with pytest.raises(ValueError, match="revision 'abc'"):
-        fetch_s2_100k(revision="abc")
-    (raw / s2_100k.HUB_FOLDER).mkdir(parents=True)
-    with pytest.raises(FileUnavailableError, match="SATCLIP_OFFLINE forbids"):
-        fetch_s2_100k()
-
-
-def test_offline_nothing_is_downloaded(monkeypatch):
-    """Without a copy, SATCLIP_OFFLINE ends in an error that says where to put one."""
+def test_a_copy_is_used_without_asking_the_network(original, workspace, monkeypatch):
+    """The mirror comes first, then data/raw; without a copy the error says where to put one."""
     monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", None)
-    with pytest.raises(
-        FileUnavailableError, match=r"SATCLIP_OFFLINE forbids .*SATCLIP_DATA_MIRROR"
-    ):
+    with pytest.raises(FileUnavailableError, match=r"SATCLIP_OFFLINE forbids .*MIRROR"):
         fetch_s2_100k()
+    raw, mirror = workspace / "data/raw/s2-100k", workspace / "mirror/s2-100k"
+    assert shutil.copytree(original, raw) == fetch_s2_100k()
+    monkeypatch.setenv("SATCLIP_DATA_MIRROR", str(mirror.parent))
+    with pytest.raises(NotADirectoryError, match=r"SATCLIP_DATA_MIRROR is .*mirror"):
+        fetch_s2_100k()
+    mirror.parent.mkdir()
+    assert fetch_s2_100k() == raw
+    assert shutil.copytree(original, mirror) == fetch_s2_100k()
 
 
-@pytest.fixture
-def hub(original, monkeypatch):
-    """Downloads that can be made to break off; the revisions that were asked for."""
+def test_an_interrupted_download_goes_on(original, workspace, monkeypatch):
+    """It continues in the same folder, which has its name once it is whole, and is not repeated."""
+    calls = []
+
+    def download(repo_id, *, repo_type, local_dir, allow_patterns):
+        assert (repo_id, repo_type) == ("torchgeo/s2-100k", "dataset")
+        calls.append(local_dir)
+        shutil.copytree(original, local_dir, dirs_exist_ok=True)
+        if len(calls) == 1:
+            raise ConnectionError("connection reset")
+
     monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
     monkeypatch.setenv("SATCLIP_OFFLINE", "0")
-    hub = SimpleNamespace(is_down=False, revisions=[])
-
-    def download(repo_id, *, repo_type, revision, local_dir, allow_patterns):
-        assert (repo_id, repo_type) == ("torchgeo/s2-100k", "dataset")
-        hub.revisions.append(revision)
-        (local_dir / s2_100k.HUB_FOLDER).mkdir(parents=True, exist_ok=True)
-        if hub.is_down:
-            (local_dir / "index.csv").write_text("part")
-            raise ConnectionError("connection reset")
-        shutil.copytree(original, local_dir, dirs_exist_ok=True)
-
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    return hub
-
-
-def test_an_interrupted_download_goes_on(hub, workspace):
-    """It continues in the same folder, and is not asked for again once it is complete."""
-    hub.is_down = True
     with pytest.raises(FileUnavailableError, match=r"connection reset.*run again to go on"):
         fetch_s2_100k()
-    assert (workspace / "data/raw/s2-100k/index.csv").read_text() == "part"
-    hub.is_down = False
-    folder = fetch_s2_100k()
-    assert fetch_s2_100k() == folder == workspace / "data/raw/s2-100k"
-    assert hub.revisions == [None, None] and len(list_patches(folder)) == NUM_PATCHES
-    fetch_s2_100k(revision="abc")
-    assert hub.revisions[-1] == "abc"
-
-
-def test_another_revision_that_was_interrupted_is_not_taken_for_the_first(hub):
-    """What an interrupted download of revision b left in place of a is completed, either way."""
-    fetch_s2_100k(revision="a")
-    hub.is_down = True
-    with pytest.raises(FileUnavailableError, match="connection reset"):
-        fetch_s2_100k(revision="b")
-    hub.is_down = False
-    fetch_s2_100k(revision="a")
-    assert hub.revisions == ["a", "b", "a"]
+    folder = workspace / "data/raw/s2-100k"
+    assert not folder.exists() and calls[0].is_dir()
+    assert fetch_s2_100k() == fetch_s2_100k() == folder
+    assert calls == calls[:1] * 2 and not calls[0].exists()
+    assert len(list_patches(folder)) == NUM_PATCHES

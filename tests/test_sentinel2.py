@@ -1,5 +1,6 @@
 """Sentinel-2 input: thirteen bands in one order, from twelve in any, or an error naming them."""
 
+import re
 import sys
 
 import numpy as np
@@ -59,47 +60,34 @@ def test_named_bands_are_put_in_order():
     assert torch.equal(prepare_sentinel2(batch), expected[None])
 
 
-def test_more_bands_than_needed_are_refused_by_name():
-    """Bands that the model does not know are named, B10 of a Level-1C product among them."""
-    names = [*BAND_NAMES, "B10", "SCL"]
-    patch = np.concatenate([PATCH, PATCH[:2]])
-    with pytest.raises(ValueError, match=r"unknown: B10, SCL\)"):
-        prepare_sentinel2(_as_data_array(names, patch))
+REFUSED = {
+    "more bands": (
+        _as_data_array([*BAND_NAMES, "B10", "SCL"], np.concatenate([PATCH, PATCH[:2]])),
+        r"\(unknown: B10, SCL\)",
+    ),
+    "fewer bands": (
+        _as_data_array().isel(band=[0, 1, 2, 3, 4, 5, 6, 7, 9, 10]),
+        r"\(missing: B8A, B12\)",
+    ),
+    "a number for a name": (_as_data_array(["1", *BAND_NAMES[1:]]), "unknown: 1; missing: B01"),
+    "one twice": (_as_data_array(["B02", *BAND_NAMES[1:]]), "missing: B01; doubled: B02"),
+    "no names": (xr.DataArray(PATCH, dims=("band", "y", "x")), "'band'.*assign_coords"),
+    "no bands": (xr.DataArray(PATCH, dims=("channel", "y", "x")), "'band'.*assign_coords"),
+    "no rows": (_as_data_array().isel(y=0), "'band'.*assign_coords"),
+    **{
+        f"{shape}": (np.zeros(shape, np.uint16), rf"\(12, height, width\).*{re.escape(str(shape))}")
+        for shape in ((13, 4, 5), (4, 5, 12), (12, 4), (2, 3, 4, 5))
+    },
+    "scaled": (PATCH.astype(np.float32), "integer digital numbers.*got float32"),
+}
 
 
-def test_missing_bands_are_refused_by_name():
-    """Bands that are not there are named, and so are names that mean no band."""
-    with pytest.raises(ValueError, match=r"\(missing: B8A, B12\)"):
-        prepare_sentinel2(_as_data_array().isel(band=[0, 1, 2, 3, 4, 5, 6, 7, 9, 10]))
-    with pytest.raises(ValueError, match=r"\(unknown: 1; missing: B01\)"):
-        prepare_sentinel2(_as_data_array(["1", *BAND_NAMES[1:]]))
-    with pytest.raises(ValueError, match=r"\(missing: B01; doubled: B02\)"):
-        prepare_sentinel2(_as_data_array(["B02", *BAND_NAMES[1:]]))
-
-
-def test_unlabelled_data_arrays_are_refused():
-    """Without band names there is no telling the order; the error says how to give them."""
-    for patch in (
-        xr.DataArray(PATCH, dims=("band", "y", "x")),
-        xr.DataArray(PATCH, dims=("channel", "y", "x")),
-        _as_data_array().isel(y=0),
-    ):
-        with pytest.raises(ValueError, match=r"dimension 'band'.*assign_coords"):
-            prepare_sentinel2(patch)
-
-
-@pytest.mark.parametrize("shape", [(13, 4, 5), (4, 5, 12), (12, 4), (2, 3, 4, 5)])
-def test_other_shapes_are_refused(shape):
-    """An array that does not have twelve bands is refused, with the shape and the bands named."""
-    with pytest.raises(ValueError, match=r"\(12, height, width\).*B8A") as caught:
-        prepare_sentinel2(np.zeros(shape, np.uint16))
-    assert str(shape) in str(caught.value)
-
-
-def test_scaled_values_are_refused():
-    """Floating point values may be scaled already, so they are refused."""
-    with pytest.raises(ValueError, match=r"integer digital numbers.*got float32"):
-        prepare_sentinel2(PATCH.astype(np.float32))
+@pytest.mark.parametrize("what", REFUSED)
+def test_other_patches_are_refused(what):
+    """What is missing, unknown or of another shape or type is named, with what is wanted."""
+    patch, message = REFUSED[what]
+    with pytest.raises(ValueError, match=message):
+        prepare_sentinel2(patch)
 
 
 def _write_geotiff(path, patch, descriptions=()):

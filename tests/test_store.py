@@ -15,7 +15,6 @@ from satclip_lib import files
 from satclip_lib.checkpoints import store as checkpoint
 from satclip_lib.checkpoints.published import save_published
 from satclip_lib.checkpoints.store import (
-    CheckpointError,
     hash_checkpoint,
     load_config,
     load_location_encoder,
@@ -35,22 +34,20 @@ def folder(workspace):
     return save_pretrained(make_model(), workspace / "model", provenance={"seed": 0})
 
 
-def test_a_location_encoder_comes_back_exactly(folder):
-    """Weights, configuration and embeddings are the same to the last bit, in eval mode."""
-    saved, loaded = make_model().location_encoder, load_location_encoder(folder)
-    assert isinstance(loaded, LocationEncoder) and not loaded.training
-    assert loaded.config == saved.config
-    assert torch.equal(loaded(LONLAT), saved(LONLAT))
-
-
 def test_a_whole_model_comes_back_exactly(folder):
-    """With image_encoder=True both towers and the temperature are the same to the last bit."""
+    """Weights, configurations and provenance are the same to the last bit, in eval mode."""
     saved, loaded = make_model(), load_satclip(folder, image_encoder=True)
     assert isinstance(loaded, SatCLIP) and not loaded.training
     assert loaded.image_encoder.config == saved.image_encoder.config
     assert all(torch.equal(x, loaded.state_dict()[name]) for name, x in saved.state_dict().items())
     assert torch.equal(loaded(IMAGES, LONLAT), saved(IMAGES, LONLAT))
     assert not any(parameter.requires_grad for parameter in loaded.image_encoder.parameters())
+    alone = load_location_encoder(folder)
+    assert isinstance(alone, LocationEncoder) and not alone.training
+    assert alone.config == saved.location_encoder.config
+    assert torch.equal(alone(LONLAT), saved.location_encoder(LONLAT))
+    config = load_config(folder)
+    assert (config["format"], config["provenance"]) == (checkpoint.FORMAT, {"seed": 0})
 
 
 def test_float64_weights_keep_their_digits(workspace):
@@ -65,35 +62,12 @@ def test_float64_weights_keep_their_digits(workspace):
     assert {x.dtype for x in load_location_encoder(folder).parameters()} == {torch.float32}
 
 
-def test_the_config_says_what_was_saved(folder):
-    """config.json is readable JSON with format, both architectures and provenance."""
-    config = load_config(folder)
-    assert config["format"] == checkpoint.FORMAT
-    assert config["provenance"] == {"seed": 0}
-    assert config["location_encoder"]["convention"] == "orthonormal"
-    assert config["image_encoder"]["name"] == "rcf"
-
-
 def test_hashes_tell_weights_apart(folder, workspace):
     """The hash depends on the weights alone."""
     again = save_pretrained(make_model(), workspace / "again", provenance={"other": 1})
     other = save_pretrained(make_model(seed=1), workspace / "other")
     assert hash_checkpoint(again) == hash_checkpoint(folder) != hash_checkpoint(other)
     assert len(hash_checkpoint(folder)) == 64
-
-
-def test_a_failed_save_leaves_the_old_checkpoint(folder, monkeypatch):
-    """An error while writing passes through; the old checkpoint loads and nothing is left over."""
-
-    def fail(tensors, path):
-        path.write_bytes(b"half")
-        raise OSError("no space left on device")
-
-    before = hash_checkpoint(folder)
-    monkeypatch.setattr(checkpoint, "save_file", fail)
-    with pytest.raises(OSError, match="no space left"):
-        save_pretrained(make_model(seed=1), folder)
-    assert hash_checkpoint(folder) == before and list(folder.parent.iterdir()) == [folder]
 
 
 def _save_until_killed(folder):
@@ -182,16 +156,6 @@ def test_loading_draws_no_random_number(workspace, scaled_init):
         for name, x in expected[index % len(loads)].items():
             assert torch.equal(state_dict[name], x), name
     assert load_location_encoder(paths[0]).config == damped.config
-
-
-def test_damage_to_the_image_tower_is_named(folder):
-    """NaN among the image weights is an error for those who load them, and for nobody else."""
-    name, path = "image_projection.weight", folder / checkpoint.WEIGHTS_NAME
-    tensors = load_file(path)
-    save_file(tensors | {name: tensors[name].fill_(torch.inf)}, path)
-    assert load_location_encoder(folder)(LONLAT).isfinite().all()
-    with pytest.raises(CheckpointError, match=f"{name} holds NaN or inf"):
-        load_satclip(folder, image_encoder=True)
 
 
 def test_a_missing_checkpoint_says_how_to_make_one(workspace):

@@ -7,7 +7,6 @@ import xarray as xr
 from satclip_lib.data import labels, natural_earth
 from satclip_lib.data.land import sample_land_lonlat
 from satclip_lib.data.natural_earth import lookup_regions
-from satclip_lib.data.originals import POPULATION_FILES
 from satclip_lib.data.registry import FileUnavailableError, HashMismatchError
 from satclip_lib.evaluation.tasks import (
     MIN_POINTS_PER_CLASS,
@@ -17,7 +16,6 @@ from satclip_lib.evaluation.tasks import (
 )
 
 TRACKED = [name for name in TASKS if name not in ("habitat", "inaturalist_2018")]
-WITHOUT_FILES = ("population_density", "climate_zone", "country")
 SAHARA, LHASA, MANAUS, YAKUTSK = (10.0, 24.0), (91.1, 29.65), (-60.0, -3.1), (129.7, 62.0)
 ATLANTIC, GREENLAND_ICE = (-30.0, 0.0), (-40.0, 75.0)
 
@@ -33,11 +31,6 @@ def mirror(label_files, monkeypatch):
 def clone(monkeypatch):
     """Nothing is at hand but the repository, and there is no network."""
     monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
-
-
-@pytest.fixture
-def no_files(clone, no_labels):
-    """No label file is at hand, neither of the repository nor an original."""
 
 
 @pytest.mark.parametrize("name", TRACKED)
@@ -169,19 +162,6 @@ def test_towns_come_with_their_countries_the_largest_first():
     assert (town.country, round(town.lon, 1), round(town.lat, 1)) == ("Kenya", 36.8, -1.3)
 
 
-def test_population_says_which_data_it_used(clone, request):
-    """The grid is used where it is at hand; else towns, which rank places much alike."""
-    grid = load_task("population_density", num_points=3000)
-    request.getfixturevalue("no_labels")
-    towns = load_task("population_density", num_points=2900)
-    assert "GPW" in grid.source and "GeoNames" in towns.source and "stand-in" in towns.source
-    target_at = dict(zip(map(tuple, grid.lonlat), grid.target, strict=True))
-    shared = [i for i, lonlat in enumerate(towns.lonlat) if tuple(lonlat) in target_at]
-    assert len(shared) > 2800
-    on_grid = [target_at[tuple(towns.lonlat[i])] for i in shared]
-    assert np.corrcoef(on_grid, towns.target[shared])[0, 1] > 0.6
-
-
 def test_population_is_the_log_of_one_plus_the_density(clone):
     """The transform named in the task is the one applied."""
     data = load_task("population_density", num_points=200)
@@ -190,51 +170,32 @@ def test_population_is_the_log_of_one_plus_the_density(clone):
     np.testing.assert_allclose(data.target, np.log(1 + density))
 
 
-@pytest.mark.parametrize("name", TASKS)
-def test_absent_files_make_a_task_unavailable(no_files, name):
-    """Without label files three tasks still load; the others say what is missing and why."""
-    if name in WITHOUT_FILES:
-        assert len(load_task(name, num_points=1000).target) > 700
-    else:
-        with pytest.raises(TaskUnavailableError, match=rf"{name}.*SATCLIP_DATA_MIRROR") as caught:
-            load_task(name)
-        assert isinstance(caught.value.__cause__, FileUnavailableError)
+@pytest.mark.parametrize("name", sorted(TASKS.keys() - set(TRACKED)))
+def test_absent_files_make_a_task_unavailable(clone, name):
+    """What does not come with the package is named, with where it would be looked for."""
+    with pytest.raises(TaskUnavailableError, match=rf"{name}.*SATCLIP_DATA_MIRROR") as caught:
+        load_task(name)
+    assert isinstance(caught.value.__cause__, FileUnavailableError)
 
 
-def test_countries_need_their_outlines(no_files, tmp_path, monkeypatch):
+def test_countries_need_their_outlines(clone, monkeypatch):
     """Where the package is installed without its checkout, the task of countries is absent."""
     load = natural_earth._load_countries.__wrapped__  # what has been read before does not count
     monkeypatch.setattr(natural_earth, "_load_countries", load)
-    monkeypatch.setattr(natural_earth, "__file__", str(tmp_path / "a" / "b" / "c.py"))
+    monkeypatch.setattr(natural_earth, "find_tracked", lambda name: None)
     with pytest.raises(TaskUnavailableError, match=r"'country'.*no Natural Earth shapefiles"):
         load_task("country", num_points=10)
 
 
-@pytest.mark.parametrize(
-    ("name", "file"),
-    [("air_temperature", "stationDataAll.csv"), ("population_density", POPULATION_FILES[0])],
-)
-def test_a_broken_file_is_not_passed_over(no_files, workspace, name, file):
-    """A wrong file is an error: the task is not just unavailable, nor is a stand-in used."""
+def test_a_broken_file_is_not_passed_over(clone, workspace):
+    """A wrong file is an error: the task is not just unavailable."""
     (workspace / "data/raw").mkdir(parents=True)
-    (workspace / "data/raw" / file).write_text("Lon,Lat,meanT,meanP\n")
-    with pytest.raises(HashMismatchError, match=file):
-        load_task(name)
+    (workspace / "data/raw" / labels.HABITAT_FILES[0]).write_text("surveyId,lon,lat,habitatId\n")
+    with pytest.raises(HashMismatchError, match=labels.HABITAT_FILES[0]):
+        load_task("habitat")
 
 
-def test_a_shapefile_in_two_folders_is_refused(mirror, no_labels, workspace, monkeypatch):
-    """Parts of the shapefile that lie apart are named, not half read."""
-    for suffix, folder in (("shp", "mirror"), ("shx", "raw"), ("dbf", "raw"), ("prj", "raw")):
-        target = workspace / {"mirror": "mirror", "raw": "data/raw"}[folder]
-        target.mkdir(parents=True, exist_ok=True)
-        name = f"Ecoregions2017.{suffix}"
-        (target / name).symlink_to(mirror / name)
-    monkeypatch.setenv("SATCLIP_DATA_MIRROR", str(workspace / "mirror"))
-    with pytest.raises(TaskUnavailableError, match="one folder"):
-        load_task("biome")
-
-
-def test_rare_classes_are_dropped_and_counted(no_files):
+def test_rare_classes_are_dropped_and_counted(clone):
     """Points of classes with fewer than ten points are left out, and the source says how many."""
     data = load_task("country", num_points=1000)
     dropped = 1000 - len(data.target)
@@ -242,7 +203,7 @@ def test_rare_classes_are_dropped_and_counted(no_files):
     assert f"{dropped} points of" in data.source
 
 
-def test_few_points_leave_no_class(no_files):
+def test_few_points_leave_no_class(clone):
     """Where no class reaches ten points the error says to ask for more."""
     with pytest.raises(ValueError, match="increase num_points"):
         load_task("country", num_points=5)

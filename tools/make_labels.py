@@ -1,4 +1,4 @@
-"""Make ``data/labels``: compact copies of the registered label files, the same bytes every time.
+"""Make the labels of the package: compact copies of registered files, the same bytes each time.
 
 ``python -m tools.make_labels [FOLDER]`` fetches the originals by hash (``SATCLIP_DATA_MIRROR``,
 ``data/raw`` or the network) and writes a Parquet file per table and a GeoTIFF per grid. Each says
@@ -20,10 +20,10 @@ from affine import Affine
 from rasterio.features import rasterize
 
 from satclip_lib.data import originals
+from satclip_lib.data.labels import FOLDER
 from satclip_lib.data.registry import load_registry
 from satclip_lib.files import write_atomically
 
-FOLDER = Path(__file__).parents[1] / "data" / "labels"
 ECOREGION_CELLS_PER_DEG = 30  # 2 arc-minutes, 3.7 km
 
 
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def make_labels(folder: Path) -> None:
-    """Write all files of ``data/labels``.
+    """Write all files of ``satclip_lib/data/label_files``.
 
     Args:
         folder: Where to; files of the same names are replaced.

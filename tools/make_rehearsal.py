@@ -33,12 +33,9 @@ from rasterio.warp import transform
 from satclip_lib.data.blue_marble import cut_patches, list_bands
 from satclip_lib.data.land import sample_land_lonlat
 from satclip_lib.data.registry import FileUnavailableError, fetch_file, load_registry
+from satclip_lib.data.s2_folder import encode_patch
 from satclip_lib.data.seasons import COLORS, SEASONS
-from satclip_lib.data.sentinel2 import (
-    BAND_NAMES,
-    DIGITAL_NUMBERS_PER_REFLECTANCE,
-    prepare_sentinel2,
-)
+from satclip_lib.data.sentinel2 import DIGITAL_NUMBERS_PER_REFLECTANCE, prepare_sentinel2
 from satclip_lib.files import sha256_of_file, write_atomically
 from satclip_lib.image_encoder import BACKBONES
 from satclip_lib.progress import progress_bar
@@ -246,16 +243,8 @@ def _make_tif(row) -> bytes:
     crs = f"EPSG:{(32600 if lat >= 0 else 32700) + zone}"
     (x,), (y,) = transform("EPSG:4326", crs, [lon], [lat])
     half = SIZE_PX // 2 * PIXEL_M
-    count, height, width = pixels.shape
-    with rasterio.MemoryFile() as memory:
-        with memory.open(
-            driver="GTiff", dtype=pixels.dtype, count=count, height=height, width=width, crs=crs,
-            transform=rasterio.Affine(PIXEL_M, 0, x - half, 0, -PIXEL_M, y + half), compress="lzw",
-            tiled=True, blockxsize=SIZE_PX, blockysize=SIZE_PX,
-        ) as file:  # fmt: skip
-            file.write(pixels)
-            file.descriptions = BAND_NAMES
-        content = bytes(memory.getbuffer())
+    place = rasterio.Affine(PIXEL_M, 0, x - half, 0, -PIXEL_M, y + half)
+    content = encode_patch(pixels, crs, place)
     return content[: len(content) // 2] if row.fault == "unreadable" else content
 
 

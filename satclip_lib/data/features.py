@@ -72,7 +72,6 @@ def cache_features(
     *,
     folder: Path,
     num_views: int = 1,
-    size_px: int | None = None,
     seed: int = 0,
     batch_size: int | None = None,
     device: torch.device | str | None = None,
@@ -91,8 +90,6 @@ def cache_features(
         image_encoder: Frozen encoder, ``(batch, bands, height, width) -> (batch, num_features)``.
         folder: Folder of feature stores; this one becomes ``folder/<key>``.
         num_views: Number of views per patch; 1 is no augmentation.
-        size_px: Side of the images; None takes the size the encoder wants, or else whole patches,
-            and then views are not shifted.
         seed: Random seed for the augmentation.
         batch_size: Number of patches per run of the encoder; None takes as many as
             ``BATCH_BYTES`` hold, 1,024 at the most.
@@ -102,7 +99,7 @@ def cache_features(
     if num_views < 1:
         raise ValueError(f"num_views must be at least 1, got {num_views}")
     num_patches = dataset.sizes["patch"]
-    size_px = size_px or image_encoder.size_px or dataset.sizes["x"]
+    size_px = image_encoder.size_px or dataset.sizes["x"]  # whole patches are not shifted
     if batch_size is None:
         patch_bytes = 4 * int(np.prod(dataset.patches.shape[1:]))  # as float32
         batch_size = max(1, min(1024, BATCH_BYTES // patch_bytes))

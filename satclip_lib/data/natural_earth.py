@@ -10,7 +10,7 @@ import shapely
 from jaxtyping import Float
 from scipy.spatial import cKDTree
 
-from satclip_lib.data.registry import FileUnavailableError
+from satclip_lib.data.registry import FileUnavailableError, find_tracked
 from satclip_lib.sphere import EARTH_RADIUS_KM, check_locations, lonlat_to_unit_vectors, wrap_lonlat
 
 OUTLINE_SPACING_DEG = 0.05  # at most 5.6 km between the outline vertices that distances go to
@@ -25,13 +25,12 @@ def natural_earth_folder() -> Path:
     Raises:
         FileUnavailableError: If the package runs without its checkout.
     """
-    folder = Path(__file__).resolve().parents[2] / "data" / "natural_earth"
-    if not (folder / "shapefiles").is_dir():
+    if (readme := find_tracked("natural_earth/README.md")) is None:
         raise FileUnavailableError(
-            f"no Natural Earth shapefiles in {folder}: they are part of the repository, "
-            "install the package from a checkout (pip install -e .)"
+            "no Natural Earth shapefiles: they are part of the repository, install the package "
+            "from a checkout (pip install -e .)"
         )
-    return folder
+    return readme.parent
 
 
 def load_countries() -> geopandas.GeoDataFrame:

@@ -1,8 +1,7 @@
 """Label files as their authors publish them, fetched by hash through ``data.registry``.
 
-``data.labels`` reads compact copies of these, which travel with the repository and are made by
-``python -m tools.make_labels``. Without the checkout it reads the originals. Grids have row 0 at
-90 N and column 0 at 180 W.
+``data.labels`` reads compact copies of these, made by ``python -m tools.make_labels``. Grids have
+row 0 at 90 N and column 0 at 180 W.
 """
 
 import geopandas
@@ -18,7 +17,6 @@ from satclip_lib.sphere import wrap_lonlat
 STATION_FILES = ("stationDataAll.csv",)
 INCOME_FILES = ("county_income.csv", "county_centers.csv")
 HOUSING_FILES = ("california_housing.csv",)
-HABITAT_FILES = ("habitats_test.csv", "habitats_val.csv")
 ELEVATION_FILES = ("etopo20.cdf",)
 POPULATION_FILES = ("gpw_v4_population_density_rev11_2020_30_min.asc",)
 ECOREGION_FILES = tuple(f"Ecoregions2017.{suffix}" for suffix in ("shp", "shx", "dbf", "prj"))
@@ -53,15 +51,6 @@ def read_california_housing() -> pd.DataFrame:
     names = {"longitude": "lon", "latitude": "lat", "median_house_value": "house_value_usd"}
     houses = pd.read_csv(fetch_file(*HOUSING_FILES), usecols=list(names))
     return houses.rename(columns=names).astype(np.float64)
-
-
-def read_habitats() -> pd.DataFrame:
-    """See :func:`satclip_lib.data.labels.load_habitats`."""
-    names = {"lon": "lon", "lat": "lat", "habitatId": "habitat"}
-    rows = pd.concat(pd.read_csv(fetch_file(name)) for name in HABITAT_FILES)
-    rows = rows[["surveyId", *names]].drop_duplicates(["surveyId", "habitatId"])
-    plots = rows.drop_duplicates("surveyId", keep=False, ignore_index=True)
-    return plots[list(names)].rename(columns=names)
 
 
 def read_elevation() -> Float32[np.ndarray, "540 1080"]:

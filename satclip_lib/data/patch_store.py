@@ -11,12 +11,11 @@ scale after scale.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 import zarr
 from jaxtyping import Bool, Float64, Shaped
@@ -46,11 +45,6 @@ BLUE_MARBLE_SOURCES = {
     "at Night 2012, 1/15 degree (data/imagery)",
 }
 Split = Literal["spatial", "random"]
-DATETIME_ENCODING = {
-    "units": "milliseconds since 1970-01-01",
-    "dtype": "int64",
-    "_FillValue": np.iinfo(np.int64).min,
-}
 
 
 def make_blue_marble_patches(
@@ -135,7 +129,6 @@ def make_patch_dataset(
     band_names: tuple[str, ...],
     scale: float,
     source: str,
-    provenance: Mapping[str, Any] | None = None,
 ) -> xr.Dataset:
     """Put patches and where they were taken into the format of the patch store.
 
@@ -146,13 +139,8 @@ def make_patch_dataset(
         band_names: Names of the bands, in their order.
         scale: Factor by which numbers become of order one.
         source: Where the patches come from, for people.
-        provenance: One value per patch for any of the names in ``PROVENANCE``; None where it is
-            not known.
-
-    Raises:
-        ValueError: If ``provenance`` has a name that is not in ``PROVENANCE``.
     """
-    dataset = make_coordinates(lonlat, is_val, band_names, provenance or {})
+    dataset = make_coordinates(lonlat, is_val, band_names)
     dataset = dataset.assign(patches=(("patch", "band", "y", "x"), patches))
     patch_hashes = [hash_patch(patch) for patch in patches]
     sha256 = hash_content(
@@ -165,9 +153,7 @@ def save_patches(dataset: xr.Dataset, path: Path | str) -> Path:
     """Write a patch store: Zarr v3, sharded, compressed without loss, whole or not at all."""
     num_patches, *patch_shape = dataset.patches.shape
     chunk, shard = choose_chunks(num_patches, tuple(patch_shape), dataset.patches.dtype)
-    encoding = {
-        "patches": {"chunks": chunk, "shards": shard, "compressors": COMPRESSORS},
-    } | {name: DATETIME_ENCODING for name in ("datetime",) if name in dataset.coords}
+    encoding = {"patches": {"chunks": chunk, "shards": shard, "compressors": COMPRESSORS}}
     with write_atomically(path) as scratch:
         dataset.to_zarr(
             scratch, zarr_format=3, consolidated=False, encoding=encoding, write_empty_chunks=True
@@ -281,24 +267,14 @@ def get_lonlat(dataset: xr.Dataset) -> Float64[np.ndarray, "num_patches 2"]:
 
 
 def make_coordinates(
-    lonlat: np.ndarray,
-    is_val: np.ndarray,
-    band_names: tuple[str, ...],
-    provenance: Mapping[str, Any],
+    lonlat: np.ndarray, is_val: np.ndarray, band_names: tuple[str, ...]
 ) -> xr.Dataset:
     """The part of a store that is not pixels, see :func:`make_patch_dataset`."""
-    if unknown := set(provenance) - set(PROVENANCE):
-        raise ValueError(
-            f"provenance has {', '.join(sorted(unknown))}; it may have {', '.join(PROVENANCE)}"
-        )
     along_patch = {
         "lon": ("patch", lonlat[:, 0], {"units": "degrees_east"}),
         "lat": ("patch", lonlat[:, 1], {"units": "degrees_north"}),
         "split": ("patch", np.where(is_val, "val", "train").astype(object)),
     }
-    for name, values in provenance.items():
-        meaning = {"long_name": PROVENANCE[name]}
-        along_patch[name] = ("patch", _to_column(name, values), meaning)
     return xr.Dataset(coords=along_patch | {"band": np.array(band_names, dtype=object)})
 
 
@@ -317,14 +293,3 @@ def choose_chunks(
     chunk = max(1, min(num_patches, CHUNK_BYTES // patch_bytes))
     shard = chunk * max(1, min(SHARD_BYTES // (chunk * patch_bytes), -(-num_patches // chunk)))
     return (chunk, *patch_shape), (shard, *patch_shape)
-
-
-def _to_column(name: str, values: Any) -> np.ndarray:
-    """Times as datetime64, numbers as float64 (NaN where not known), the rest as text."""
-    column = pd.Series(list(values), dtype=object)
-    if name == "datetime":
-        times = pd.to_datetime(column, utc=True, format="ISO8601")
-        return times.dt.tz_localize(None).to_numpy("datetime64[ms]")
-    if name in ("cloud_cover", "orbit"):
-        return pd.to_numeric(column).to_numpy(np.float64)
-    return column.where(column.notna(), "").astype(str).to_numpy(object)

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import zarr
 from jaxtyping import Shaped
 
 from satclip_lib.data.patch_store import (
     COMPRESSORS,
-    DATETIME_ENCODING,
     PROVENANCE,
     Split,
     choose_chunks,
@@ -29,6 +29,11 @@ from satclip_lib.files import hold_folder, write_atomically
 logger = logging.getLogger(__name__)
 
 
+DATETIME_ENCODING = {
+    "units": "milliseconds since 1970-01-01",
+    "dtype": "int64",
+    "_FillValue": np.iinfo(np.int64).min,
+}
 WRITE_ZEROS = {"write_empty_chunks": True}  # so that a file that is not there was lost
 
 
@@ -145,23 +150,23 @@ class PatchWriter:
         array.resize((len(kept), *self._patch_shape))
         lonlat = np.array([(row["lon"], row["lat"]) for row in kept])
         is_val = make_split(lonlat, fraction=val_fraction, seed=seed, kind=split)
-        provenance = {
-            name: [row.get(name) for row in kept]
-            for name in PROVENANCE
-            if any(row.get(name) is not None for row in kept)
-        }
         description = f"{self._patch_shape} {self._dtype} {band_names} {scale}"
         patch_hashes = [row["sha256"] for row in kept]
-        dataset = make_coordinates(lonlat, is_val, band_names, provenance).assign_attrs(
+        dataset = make_coordinates(lonlat, is_val, band_names).assign_attrs(
             scale=scale,
             source=source,
             sha256=hash_content(patch_hashes, lonlat, is_val, description),
             plan=self.plan,
         )
+        for name, meaning in PROVENANCE.items():
+            values = pd.Series([row.get(name) for row in kept], dtype=object)
+            if values.notna().any():
+                column = ("patch", _to_column(name, values), {"long_name": meaning})
+                dataset = dataset.assign_coords({name: column})
         for leftover in self._store.iterdir():  # of a run killed while it did what follows
             if leftover.name != "patches" and leftover.is_dir():
                 shutil.rmtree(leftover)
-        encoding = {"datetime": DATETIME_ENCODING} if "datetime" in provenance else {}
+        encoding = {"datetime": DATETIME_ENCODING} if "datetime" in dataset.coords else {}
         dataset.to_zarr(self._store, mode="a", zarr_format=3, consolidated=False, encoding=encoding)
         if self.path.is_dir():  # not deleted in its place: that may be killed half-way
             os.replace(self.path, self._folder / "replaced")
@@ -206,3 +211,13 @@ class PatchWriter:
             dimension_names=("patch", "band", "y", "x"),
             overwrite=True,
         )
+
+
+def _to_column(name: str, column: pd.Series) -> np.ndarray:
+    """Times as datetime64, numbers as float64 (NaN where not known), the rest as text."""
+    if name == "datetime":
+        times = pd.to_datetime(column, utc=True, format="ISO8601")
+        return times.dt.tz_localize(None).to_numpy("datetime64[ms]")
+    if name in ("cloud_cover", "orbit"):
+        return pd.to_numeric(column).to_numpy(np.float64)
+    return column.where(column.notna(), "").astype(str).to_numpy(object)

@@ -8,26 +8,17 @@ run that dies loses the patches it was at, and the next one makes what is missin
 import json
 import logging
 import os
-import threading
 from collections.abc import Iterator
-from concurrent.futures import (
-    Executor,
-    Future,
-    ProcessPoolExecutor,
-    ThreadPoolExecutor,
-    as_completed,
-)
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import rasterio
 
-from satclip_lib.data.scenes import SIZE_PX, ScenePatch
-from satclip_lib.data.sentinel2 import BAND_NAMES
+from satclip_lib.data.s2_folder import encode_patch
+from satclip_lib.data.scenes import ScenePatch
 from satclip_lib.data.stac import ScenePlan, draw_patch, find_search
 from satclip_lib.files import sweep, write_atomically
 from satclip_lib.progress import progress_bar
@@ -68,9 +59,9 @@ def rebuild_s2_100k(
         folder: Folder to make or to complete. With Dask, all workers see it under this name.
         plan: Which patches to draw, ``ScenePlan()`` by default.
         num_patches: Number of patches; the paper has 100,000.
-        scheduler: "threads", "processes", the address of a Dask scheduler (``"tcp://..."``) or a
+        scheduler: "threads", the address of a Dask scheduler (``"tcp://..."``) or a
             ``distributed.Client``.
-        num_workers: Number of threads or processes; a Dask cluster has its own.
+        num_workers: Number of threads; a Dask cluster has its own workers.
 
     Raises:
         ValueError: If ``folder`` was begun with another plan (what differs is named), or
@@ -130,26 +121,11 @@ def _write_patch(folder: Path, number: int, patch: ScenePatch) -> None:
     tif_path = _tif_path(folder, number)
     provenance = json.dumps({"fn": tif_path.name} | patch.provenance) + "\n"
     _write_bytes(_provenance_path(tif_path), provenance.encode())
-    with rasterio.MemoryFile() as memory:  # GDAL does not say when a disk is full
-        with memory.open(
-            driver="GTiff",
-            dtype=patch.numbers.dtype,
-            count=len(BAND_NAMES),
-            height=SIZE_PX,
-            width=SIZE_PX,
-            crs=patch.crs,
-            transform=patch.transform,
-            compress="lzw",
-            tiled=True,
-            blockxsize=SIZE_PX,
-            blockysize=SIZE_PX,
-        ) as file:
-            file.write(patch.numbers)
-            file.descriptions = BAND_NAMES
-        _write_bytes(tif_path, memory.getbuffer())  # last: its presence says that all is there
+    tif = encode_patch(patch.numbers, patch.crs, patch.transform)
+    _write_bytes(tif_path, tif)  # last: its presence says that all is there
 
 
-def _write_bytes(path: Path, content: Any) -> None:
+def _write_bytes(path: Path, content: bytes) -> None:
     """Write a file that is whole also after a loss of power."""
     with write_atomically(path) as scratch, open(scratch, "wb") as file:
         file.write(content)
@@ -203,14 +179,10 @@ def _write_table(table: pd.DataFrame, path: Path) -> None:
 
 @contextmanager
 def _open_executor(scheduler: Any, num_workers: int) -> Iterator[Executor]:
-    """Threads, processes or a Dask cluster behind one interface."""
+    """Threads or a Dask cluster behind one interface."""
     with ExitStack() as stack:
         if scheduler == "threads":
             executor = ThreadPoolExecutor(num_workers)
-        elif scheduler == "processes":  # spawned: a fork of a process that has threads may hang
-            executor = ProcessPoolExecutor(
-                num_workers, mp_context=get_context("spawn"), initializer=_end_with_parent
-            )
         else:
             if isinstance(scheduler, str) and "://" in scheduler:
                 from distributed import Client  # here, because one machine does not need it
@@ -218,18 +190,8 @@ def _open_executor(scheduler: Any, num_workers: int) -> Iterator[Executor]:
                 scheduler = stack.enter_context(Client(scheduler))
             if not hasattr(scheduler, "get_executor"):
                 raise ValueError(
-                    "scheduler must be 'threads', 'processes', 'tcp://...' or a "
-                    f"distributed.Client, got {scheduler!r}"
+                    "scheduler must be 'threads', 'tcp://...' or a distributed.Client, got "
+                    f"{scheduler!r}"
                 )
             executor = scheduler.get_executor(pure=False)
         yield stack.enter_context(executor)
-
-
-def _end_with_parent() -> None:
-    """End this process when the one that started it is killed, instead of waiting for work."""
-
-    def wait_and_end() -> None:
-        parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=wait_and_end, daemon=True).start()

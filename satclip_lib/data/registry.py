@@ -101,7 +101,7 @@ def find_tracked(name: str) -> Path | None:
     """Path of a file that travels with the repository; None where the checkout is not at hand.
 
     Args:
-        name: Path below ``data/`` of the checkout, for example ``"labels/elevation.tif"``.
+        name: Path below ``data/`` of the checkout, for example ``"natural_earth/README.md"``.
     """
     path = Path(__file__).resolve().parents[2] / "data" / name
     return path if path.is_file() else None

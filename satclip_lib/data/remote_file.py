@@ -4,14 +4,12 @@ A request that fails is repeated after a pause. An answer must be what was asked
 bytes of the same version of the file, unpacked, from the host that was asked. All requests for
 one file share a limit of time and of bytes, so that no server can hold a run up or fill its memory.
 
-GDAL reads files through :class:`RemoteFile` rather than with its own HTTP reader, which keeps an
-endless answer in memory until the process dies, follows redirects to any host, limits the time of
-a request but not of a file, and cannot renew a signature.
+GDAL reads files through :class:`RemoteFile` rather than with its own HTTP reader, which was tried
+and gave wrong pixels of a file that changed: see "The range reader" in ``benchmarks/RESULTS.md``.
 """
 
 import asyncio
 import functools
-import io
 import itertools
 import random
 import re
@@ -24,6 +22,7 @@ from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 from fsspec.asyn import get_loop
+from fsspec.spec import AbstractBufferedFile
 
 HEAD_BYTES = 2**16  # the first request for a file; a COG has its table of contents there
 MAX_BYTES = 2**26  # of one file or one search; a window of a scene needs about 2**20
@@ -194,7 +193,11 @@ class RemoteFile:
         """Return a reader with a position of its own; files other than this one do not exist."""
         if not name.endswith(self.name):
             raise FileNotFoundError(name)
-        return _RemoteReader(self)
+        return _RemoteReader(self, name, mode, size=self.size, cache_type="none")
+
+    def info(self, name: str) -> dict[str, Any]:
+        """What fsspec, which keeps the position of a reader, wants to know of the file."""
+        return {"name": name, "size": self.size}
 
     def read_range(self, start: int, stop: int) -> bytes:
         """Return the bytes from ``start`` to ``stop``, or none if the server fails."""
@@ -232,24 +235,9 @@ class RemoteFile:
         self.size, self._etag = version
 
 
-class _RemoteReader(io.RawIOBase):
-    def __init__(self, remote: RemoteFile) -> None:
-        self._remote, self._position = remote, 0
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        starts = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._remote.size}
-        self._position = starts[whence] + offset
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def read(self, size: int = -1) -> bytes:
-        start, end = self._position, self._remote.size
-        stop = end if size < 0 else min(start + size, end)
-        data = self._remote.read_range(start, stop) if start < stop else b""
-        self._position += len(data)
-        return data
+class _RemoteReader(AbstractBufferedFile):
+    def _fetch_range(self, start: int, end: int) -> bytes:
+        return self.fs.read_range(start, end)
 
 
 def _describe(error: Exception) -> str:

@@ -1,34 +1,25 @@
 """S2-100K, the data set of the paper: fetch it, check it, and put it into a patch store.
 
-It comes as a folder with ``index.csv`` (columns lat, lon, fn; a rebuilt one also has those of
-``PROVENANCE``) and either ``images/patch_<N>.tif`` or ``data/shard-*.tar`` with these tifs
-inside, which are read where they are. A patch is 12 bands (``sentinel2.BAND_NAMES``) of
-256 x 256 pixels of 10 m, uint16, reflectance times 10,000.
+:mod:`satclip_lib.data.s2_folder` says how it is laid out.
 
 Source: Klemmer et al. (2023), arXiv 2311.17179.
 """
 
-import csv
-import json
 import logging
-import tarfile
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rasterio
 import rasterio.warp
-from jaxtyping import Shaped
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from satclip_lib.data.patch_store import PROVENANCE, Split
+from satclip_lib.data.patch_store import Split
 from satclip_lib.data.patch_writer import PatchWriter
 from satclip_lib.data.quality import (
     PATCH_SHAPE,
@@ -37,145 +28,62 @@ from satclip_lib.data.quality import (
     report_path,
     save_report,
 )
-from satclip_lib.data.registry import FileUnavailableError, list_local_folders, raw_folder
+from satclip_lib.data.registry import FileUnavailableError, list_local_folders
+from satclip_lib.data.s2_folder import PatchFile, list_patches, open_patch
 from satclip_lib.data.sentinel2 import (
     BAND_NAMES,
     DIGITAL_NUMBERS_PER_REFLECTANCE,
     find_bands_of_tif,
 )
-from satclip_lib.files import fingerprint, is_offline, write_atomically
+from satclip_lib.files import fingerprint, is_offline
 from satclip_lib.progress import progress_bar
 from satclip_lib.sphere import compute_distance_km
 
 logger = logging.getLogger(__name__)
 
 REPO_ID = "torchgeo/s2-100k"
-COMPLETE_NAME = "complete.json"  # written last by fetch_s2_100k
-HUB_FOLDER = ".cache/huggingface"  # made by a download before its first file
+NUM_THREADS = 4  # that read patches
 READ_AHEAD = 32  # patches; 1.5 MiB each
-NUMBERS = {"lon", "lat", "cloud_cover", "orbit"}  # columns of the index
 
 
 class IncompleteMirrorError(FileNotFoundError):
     """A copy of the data set lacks patches that its index names."""
 
 
-@dataclass(frozen=True)
-class PatchFile:
-    """Where one patch is, and what the index says about it.
-
-    Attributes:
-        fn: File name, "patch_<N>.tif".
-        path: Path of the tif, or of the tar that holds it; None if it is missing.
-        offset: Where the tif begins in the tar, bytes; None for a file of its own.
-        num_bytes: Size of the tif.
-        lonlat: Longitude and latitude in the index, degrees; None if they are not there.
-        provenance: What else the index says, see ``PROVENANCE``.
-    """
-
-    fn: str
-    path: Path | None = None
-    offset: int | None = None
-    num_bytes: int = 0
-    lonlat: tuple[float, float] | None = None
-    provenance: dict[str, Any] = field(default_factory=dict)
-
-
-def fetch_s2_100k(*, repo_id: str = REPO_ID, revision: str | None = None) -> Path:
+def fetch_s2_100k() -> Path:
     """Folder with a local copy of the data set, downloaded if there is none.
 
     Looks for ``s2-100k`` where :func:`satclip_lib.data.registry.fetch_file` looks for files, and
     then downloads into ``data/raw`` from the Hugging Face Hub, unless ``SATCLIP_OFFLINE=1``. A
-    patch takes about 0.9 MB. An interrupted download goes on where it stopped.
-
-    Args:
-        repo_id: Data set on the Hub, in one of the layouts above. Like ``revision`` only for
-            downloads, since a copy does not say what it was made from.
-        revision: Commit, tag or branch; None is "main" as it was when it was first downloaded.
+    patch takes about 0.9 MB. An interrupted download waits in ``s2-100k.part``, and goes on where
+    it stopped.
 
     Raises:
-        ValueError: If there is such a copy, and ``repo_id`` or ``revision`` is given.
         NotADirectoryError: If ``SATCLIP_DATA_MIRROR`` does not name a folder.
         FileUnavailableError: If there is no copy and none can be downloaded.
     """
-    raw = raw_folder() / "s2-100k"
-    complete = raw / COMPLETE_NAME
-    is_download = complete.is_file() or (raw / HUB_FOLDER).is_dir()
     folders = [folder / "s2-100k" for folder in list_local_folders()]
     for folder in folders:
-        if not folder.is_dir() or (folder == raw and (is_download or not _has_index(raw))):
-            continue
-        if (repo_id, revision) != (REPO_ID, None):
-            raise ValueError(
-                f"repo_id is {repo_id!r} and revision {revision!r}, but the copy in {folder} does "
-                "not say what it is of: leave both out, or move the copy away to download"
-            )
-        return folder
-    wanted = {"repo_id": repo_id, "revision": revision}
-    if complete.is_file() and json.loads(complete.read_text()) == wanted:
-        return raw
-    where = f"{repo_id} is not in {', '.join(map(str, folders))}"
+        if folder.is_dir():
+            return folder
+    where = f"{REPO_ID} is not in {', '.join(map(str, folders))}"
     if is_offline():
         raise FileUnavailableError(
-            f"{where}, and SATCLIP_OFFLINE forbids downloading it. Put a whole copy there, without "
-            f"{HUB_FOLDER}, or a folder s2-100k into the one that SATCLIP_DATA_MIRROR names"
+            f"{where}, and SATCLIP_OFFLINE forbids downloading it. Put a whole copy there, or a "
+            "folder s2-100k into the one that SATCLIP_DATA_MIRROR names"
         )
     from huggingface_hub import snapshot_download  # here, because it takes long to import
 
-    complete.unlink(missing_ok=True)  # of another revision, of which the download leaves a part
+    part = folders[-1].with_suffix(".part")
+    wanted = ["*.csv", "*.tar", "*.tif", "*.md"]
     try:
-        snapshot_download(
-            repo_id,
-            repo_type="dataset",
-            revision=revision,
-            local_dir=raw,
-            allow_patterns=["*.csv", "*.tar", "*.tif", "*.md"],
-        )
+        snapshot_download(REPO_ID, repo_type="dataset", local_dir=part, allow_patterns=wanted)
     except OSError as error:  # connection, disk, and all errors of the Hub
         raise FileUnavailableError(
-            f"{where}, and the download failed ({error}). What has arrived is kept in {raw}: "
+            f"{where}, and the download failed ({error}). What has arrived is kept in {part}: "
             "run again to go on"
         ) from error
-    with write_atomically(complete) as scratch:
-        scratch.write_text(json.dumps(wanted))
-    return raw
-
-
-def list_patches(folder: Path | str) -> list[PatchFile]:
-    """All patches that the index names, in its order, then those it does not name, by name.
-
-    Raises:
-        FileNotFoundError: If the folder has neither an index nor patches.
-        ValueError: If a line of the index cannot be read, or names a patch twice, or if a shard
-            or a file cannot be what its name says.
-    """
-    folder = Path(folder)
-    found = {file.fn: file for file in _find_tifs(folder)}
-    index = _read_index(folder / "index.csv") if _has_index(folder) else []
-    if not found and not index:
-        raise FileNotFoundError(
-            f"{folder} has no index.csv, no images/*.tif and no tar shards: is it the folder of "
-            "the data set?"
-        )
-    named = [
-        replace(
-            found.pop(row["fn"], PatchFile(row["fn"])),
-            lonlat=(float(row["lon"]), float(row["lat"])) if {"lon", "lat"} <= set(row) else None,
-            provenance={name: row[name] for name in PROVENANCE if name != "fn" and name in row},
-        )
-        for row in index
-    ]
-    return named + [found[fn] for fn in sorted(found)]
-
-
-def read_patch(file: PatchFile) -> Shaped[np.ndarray, "bands height width"]:
-    """Read the pixels of one patch, as they are in the file.
-
-    Raises:
-        rasterio.errors.RasterioError: If the file is damaged or not there.
-    """
-    with _open(file) as tif:
-        return tif.read()
+    return part.rename(folders[-1])
 
 
 def make_s2_100k_store(
@@ -187,7 +95,6 @@ def make_s2_100k_store(
     seed: int = 0,
     keep_sea: bool = False,
     max_missing_share: float = 0.0,
-    num_threads: int = 4,
 ) -> Path:
     """Put the good patches of a folder into a patch store, bit for bit, in the order of the index.
 
@@ -196,7 +103,7 @@ def make_s2_100k_store(
     the same store as one that was not; a store made before from the same files is kept.
 
     Args:
-        folder: Folder of the data set, in one of the layouts at the head of this module.
+        folder: Folder of the data set, see :mod:`satclip_lib.data.s2_folder`.
         path: Patch store that is written.
         val_fraction: Share of the patches that are held out for validation.
         split: How these are chosen, see :func:`satclip_lib.data.patch_store.make_split`.
@@ -204,7 +111,6 @@ def make_s2_100k_store(
         keep_sea: Whether patches at sea pass; the paper's data set has them.
         max_missing_share: Share of the patches, 0 to 1, that may be missing. What is missing is
             in the report; 1 takes whatever there is.
-        num_threads: Number of threads that read patches.
 
     Raises:
         IncompleteMirrorError: If patches named in the index are missing, or there is no index to
@@ -218,7 +124,7 @@ def make_s2_100k_store(
     with PatchWriter(path, plan=plan, **sizes) as writer:
         if writer.is_finished and report_path(path).is_file():
             return writer.path
-        for row, patch in _check(files, keep_sea, num_threads, done=writer.rows):
+        for row, patch in _check(files, keep_sea, done=writer.rows):
             writer.add(row, patch)
         save_report(writer.rows, path)
         num_good = sum(row["is_kept"] for row in writer.rows)
@@ -234,7 +140,7 @@ def make_s2_100k_store(
 
 
 def _check(
-    files: list[PatchFile], keep_sea: bool, num_threads: int, done: Sequence[dict[str, Any]] = ()
+    files: list[PatchFile], keep_sea: bool, done: Sequence[dict[str, Any]] = ()
 ) -> Iterator[tuple[dict[str, Any], np.ndarray | None]]:
     """The row of the report of each file behind those done, and its pixels if they are good."""
     checker = PatchChecker(keep_sea=keep_sea)
@@ -243,7 +149,7 @@ def _check(
             checker.remember(row)
     with (
         warnings.catch_warnings(),
-        ThreadPoolExecutor(num_threads) as pool,
+        ThreadPoolExecutor(NUM_THREADS) as pool,
         progress_bar(total=len(files), initial=len(done), desc="patches") as bar,
     ):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # it becomes a row of the report
@@ -263,7 +169,7 @@ def _examine(file: PatchFile) -> tuple[dict[str, Any], np.ndarray | None]:
     if file.path is None:
         return row | {"fault": ("missing", "")}, None
     try:
-        with _open(file) as tif:
+        with open_patch(file) as tif:
             fault, centre = _find_fault_of_format(tif), _find_centre(tif)
             patch = None if fault else tif.read()
     except (RasterioError, OSError, ValueError) as error:
@@ -295,95 +201,6 @@ def _find_centre(tif: rasterio.DatasetReader) -> tuple[float, float] | None:
     x, y = (left + right) / 2, (bottom + top) / 2
     (lon,), (lat,) = rasterio.warp.transform(tif.crs, "EPSG:4326", [x], [y])
     return lon, lat
-
-
-def _open(file: PatchFile) -> rasterio.DatasetReader:
-    where = "" if file.offset is None else f"/vsisubfile/{file.offset}_{file.num_bytes},"
-    return rasterio.open(f"{where}{file.path}", driver="GTiff")
-
-
-def _has_index(folder: Path) -> bool:
-    path = folder / "index.csv"
-    if path.exists() and not path.is_file():
-        raise ValueError(f"{path} is not a file: move it away")
-    return path.is_file()
-
-
-def _find_tifs(folder: Path) -> Iterator[PatchFile]:
-    paths = [*sorted(folder.rglob("*.tar")), *sorted((folder / "images").glob("patch_*.tif"))]
-    for path in paths:
-        if not path.is_file():  # a pipe would be waited for without end
-            raise ValueError(f"{str(path)!a} is not a file: move it away")
-        _check_name(path.name)
-    for path in paths:
-        if path.suffix == ".tar":
-            yield from _list_shard(path)
-        else:
-            yield PatchFile(path.name, path=path.resolve(), num_bytes=path.stat().st_size)
-
-
-def _check_name(name: str) -> None:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"the name {name!a} is not UTF-8: rename the file") from None
-
-
-def _list_shard(shard: Path) -> list[PatchFile]:
-    """The tifs of a tar, from its headers alone; those before the damage if it is damaged."""
-    files: list[PatchFile] = []
-    end, num_bytes = 0, shard.stat().st_size
-    try:
-        with tarfile.open(shard, "r:") as tar:
-            for member in tar:
-                if not 0 <= member.size <= num_bytes or member.issparse() or member.offset < end:
-                    raise ValueError(f"{member.name!a} has an impossible size, {member.size} bytes")
-                end = member.offset + tarfile.BLOCKSIZE
-                if member.isfile() and member.name.endswith(".tif"):
-                    _check_name(member.name)
-                    place = {"offset": member.offset_data, "num_bytes": member.size}
-                    files.append(PatchFile(Path(member.name).name, shard.resolve(), **place))
-    except (tarfile.TarError, EOFError, OverflowError, MemoryError) as error:
-        logger.warning("%s is damaged behind its first %d patches: %s", shard, len(files), error)
-    except ValueError as error:
-        raise ValueError(f"{shard} is no tar of patches, get it anew: {error}") from None
-    return files
-
-
-def _read_index(path: Path) -> list[dict[str, str]]:
-    """Rows of the index as text, without the values that are empty."""
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        table = csv.DictReader(file, restkey="?", strict=True)
-        try:
-            if absent := {"lon", "lat", "fn"} - set(table.fieldnames or ()):
-                raise ValueError(f"no column {', '.join(sorted(absent))} in {table.fieldnames}")
-            rows = []
-            for row in table:
-                rows.append({name: value for name, value in row.items() if value})
-                _check_row(rows[-1])
-        except (csv.Error, ValueError) as error:  # a wrong encoding among the latter
-            raise ValueError(f"{path}, line {table.line_num}: {error}") from None
-    rows = [row | {"fn": Path(row["fn"]).name} for row in rows]
-    if twice := [fn for fn, count in Counter(row["fn"] for row in rows).items() if count > 1]:
-        raise ValueError(f"{path} names {len(twice)} patches more than once, such as {twice[0]}")
-    return rows
-
-
-def _check_row(row: dict[str, str]) -> None:
-    if "?" in row:
-        raise ValueError(f"{len(row['?'])} values more than the header has names")
-    if not Path(row.get("fn", "")).name:
-        raise ValueError("no file name: was the index cut short?")
-    for name in NUMBERS & row.keys():
-        try:
-            float(row[name])
-        except ValueError:
-            raise ValueError(f"{name} must be a number, got {row[name][:40]!r}") from None
-    if "datetime" in row:
-        try:
-            datetime.fromisoformat(row["datetime"])
-        except ValueError:
-            raise ValueError(f"no ISO 8601 datetime: {row['datetime'][:40]!r}") from None
 
 
 def _check_complete(files: list[PatchFile], folder: Path, max_missing_share: float) -> None:

@@ -65,11 +65,12 @@ def embed(
             Without one it is the small model that travels with the package.
         num_dims: How many of the first numbers of the embedding are kept, such as 16, 32 or 64:
             what images share, of a model that was trained to be ordered. None keeps all.
-        retrieval: Whether two more groups come before the embedding, which then has length one:
-            ``zonal``, four functions of the latitude, and ``retrieved``, what the training images
-            around the place look like. A table gets columns ``zonal_<i>`` and ``retrieved_<i>``;
-            everything else has all groups side by side. Take them for regions without labels.
-            True reads them from the checkpoint; a :class:`Retrieval` is used as it is.
+        retrieval: Whether three more groups come before the embedding, which then has length one:
+            ``zonal``, four functions of the latitude, ``retrieved``, what the training images
+            around the place look like, and ``local``, where it lies, finely. A table gets columns
+            such as ``zonal_<i>``; everything else has all groups side by side. Take them for
+            regions without labels. True reads them from the checkpoint; a :class:`Retrieval` is
+            used as it is.
         columns: names of longitude and latitude in a ``DataFrame`` that calls them something else.
         missing: what to do with NaN: "raise", or "propagate" to embeddings of NaN.
         wrap_longitude: accept longitudes beyond 180 degrees, such as 0 to 360.

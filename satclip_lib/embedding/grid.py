@@ -52,8 +52,8 @@ def embed_grid(
     Args:
         model: A :class:`LocationEncoder` or what :func:`load_location_encoder` takes.
         num_dims: How many of the first numbers of an ordered embedding are kept; None keeps all.
-        retrieval: Whether the groups ``zonal`` and ``retrieved`` come before the embedding, which
-            then has length one, see :func:`~satclip_lib.embedding.embed.embed`.
+        retrieval: Whether the groups ``zonal``, ``retrieved`` and ``local`` come before the
+            embedding, which then has length one, see :func:`~satclip_lib.embedding.embed.embed`.
         resolution_deg: Distance between neighbours on a grid of the globe, degrees, north first.
             Give either this or ``template``.
         template: An xarray object with one-dimensional coordinates lon and lat. Their ``units``

@@ -2,8 +2,9 @@
 
 A location encoder has to guess what an unseen region looks like. The training images of that
 region are known, however, and only its labels are not. So the checkpoint keeps what they show, and
-:func:`~satclip_lib.embedding.embed.embed` with ``retrieval=True`` puts two more groups of numbers
-before the embedding: the latitude, and what the training images around the place look like.
+:func:`~satclip_lib.embedding.embed.embed` with ``retrieval=True`` puts three more groups of numbers
+before the embedding: the latitude, what the training images around the place look like, and where
+the place lies, more finely than the encoder tells.
 """
 
 from collections.abc import Sequence
@@ -30,11 +31,12 @@ NUM_NEIGHBORS = 4  # training places that a node of the map is the mean of
 NEAREST = 1e-3  # of the Earth's radius; within 6 km a training place weighs no more
 INPUTS_PER_GROUP = 2  # of the latitude and of the components, in each random feature
 BANDWIDTH = 0.6  # of the Gaussian kernels, as their inverse length, on standardised inputs
+LOCAL_DEG = (0.3, 10.0)  # lengths of the kernels of distance, shortest and longest
 MAX_BYTES = 2**26
 
 
 class Retrieval(nn.Module):
-    r"""Two groups of numbers for each place: its latitude, and the images around it.
+    r"""Three groups of numbers for each place: its latitude, the images around it, its position.
 
     ``zonal``: the Legendre polynomials of degrees 1 to 4 in the sine of the latitude, which are the
     zonal harmonics but for their scale: what continents have in common.
@@ -47,11 +49,16 @@ class Retrieval(nn.Module):
     a map at half a degree. A node of it is the mean of the 4 nearest training
     images, weighted by the inverse square of their distance.
 
+    ``local``: random Fourier features of another sum of Gaussian kernels, of the distance between
+    two places, with lengths from 0.3 to 10 degrees, as many of each order of magnitude. The encoder
+    itself tells nothing finer than its damped harmonics do, some 30 degrees.
+
     Build it with :meth:`fit`. The constructor only sets sizes, for a state dict to be loaded.
 
     Args:
         num_components: Number of image components on the map.
-        num_features: Number of random Fourier features.
+        num_features: Number of random Fourier features of what images show.
+        num_local: Number of those of the position.
 
     References:
         Rahimi & Recht (2007), Random features for large-scale kernel machines; Duvenaud et al.
@@ -65,8 +72,10 @@ class Retrieval(nn.Module):
     bias: Float[Tensor, " num_features"]
     zonal_mean: Float[Tensor, " zonal"]
     zonal_std: Float[Tensor, " zonal"]
+    local_weight: Float[Tensor, "num_local 3"]
+    local_bias: Float[Tensor, " num_local"]
 
-    def __init__(self, num_components: int = 16, num_features: int = 512):
+    def __init__(self, num_components: int = 16, num_features: int = 768, num_local: int = 128):
         super().__init__()
         inputs = NUM_ZONAL + num_components
         shape = (*MAP_SHAPE, num_components)
@@ -75,6 +84,8 @@ class Retrieval(nn.Module):
         self.register_buffer("bias", torch.zeros(num_features))
         self.register_buffer("zonal_mean", torch.zeros(NUM_ZONAL))
         self.register_buffer("zonal_std", torch.ones(NUM_ZONAL))
+        self.register_buffer("local_weight", torch.zeros(num_local, 3))
+        self.register_buffer("local_bias", torch.zeros(num_local))
 
     @classmethod
     def fit(
@@ -83,7 +94,8 @@ class Retrieval(nn.Module):
         features: Float[np.ndarray, "num_images num_image_features"],
         *,
         num_components: int = 16,
-        num_features: int = 512,
+        num_features: int = 768,
+        num_local: int = 128,
         seed: int = 0,
     ) -> "Retrieval":
         """Make the map out of the training images; needs SciPy.
@@ -93,13 +105,14 @@ class Retrieval(nn.Module):
             features: Features of the images, of the frozen encoder.
             num_components: Number of principal components that are kept, or as many as there are
                 features.
-            num_features: Number of random Fourier features.
-            seed: Random seed of these.
+            num_features: Number of random Fourier features of what images show.
+            num_local: Number of those of the position.
+            seed: Random seed of all of these.
         """
         from scipy.spatial import cKDTree  # here, for a plain installation has no SciPy
 
         num_components = min(num_components, features.shape[1])
-        model = cls(num_components, num_features)
+        model = cls(num_components, num_features, num_local)
         centred = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)
         variances, axes = np.linalg.eigh(centred.T @ centred / len(centred))  # ascending
         kept = slice(-1, -1 - num_components, -1)
@@ -125,32 +138,40 @@ class Retrieval(nn.Module):
         weight = _draw_sparse(num_features, (NUM_ZONAL, num_components), generator)
         model.weight.copy_(BANDWIDTH * weight)
         model.bias.uniform_(0, 2 * torch.pi, generator=generator)
+        shortest, longest = np.log(np.radians(LOCAL_DEG))
+        length = torch.empty(num_local, 1).uniform_(shortest, longest, generator=generator).exp_()
+        model.local_weight.normal_(generator=generator).div_(length)
+        model.local_bias.uniform_(0, 2 * torch.pi, generator=generator)
         return model.eval()
 
     @property
     def groups(self) -> dict[str, int]:
         """Names of the groups and how many numbers each has, in their order."""
-        return {"zonal": NUM_ZONAL, "retrieved": len(self.bias)}
+        return {"zonal": NUM_ZONAL, "retrieved": len(self.bias), "local": len(self.local_bias)}
 
     @property
     def num_features(self) -> int:
-        """How many numbers both groups have."""
+        """How many numbers these groups have together."""
         return sum(self.groups.values())
 
     def forward(self, lonlat: Float[Tensor, "batch 2"]) -> Float[Tensor, "batch features"]:
-        """Both groups side by side, ``(batch, 4 + num_features)``, zonal first; degrees."""
+        """The groups side by side, ``(batch, 4 + num_features + num_local)``; degrees."""
         zonal = _compute_zonal(lonlat[:, 1].double()).to(self.bias.dtype)
         x = torch.cat(
             [(zonal - self.zonal_mean) / self.zonal_std, self.look_up(lonlat)], dim=1
         )  # (batch, inputs)
-        return torch.cat([zonal, (x @ self.weight.T + self.bias).cos_()], dim=1)
+        retrieved = (x @ self.weight.T + self.bias).cos_()
+        lon, lat = torch.deg2rad(lonlat.double()).unbind(dim=1)
+        position = torch.stack([lat.cos() * lon.cos(), lat.cos() * lon.sin(), lat.sin()], dim=1)
+        local = (position.to(x.dtype) @ self.local_weight.T + self.local_bias).cos_()
+        return torch.cat([zonal, retrieved, local], dim=1)
 
     def put_before(
         self,
         lonlat: Float64[np.ndarray, "num_points 2"],
         embeddings: Float[np.ndarray, "num_points embed_dim"],
     ) -> Float[np.ndarray, "num_points features"]:
-        """Both groups and then the embeddings, which get length one, as the others are bounded."""
+        """The groups, then the embeddings, which get length one, as all others are bounded."""
         batches = torch.from_numpy(np.ascontiguousarray(lonlat)).split(ROWS_AT_ONCE)
         shape = (len(lonlat), self.num_features + embeddings.shape[1])
         values = np.empty(shape, np.float32)
@@ -220,9 +241,11 @@ def load_retrieval(model: Any) -> Retrieval:
         if path.stat().st_size > MAX_BYTES:
             raise ValueError(f"it has more than {MAX_BYTES:,} bytes")
         tensors = load_file(path)
-        if set(tensors) != set(Retrieval(1, 1).state_dict()):
+        if set(tensors) != set(Retrieval(1, 1, 1).state_dict()):
             raise ValueError(f"it holds {', '.join(sorted(tensors))}")
-        retrieval = Retrieval(tensors["components"].shape[-1], len(tensors["bias"]))
+        retrieval = Retrieval(
+            tensors["components"].shape[-1], len(tensors["bias"]), len(tensors["local_bias"])
+        )
         for name, wanted in retrieval.state_dict().items():
             found = tensors[name]
             if (found.shape, found.dtype) != (wanted.shape, wanted.dtype):

@@ -29,8 +29,8 @@ class LocationEmbedder(TransformerMixin, BaseEstimator):
         model: what :func:`satclip_lib.load_location_encoder` takes, or a location encoder in eval
             mode. Without one it is the small model that travels with the package.
         num_dims: how many of the first numbers of an ordered embedding are kept; None keeps all.
-        retrieval: Whether the groups ``zonal`` and ``retrieved`` come before the embedding, see
-            :func:`embed`.
+        retrieval: Whether the groups ``zonal``, ``retrieved`` and ``local`` come before the
+            embedding, see :func:`embed`.
         columns: which two columns are longitude and latitude: positions, or names where ``X`` is a
             ``DataFrame``; the others are left out. None takes the columns called lon and lat, by
             the rule of :func:`embed`; where columns have no names ``X`` must have just these two,

@@ -3,7 +3,6 @@
 A loader is called with ``(num_points, seed)`` and returns :class:`LabelledPoints`.
 """
 
-import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,9 +13,6 @@ from jaxtyping import Float, Float64, Shaped
 from satclip_lib.data import labels
 from satclip_lib.data.land import sample_land_lonlat
 from satclip_lib.data.natural_earth import lookup_regions
-from satclip_lib.data.registry import FileUnavailableError
-
-logger = logging.getLogger(__name__)
 
 
 class LabelledPoints(NamedTuple):
@@ -65,23 +61,13 @@ def load_on_land(
 
 
 def load_population(num_points: int, seed: int) -> LabelledPoints:
-    """Population density from the GPW grid; from towns where that grid is not at hand."""
-    try:
-        return load_on_land(
-            num_points, seed, lookup=_log_population_density, source="GPW v4.11, 2020, 0.5 degree"
-        )
-    except FileUnavailableError as error:
-        logger.warning("population density from towns only: %s", error)
-    source = "stand-in: people in towns of 1,000 or more (GeoNames, CC BY 4.0), 1-degree cells"
-    return load_on_land(num_points, seed, lookup=_log_city_density, source=source)
+    """Logarithm of one plus the population density of the GPW grid."""
+    source = "GPW v4.11, 2020, 0.5 degree"
+    return load_on_land(num_points, seed, lookup=_log_population_density, source=source)
 
 
 def _log_population_density(lonlat: np.ndarray) -> np.ndarray:
     return np.log1p(labels.lookup_population_density(lonlat))
-
-
-def _log_city_density(lonlat: np.ndarray) -> np.ndarray:
-    return np.log1p(labels.lookup_city_density(lonlat))
 
 
 def lookup_biome(lonlat: np.ndarray) -> np.ndarray:

@@ -1,6 +1,5 @@
 """Layers: ways to colour the same points, by class or by value, on paper and in the atlas."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,12 +12,9 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
 from satclip_lib.data.labels import lookup_climate_zones, lookup_ecoregions
-from satclip_lib.data.registry import FileUnavailableError
 from satclip_lib.evaluation.tasks import TaskData
 from satclip_lib.plotting.style import BIOME_COLORS, CLIMATE_COLORS, shorten_biome
 from satclip_lib.sphere import chord_to_km, lonlat_to_unit_vectors
-
-logger = logging.getLogger(__name__)
 
 NO_VALUE_COLOR = "#d0d0d0"
 NEAR_KM, SAME_PLACE_KM = 100.0, 1.0
@@ -108,13 +104,8 @@ def make_climate_layer(lonlat: Float64[np.ndarray, "num_points 2"]) -> Layer:
 
 
 def make_biome_layer(lonlat: Float64[np.ndarray, "num_points 2"]) -> Layer:
-    """Colour points by biome, or by climate where the file of biomes cannot be had."""
-    try:
-        biomes = lookup_ecoregions(lonlat)["biome"]
-    except FileUnavailableError as error:
-        logger.warning("climate instead of biomes: %s", error)
-        return make_climate_layer(lonlat)
-    names = [shorten_biome(name) if name else "" for name in biomes]
+    """Colour points by biome."""
+    names = [shorten_biome(n) if n else "" for n in lookup_ecoregions(lonlat)["biome"]]
     colors = {shorten_biome(name): color for name, color in BIOME_COLORS.items()}
     return make_class_layer("Biome", names, colors=colors)
 
