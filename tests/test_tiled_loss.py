@@ -37,8 +37,9 @@ def _run(loss_of, *, soft=False, dtype=torch.float64, scale=1 / 0.07):
 
 @pytest.fixture(params=["kept", "made again"])
 def small_tiles(request, monkeypatch):
-    """Tiles of three rows, with the exponentials kept for the gradient or made a second time."""
+    """Tiles of three rows in two pieces; exponentials kept for the gradient or made again."""
     monkeypatch.setattr(tiled_loss, "TILE_ELEMENTS", 3 * NUM_PAIRS)
+    monkeypatch.setattr(tiled_loss, "PIECE_ELEMENTS", 2 * NUM_PAIRS)
     if request.param == "made again":
         monkeypatch.setattr(tiled_loss, "KEPT_ELEMENTS", 0)
 
@@ -52,6 +53,17 @@ def test_loss_and_gradients_are_those_of_the_definition(small_tiles, soft):
         rtol=1e-10,
         atol=1e-12,
     )
+
+
+@pytest.mark.parametrize("length", [0.0, 1e-13, 1.0])
+def test_unit_vectors_are_those_of_torch_to_the_bit(length):
+    """Values and gradients, also of vectors too short to have a direction."""
+    x = (torch.randn(5, 16) * length).requires_grad_()
+    grad = torch.randn(5, 16)
+    ours, theirs = tiled_loss._Normalize.apply(x), F.normalize(x, dim=1)
+    assert torch.equal(ours, theirs)
+    found, expected = (torch.autograd.grad(unit, x, grad)[0] for unit in (ours, theirs))
+    assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize("soft", [False, True])

@@ -48,8 +48,9 @@ def draw_dropout(
     num_kept = max(1, round(256 * (1 - probability)))
     words = torch.empty(-(-x.numel() // 8), dtype=torch.int64)
     words.random_(-(2**63), None, generator=generator)
-    mask = words.view(torch.uint8)[: x.numel()].view(x.shape) <= num_kept - 1  # 256 is no byte
-    return mask.to(x.dtype).mul_(256 / num_kept)
+    random_bytes = words.view(torch.uint8)[: x.numel()].view(x.shape)
+    # Compared as floats: to make numbers of booleans takes longer. 256 is no byte, hence the 1.
+    return random_bytes.to(x.dtype).le_(num_kept - 1).mul_(256 / num_kept)
 
 
 class _DroppedSine(torch.autograd.Function):

@@ -3,7 +3,8 @@
 Embeddings are unit vectors, so no logit exceeds the scale. One matrix of exponentials,
 :math:`E_{ij} = e^{s_{ij}}`, therefore serves both softmaxes and the gradient without the usual
 search for the largest logit: its row sums are the denominators of one, its column sums those of
-the other. It is made in tiles of a few rows, each of which stays in the processor's cache.
+the other. It is made in tiles, large enough for fast products; on a CPU, what is done number by
+number is done piece by piece, so that a piece stays in the cache from one operation to the next.
 
 Beyond ``LARGEST_SCALE`` these exponentials may leave float32. The logarithms of both sums are
 then found with the largest logit of each row and column taken out, and two matrices of
@@ -15,13 +16,13 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from satclip_lib.loss import SoftTargets, check_embeddings
 
-TILE_ELEMENTS = 2**21  # logits per tile on a CPU, 8 MB: about what its cache holds
+TILE_ROWS, TILE_ELEMENTS = 1024, 2**23  # at most, of a tile on a CPU
+PIECE_ELEMENTS = 2**18  # logits per piece of a tile, 1 MB
 CUDA_TILE_ELEMENTS = 2**28  # on a GPU, where kernels want to be large
 KEPT_ELEMENTS = 2**28  # exponentials kept for the gradient, 1 GB; beyond that they are made again
 LARGEST_SCALE = 40.0  # beyond it sums of float32 exponentials, or their inverse, may overflow
@@ -59,8 +60,8 @@ def tiled_contrastive_loss(
     device = image_embeddings.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
     with torch.autocast(device, enabled=False):
-        images = F.normalize(_at_least_float32(image_embeddings), dim=-1)
-        locations = F.normalize(_at_least_float32(location_embeddings), dim=-1)
+        images = _Normalize.apply(_at_least_float32(image_embeddings))
+        locations = _Normalize.apply(_at_least_float32(location_embeddings))
         alike = None if soft_targets is None else _Alike(soft_targets, images.dtype, processes)
         keep = torch.is_grad_enabled()
         return _TiledLoss.apply(images, locations, logit_scale, alike, processes, dtype, keep)
@@ -101,9 +102,9 @@ class _TiledLoss(torch.autograd.Function):
                 row_logs[tile] = logits.logsumexp(dim=1)
                 column_logs = torch.logaddexp(column_logs, logits.logsumexp(dim=0))
             else:
-                exponentials = logits.exp_()
-                row_sums[tile] = exponentials.sum(dim=1)
-                column_sums += exponentials.sum(dim=0)
+                for piece in _pieces(logits):
+                    torch.sum(logits[piece].exp_(), dim=1, out=row_sums[tile][piece])
+                column_sums += logits.sum(dim=0)
         if vanishing:
             column_logs = processes.logsumexp(column_logs)
         else:
@@ -126,7 +127,6 @@ class _TiledLoss(torch.autograd.Function):
         columns_grad = torch.zeros_like(columns)
         exponentials = None if ctx.kept is None else ctx.kept.release()
         tiles = _tiles(len(rows), len(columns), rows.device)
-        factors = rows.new_empty(tiles[0].stop, len(columns))  # fresh memory for each tile is slow
         for tile in tiles:
             # the mean of both softmaxes, minus what is aimed at; the pairs themselves come below
             if ctx.vanishing:
@@ -138,7 +138,8 @@ class _TiledLoss(torch.autograd.Function):
                     share = exponentials[tile]
                 else:
                     share = _matmul(rows[tile] * scale, columns.T, ctx.dtype).exp_()
-                share *= torch.add(per_row[tile, None], per_column, out=factors[: len(share)])
+                for piece in _pieces(share):
+                    share[piece] *= per_row[tile, None][piece] + per_column
             if alike is not None:
                 share -= alike.targets(tile)
             _matmul(share, columns, ctx.dtype, out=rows_grad[tile])
@@ -147,14 +148,34 @@ class _TiledLoss(torch.autograd.Function):
             else:
                 columns_grad += _matmul(share.T, rows[tile], ctx.dtype)
         pairs = 1.0 if alike is None else 1 - alike.weight
-        rows_grad -= pairs * columns[own_columns]
-        columns_grad[own_columns] -= pairs * rows
+        rows_grad.sub_(columns[own_columns], alpha=pairs)
+        columns_grad[own_columns].sub_(rows, alpha=pairs)
         ctx.processes.sum(columns_grad)
         # DistributedDataParallel averages over processes what has to be summed
         factor = grad * scale * (ctx.processes.count / len(columns))
         logit_scale_grad = factor * (rows_grad * rows).sum()
-        inputs_grad = rows_grad * factor, columns_grad[own_columns] * factor, logit_scale_grad
-        return *inputs_grad, None, None, None, None
+        inputs_grad = rows_grad.mul_(factor), columns_grad[own_columns].mul_(factor)
+        return *inputs_grad, logit_scale_grad, None, None, None, None
+
+
+class _Normalize(torch.autograd.Function):
+    """``F.normalize(x, dim=1)``, the same numbers with few temporaries in the backward pass."""
+
+    SHORTEST = 1e-12
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        length = torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(_Normalize.SHORTEST)
+        unit = x / length
+        ctx.save_for_backward(unit, length)
+        return unit
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        unit, length = ctx.saved_tensors
+        along = (unit / length).mul_(grad).sum(dim=1, keepdim=True)
+        along.masked_fill_(length <= _Normalize.SHORTEST, 0.0)  # where the length is no part of it
+        return (grad / length).sub_(along * unit)
 
 
 class _Exponentials:
@@ -249,9 +270,18 @@ class _Processes:
 
 
 def _tiles(num_rows: int, num_columns: int, device: torch.device) -> list[slice]:
-    elements = TILE_ELEMENTS if device.type == "cpu" else CUDA_TILE_ELEMENTS
-    step = max(1, elements // num_columns)
-    return [slice(start, min(start + step, num_rows)) for start in range(0, num_rows, step)]
+    if device.type == "cpu":
+        return _slices(num_rows, min(TILE_ROWS, TILE_ELEMENTS // num_columns))
+    return _slices(num_rows, CUDA_TILE_ELEMENTS // num_columns)
+
+
+def _pieces(tile: Tensor) -> list[slice]:
+    return _slices(len(tile), PIECE_ELEMENTS // tile.shape[1] if tile.is_cpu else len(tile))
+
+
+def _slices(length: int, step: int) -> list[slice]:
+    step = max(1, step)
+    return [slice(start, min(start + step, length)) for start in range(0, length, step)]
 
 
 def _matmul(
