@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from satclip_lib.evaluation.clusters import (
-    compare_gaps,
-    find_centres,
+    check_votes_across_continents,
     score_clusters,
     share_of_kept_neighbors,
     vote_across_continents,
@@ -62,6 +61,9 @@ def test_votes_across_continents_ignore_the_own_continent():
     shared = np.column_stack([10.0 * kind, continent]) + rng.normal(0, 0.1, (len(lonlat), 2))
     assert vote_across_continents(shared, kind, lonlat) == 1.0
     assert vote_across_continents(shared, continent, lonlat) == 0.0
+    lonlat[:40] = [[-170.0, -60.0]]  # at sea
+    votes = check_votes_across_continents(shared, kind, lonlat)
+    assert np.isnan(votes[:40]).all() and (votes[40:] == 1.0).all()
 
 
 def test_kept_neighbours_do_not_depend_on_turn_or_scale(clusters):
@@ -71,15 +73,3 @@ def test_kept_neighbours_do_not_depend_on_turn_or_scale(clusters):
     assert share_of_kept_neighbors(points, turned) == 1.0
     shuffled = np.random.default_rng(0).permutation(points)
     assert share_of_kept_neighbors(points, shuffled) < 0.15
-
-
-def test_gaps_are_those_of_class_centres():
-    """Two classes on two continents, 1 apart by class and 3 by continent: the gap is 3."""
-    corners = np.array([[0.0, 0], [1, 0], [0, 3], [1, 3]])
-    points = np.concatenate([np.tile(corners, (50, 1)), [[99.0, 99]]])
-    classes = np.append(["x", "y", "x", "y"] * 50, "x")
-    continents = np.append(["Asia", "Asia", "Africa", "Africa"] * 50, "Europe")
-    centres = find_centres(points, classes, continents)  # one point is too few
-    assert list(centres.index) == [(c, p) for c in "xy" for p in ("Africa", "Asia")]
-    np.testing.assert_allclose(centres.loc["y", "Asia"], [1, 0])
-    assert compare_gaps(points, classes, continents) == pytest.approx(3)

@@ -14,10 +14,10 @@ from satclip_lib.embedding.localization import RADII_KM
 from satclip_lib.plotting.clusters import (
     plot_class_similarity,
     plot_cluster_scores,
-    plot_joined_classes,
     plot_plane_and_map_by_layer,
     plot_planes,
     plot_umap_and_map,
+    plot_votes,
 )
 from satclip_lib.plotting.curves import plot_curves, plot_localization_errors, plot_training_curves
 from satclip_lib.plotting.forest import LARGEST_DIFFERENCE, plot_forest
@@ -230,18 +230,18 @@ def test_umap_and_map_share_colours():
     assert [text.get_text() for text in fig.legends[0].texts] == ["x", "y"]
 
 
-def test_a_class_is_joined_across_continents():
-    """Lines are the shortest that join its medians; a class on one continent has none."""
-    plane = np.repeat([[0, 0], [1, 0], [5, 0], [9, 9]], 10, axis=0).astype(np.float32)
-    continents = np.repeat(["Africa", "Asia", "North America", "Asia"], 10)
-    classes = np.repeat(["x", "y"], [30, 10])
-    labels = {"colors": {"x": "#ff0000", "y": "#0000ff"}, "notes": {"one": "0.5"}}
-    fig = plot_joined_classes({"one": plane}, classes, continents, **labels)
+def test_votes_have_a_row_per_class_and_a_mark_per_encoder():
+    """The first row is that of all; the others are sorted by the last encoder."""
+    votes = pd.DataFrame({"a": [0.3, 0.2, 0.4], "b": [0.5, 0.1, 0.9]}, index=["all", "x", "y"])
+    fig = plot_votes(votes, pd.Series({"all": 1234, "x": 1000, "y": 234}))
     (ax,) = fig.axes
-    joined = sorted(tuple(sorted(line.get_xdata())) for line in ax.lines)
-    assert joined == [(0, 1), (1, 5)]
-    assert {text.get_text() for text in ax.texts} == {"AF", "AS", "NA"}
-    assert [text.get_text() for text in fig.legends[0].texts] == ["x"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == [
+        "all (1,234)", "y (234)", "x (1,000)"
+    ]  # fmt: skip
+    _, a, b = ax.collections
+    assert list(a.get_offsets()[:, 0]) == [0.3, 0.4, 0.2]
+    assert list(b.get_offsets()[:, 0]) == [0.5, 0.9, 0.1]
+    assert [text.get_text() for text in fig.legends[0].texts] == ["a", "b"]
 
 
 def test_islands_are_named_where_their_points_are_densest():

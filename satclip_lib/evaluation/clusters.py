@@ -1,9 +1,7 @@
 """Do classes cluster? Scores of an embedding, or of a plane, by classes it has never seen."""
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float, Float64, Shaped
-from scipy.spatial.distance import cdist
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, silhouette_score
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
@@ -11,7 +9,6 @@ from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from satclip_lib.evaluation.splits import make_splits
 
 NUM_NEIGHBORS = 15
-SMALLEST_PART = 0.005  # of all points; a smaller part of a class on one continent has no centre
 SILHOUETTE_POINTS = 4000  # its time and memory grow with the square
 
 
@@ -36,44 +33,26 @@ def vote_across_continents(
     num_neighbors: int = NUM_NEIGHBORS,
 ) -> float:
     """As :func:`vote_of_neighbors`, but neighbours are taken from other continents only."""
-    is_right = []
+    votes = check_votes_across_continents(points, classes, lonlat, num_neighbors=num_neighbors)
+    return float(np.nanmean(votes))
+
+
+def check_votes_across_continents(
+    points: Float[np.ndarray, "num_points num_features"],
+    classes: Shaped[np.ndarray, " num_points"],
+    lonlat: Float64[np.ndarray, "num_points 2"],
+    *,
+    num_neighbors: int = NUM_NEIGHBORS,
+) -> Float64[np.ndarray, " num_points"]:
+    """For each point, 1 if its neighbours on other continents name its class, else 0.
+
+    NaN at points that lie on no continent, or on one with very few points.
+    """
+    is_right = np.full(len(points), np.nan)
     for split in make_splits("continents", lonlat):
         probe = KNeighborsClassifier(num_neighbors).fit(points[split.train], classes[split.train])
-        is_right.append(probe.predict(points[split.test]) == classes[split.test])
-    return float(np.concatenate(is_right).mean())
-
-
-def find_centres(
-    points: Float[np.ndarray, "num_points num_features"],
-    classes: Shaped[np.ndarray, " num_points"],
-    continents: Shaped[np.ndarray, " num_points"],
-) -> pd.DataFrame:
-    """The median of each class on each continent, ``(class, continent)`` by feature.
-
-    Parts of a class with fewer than ``SMALLEST_PART`` of all points are left out.
-    """
-    parts = pd.DataFrame(points).groupby([np.asarray(classes), np.asarray(continents)])
-    return parts.median()[parts.size() >= SMALLEST_PART * len(points)]
-
-
-def compare_gaps(
-    points: Float[np.ndarray, "num_points num_features"],
-    classes: Shaped[np.ndarray, " num_points"],
-    continents: Shaped[np.ndarray, " num_points"],
-) -> float:
-    """How far one class lies apart on two continents, in distances of two classes on one.
-
-    Mean distance of the centres of :func:`find_centres`. Below 1 classes are farther apart than
-    continents.
-    """
-    centres = find_centres(points, classes, continents)
-    distance = cdist(centres, centres)
-    same_class, same_continent = (
-        names.to_numpy()[:, None] == names.to_numpy()
-        for names in map(centres.index.get_level_values, (0, 1))
-    )
-    one_class = distance[same_class & ~same_continent].mean()
-    return float(one_class / distance[same_continent & ~same_class].mean())
+        is_right[split.test] = probe.predict(points[split.test]) == classes[split.test]
+    return is_right
 
 
 def score_clusters(

@@ -1,29 +1,26 @@
 """Classes in the embedding space: planes beside the map, how well they cluster, who is alike."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from jaxtyping import Float, Float32, Shaped
+from jaxtyping import Float, Float32
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.patheffects import withStroke
 from scipy.cluster.hierarchy import dendrogram, linkage
-from scipy.sparse.csgraph import minimum_spanning_tree
-from scipy.spatial.distance import pdist, squareform
+from scipy.spatial.distance import squareform
 
-from satclip_lib.evaluation.clusters import find_centres
 from satclip_lib.plotting.layers import Layer, find_islands
 from satclip_lib.plotting.maps import add_map, draw_points, make_class_handles, plot_classes
 from satclip_lib.plotting.style import PAGE_WIDTH_IN, styled
 
 NAMED_SHARE = 0.02  # of the points; a smaller class is not named in the plane
 NAME_WIDTH = 0.38  # of the plane's extent, that the longest name takes
-LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue
 AXIS_LABELS = {
     "k-NN accuracy": "share of places",
     "silhouette": "from −1 to 1",
@@ -75,52 +72,6 @@ def plot_umap_and_map(
 def _shrink(points: np.ndarray) -> float:
     """How much smaller to draw each of more than 5,000 points, for a picture as light."""
     return min(1.0, (5_000 / len(points)) ** 0.5)
-
-
-@styled()
-def plot_joined_classes(
-    planes: Mapping[str, Float32[np.ndarray, "num_points 2"]],
-    classes: Shaped[np.ndarray, " num_points"],
-    continents: Shaped[np.ndarray, " num_points"],
-    *,
-    colors: Mapping[str, str],
-    notes: Mapping[str, str],
-) -> Figure:
-    """Planes in which one class is joined across continents.
-
-    A dot is the median of a class on a continent, from
-    :func:`satclip_lib.evaluation.clusters.find_centres`. Lines join the dots of a class, as short
-    as can be. Where lines are short the class counts, where they are long the continent.
-
-    Args:
-        planes: Plane of each encoder by title, all of the same points; the last one is large, and
-            of the others at most four are drawn beside it.
-        classes: One class per point.
-        continents: Continent of each point, in the large plane written as two letters.
-        colors: Colour of each class.
-        notes: Short text below each plane, by title.
-    """
-    fig = plt.figure(figsize=(PAGE_WIDTH_IN, 4.7))
-    joined, (*_, large) = set(), planes
-    for title, ax in _add_large_and_small(fig, fig.add_gridspec(2, 10), planes, notes).items():
-        is_large = title == large
-        _draw_plane(ax, planes[title], "0.82", size=0.8 if is_large else 0.2)
-        for name, centres in find_centres(planes[title], classes, continents).groupby(level=0):
-            xy, color = centres.to_numpy(), colors[name]
-            if len(xy) < 2:
-                continue
-            joined.add(name)
-            ink = "black" if np.dot(to_rgb(color), LUMINANCE) > 0.55 else "white"
-            for pair in _join_nearest(xy):
-                ax.plot(*xy[pair].T, color=color, lw=1.6 if is_large else 0.9, zorder=2)
-            style = {"edgecolors": "white", "linewidths": 0.5, "zorder": 3}
-            ax.scatter(*xy.T, 85 if is_large else 9, color=color, **style)
-            for place, continent in zip(xy, centres.index.get_level_values(1), strict=True):
-                style = {"ha": "center", "va": "center_baseline", "fontsize": 5.5, "zorder": 4}
-                if is_large:
-                    ax.text(*place, _abbreviate(continent), color=ink, **style)
-    _add_legend(fig, {name: color for name, color in colors.items() if name in joined}, size=4.5)
-    return fig
 
 
 @styled()
@@ -220,6 +171,34 @@ def plot_cluster_scores(scores: pd.DataFrame) -> Figure:
 
 
 @styled()
+def plot_votes(votes: pd.DataFrame, counts: pd.Series) -> Figure:
+    """One row per class, one dot per encoder; a line from the lowest to the highest.
+
+    Args:
+        votes: Share of right votes, from 0 to 1, by class and encoder. The first row, of all
+            classes, stands apart; the others are sorted by the last encoder, highest on top.
+        counts: Number of points of each row, written beside its name.
+    """
+    votes = pd.concat([votes[:1], votes[1:].sort_values(votes.columns[-1], ascending=False)])
+    rows = np.arange(len(votes)) + (np.arange(len(votes)) > 0) * 0.5
+    fig, ax = plt.subplots(figsize=(PAGE_WIDTH_IN, 1.0 + 0.24 * len(votes)))
+    ax.hlines(rows, votes.min(axis=1), votes.max(axis=1), color="0.8", lw=1.5, zorder=1)
+    colors = sns.color_palette(n_colors=len(votes.columns))
+    for encoder, color, marker in zip(votes, colors, cycle("osvPD"), strict=False):
+        style = {"color": color, "edgecolor": "white", "linewidth": 0.5, "zorder": 2}
+        ax.scatter(votes[encoder], rows, 42, marker=marker, label=encoder, **style)
+    names = [f"{name} ({counts[name]:,})" for name in votes.index]
+    ax.set(xlabel="share of right votes", xlim=(-0.03, 1.03), ylim=(rows[-1] + 0.6, -0.6))
+    ax.set_yticks(rows, names)
+    ax.grid(axis="x", color="0.9", lw=0.6)
+    ax.set_axisbelow(True)
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    fig.legend(loc="outside lower center", ncols=len(votes.columns), handletextpad=0.1)
+    return fig
+
+
+@styled()
 def plot_class_similarity(similarity: pd.DataFrame, *, colors: Mapping[str, str]) -> Figure:
     """Dendrogram of the classes beside the matrix of their similarities, in the same order.
 
@@ -262,17 +241,6 @@ def _add_large_and_small(
     for title, ax in axes.items():
         ax.set_xlabel(notes[title], fontsize=6.5)
     return axes
-
-
-def _abbreviate(continent: str) -> str:
-    first, _, second = continent.partition(" ")
-    return (first[0] + second[0] if second else first[:2]).upper()
-
-
-def _join_nearest(xy: np.ndarray) -> np.ndarray:
-    """Pairs of points whose lines hang together and are as short as can be, ``(pairs, 2)``."""
-    tree = minimum_spanning_tree(squareform(pdist(xy)))
-    return np.transpose(tree.nonzero())
 
 
 def _draw_plane(ax: Axes, plane: np.ndarray, colors, *, size: float = 1.0) -> None:

@@ -79,9 +79,9 @@ CAPTIONS = {  # of each notebook's figures, by id
         "Coordinates alone cluster too.",
         "cluster_scores": "How well biomes cluster in each embedding and in its UMAP plane: vote "
         "of the 15 nearest neighbours, silhouette, and k-means against biomes.",
-        "biome_across_continents": "The same planes. A dot is a biome on one continent; lines join "
-        "the dots of a biome. Below: the distance of a biome on two continents in the embedding, "
-        "divided by that of two biomes on one continent.",
+        "biome_across_continents": "How often the 15 nearest neighbours on other continents name "
+        "the biome of a place, with the number of places. Each encoder has its mark; lines go from "
+        "the lowest to the highest.",
         "umap_by_label": "One UMAP plane by biome, climate, continent and elevation, beside the "
         "map in the same colours.",
         "biome_similarity": "Cosine similarity of the biomes' mean embeddings, centred, and the "
