@@ -10,7 +10,7 @@ export OMP_WAIT_POLICY := PASSIVE
 $(if $(filter 3.%,$(MAKE_VERSION)),$(error GNU Make 4 is needed; on macOS `brew install make`, then `gmake`))
 
 .DELETE_ON_ERROR:
-.PHONY: help FORCE browser figures data pretrain reference verify expected peers site test types lint edges lab exercises lock clean
+.PHONY: help FORCE browser figures data pretrain reference verify expected peers solutions site test types lint edges lab exercises lock clean
 .DEFAULT_GOAL := help
 
 help:  ## print this help
@@ -32,17 +32,19 @@ $(READY): requirements.txt requirements.lock pyproject.toml
 # --- notebooks: each is rerun when it, its parameters, its code or what it reads has changed -----
 executed := $(patsubst notebooks/%,$(BUILD)/%,$(wildcard notebooks/*.ipynb))
 after_pretraining := $(filter-out %/01_dataset_construction.ipynb %/02_pretraining.ipynb,$(executed))
+solved := $(patsubst notebooks/%,$(BUILD)/%,$(wildcard notebooks/solutions/*.ipynb))
 checkpoints := $(wildcard data/$(PROFILE)/checkpoints/*-l[14]0/model.safetensors)
 
 # Pretraining has all cores. What comes after runs side by side, with one thread each.
 $(BUILD)/%.ipynb: notebooks/%.ipynb notebooks/profiles/$(PROFILE).yaml requirements.lock | $(READY)
-	@$(if $(filter $@,$(after_pretraining)),OMP_NUM_THREADS=1) \
+	@$(if $(filter $@,$(after_pretraining) $(solved)),OMP_NUM_THREADS=1) \
 	$(VENV)/bin/python -m tools.run_notebook $* --profile $(PROFILE)
 
 $(BUILD)/02_pretraining.ipynb: $(BUILD)/01_dataset_construction.ipynb
 $(after_pretraining): $(checkpoints) | $(BUILD)/02_pretraining.ipynb
 $(checkpoints): $(BUILD)/02_pretraining.ipynb ;
 $(BUILD)/08_ablations.ipynb: benchmarks/results/ablations.json
+$(solved): $(executed)  # they read what the notebooks left
 
 # edges.mk lists each notebook's modules and figures. One of whose figures is gone has to run again.
 missing = $(if $(filter-out $(wildcard $1),$1),FORCE)
@@ -65,7 +67,6 @@ figures: $(READY)  ## make every figure from real imagery (set-up included)
 	@echo "All figures on one page: $(FIGURES)/index.html"
 
 data: $(BUILD)/01_dataset_construction.ipynb  ## make the patch store only
-
 pretrain: $(BUILD)/02_pretraining.ipynb  ## and train the encoder
 
 reference: figures browser  ## refresh figures/reference, the small copies that git tracks
@@ -73,12 +74,11 @@ reference: figures browser  ## refresh figures/reference, the small copies that 
 
 verify: figures  ## make the figures and compare their numbers with the committed ones
 	$(VENV)/bin/python benchmarks/verify.py --profile $(PROFILE)
-
 expected: figures  ## take the numbers of the figures as those to expect
 	$(VENV)/bin/python benchmarks/verify.py --profile $(PROFILE) --update
 peers: $(READY)  ## bring the pretrained encoders that ours are compared with
 	$(INSTALL) --no-deps geoclip==1.3.0 && $(VENV)/bin/python -m satclip_lib.evaluation.peers
-
+solutions: $(solved)  ## run the solutions of the exercises too, which the site then shows
 site: $(READY)  ## render notebooks, figures, API and results into build/site (after make figures)
 	$(VENV)/bin/python -m docs.build_site --profile $(PROFILE)
 

@@ -114,10 +114,10 @@ def collect_notebooks(
                     shown = output.data["text/html"]
                     output.data["text/html"] = frame_files(shown, page=page, figures=figures)
         if not executed.is_file():
-            name = page.removeprefix("notebooks/")
+            target = "solutions" if "solutions" in page else "figures"
             notebook.cells[0].source += (
-                "\n\n```{note}\nThis notebook was not run for this site: "
-                f"`python -m tools.run_notebook {name}` runs it.\n```"
+                f"\n\n```{{note}}\nThis notebook was not run for this site: `make {target}` runs "
+                "it.\n```"
             )
         target = source / document
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -22,10 +22,10 @@ STAND_IN = """#!/bin/sh
 test "$2" = tools.contact_sheet && touch figures/index.html
 test "$2" = tools.run_notebook || exit 0
 echo "begin $3 ${OMP_NUM_THREADS:-all}" >> log.txt
-mkdir -p build/demo figures data/demo/checkpoints/rcf-l10
+mkdir -p build/demo/solutions figures data/demo/checkpoints/rcf-l10
 touch build/demo/$3.ipynb
 sleep ${PACE:-0}
-for figure in $(sed -n "s/^$3 //p" made.txt); do touch figures/$figure; done
+for figure in $(sed -n "s|^$3 ||p" made.txt); do touch figures/$figure; done
 case $3 in 02*) test "$SAME" || touch data/demo/checkpoints/rcf-l10/model.safetensors;; esac
 echo "end $3" >> log.txt
 """
@@ -147,6 +147,16 @@ def test_an_edit_remakes_what_depends_on_it(made, edited, expected):
     (made.folder / edited).touch()
     assert sorted(made.make("figures")) == sorted(expected)
     assert made.make("figures") == []
+
+
+def test_solutions_run_when_asked_for(made):
+    """After the notebooks, with one thread each, and again when a notebook has run again."""
+    solutions = [f"solutions/{stem}" for stem in STEMS]
+    assert sorted(made.make("solutions")) == solutions
+    assert {line[2] for line in made.log() if line[0] == "begin"} == {"1"}
+    assert made.make("solutions") == [] == made.make("figures")
+    (made.folder / "notebooks/03_embedding_space.ipynb").touch()
+    assert sorted(made.make("solutions")) == sorted(["03_embedding_space", *solutions])
 
 
 @pytest.mark.parametrize("same", ["", "yes"])
