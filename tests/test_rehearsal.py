@@ -29,7 +29,7 @@ from tools import train_recipes as trainer
 from tools.make_rehearsal import BANDS, FAULTS, make_rehearsal
 from tools.run_notebook import load_environment
 
-RECIPE = "paper-l10 --image-encoder resnet18 --num-epochs 2 --batch-size 16 --num-views 2"
+RECIPE = "paper-l10 --image-encoder resnet18 --num-epochs 2 --batch-size 16"
 SMALL = {  # what is still smaller than in the profile; edits are of code
     "00_quickstart": {"num_points": 1000},
     "01_dataset_construction": {
@@ -39,7 +39,7 @@ SMALL = {  # what is still smaller than in the profile; edits are of code
     },
     "02_pretraining": {
         "batch_size": 16,
-        "num_epochs": 2,
+        "num_epochs": 1,
         "edits": [("num_steps, num_pairs = 60", "num_steps, num_pairs = 6")],
     },
     "03_embedding_space": {
@@ -49,7 +49,7 @@ SMALL = {  # what is still smaller than in the profile; edits are of code
     },
     "04_downstream_tasks": {"num_points": 300, "tasks": ["air_temperature", "climate_zone"]},
     "05_geographic_generalization": {"num_points": 400, "tasks": ["population_density", "country"]},
-    "06_biome_clustering": {"num_points": 450, "num_atlas_points": 450},
+    "06_biome_clustering": {"num_points": 300, "num_atlas_points": 300},
     "07_image_localization": {"num_places": 4000},
     "08_ablations": {"num_locations": 60, "num_epochs": 1, "batch_size": 16, "num_points": 200},
 }

@@ -53,7 +53,8 @@ def plot_umap_and_map(
     colors = {name: color for name, color in colors.items() if name in set(classes)}
     order = np.random.default_rng(seed).permutation(len(classes))
     point_colors = np.array([colors[name] for name in classes])
-    fig = plt.figure(figsize=(PAGE_WIDTH_IN, 7.6))
+    fig = plt.figure(figsize=(PAGE_WIDTH_IN, 7.9))
+    fig.get_layout_engine().set(h_pad=0.09)
     grid = fig.add_gridspec(3, 10, height_ratios=(1.05, 1.05, 1.7))
     *_, large = planes
     for title, ax in _add_large_and_small(fig, grid, planes, notes).items():
@@ -259,11 +260,11 @@ def _name_islands(ax: Axes, plane: np.ndarray, classes: np.ndarray) -> None:
     islands = find_islands(plane, np.where(is_named, numbers, np.nan))
     first = {number: island for number, *island in reversed(islands)}
     islands.sort(key=lambda island: first[island[0]] != [*island[1:]])  # one name for each class
-    extent = np.ptp(plane, axis=0).max()
+    extent, middle_x = np.ptp(plane, axis=0).max(), (plane[:, 0].min() + plane[:, 0].max()) / 2
     taken = np.empty((0, 2))
     outline = [withStroke(linewidth=1.8, foreground="white")]
     for number, *place in islands:
-        share = (place[0] - plane[:, 0].min()) / extent  # of the width: names stay in the frame
+        share = 0.5 + (place[0] - middle_x) / extent  # of the width: names stay in the frame
         side = "left" if share < 0.2 else "right" if share > 0.8 else "center"
         shift = {"left": 0.5, "center": 0.0, "right": -0.5}[side] * NAME_WIDTH
         middle = np.array(place) / extent + (shift, 0)

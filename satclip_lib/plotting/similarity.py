@@ -17,6 +17,7 @@ from satclip_lib.plotting.maps import add_color_bar, add_map, mark_place, plot_p
 from satclip_lib.plotting.style import PAGE_WIDTH_IN, styled
 
 MAPS_IN_A_ROW = 2  # of plot_localizations
+NAME_WIDTH_DEG = 45  # that a name takes on the map of the world
 
 
 @styled()
@@ -43,15 +44,18 @@ def plot_similarity_map(
     label = f"cosine similarity with {reference}"
     _draw_cosines(ax, lonlat, similarity, size=2.0, label=label, seed=seed)
     for name, place in places.iterrows():
-        text = f"{name} {place.similarity:.2f}".replace("-", "\N{MINUS SIGN}")
+        rounded = place.similarity.round(2) + 0.0  # no minus before zero
+        text = f"{name} {rounded:.2f}".replace("-", "\N{MINUS SIGN}")
         mark_place(ax, (place.lon, place.lat), star=name == reference)
-        in_east = place.lon >= 120  # where the text would run over the edge of the map
+        east, north = places.lon - place.lon, places.lat - place.lat
+        is_next = (east > 0) & (east < NAME_WIDTH_DEG) & (north.abs() < 5)
+        to_left = place.lon >= 120 or is_next.any()  # of the edge of the map, or of another text
         ax.annotate(
             str(name) if name == reference else text,
             ax.projection.transform_point(place.lon, place.lat, ccrs.PlateCarree()),
-            xytext=(-4, 4) if in_east else (4, 4),
+            xytext=(-4, 4) if to_left else (4, 4),
             textcoords="offset points",
-            ha="right" if in_east else "left",
+            ha="right" if to_left else "left",
             fontsize=7,
             path_effects=[withStroke(linewidth=1.6, foreground="white")],
             zorder=6,
