@@ -126,6 +126,17 @@ def test_a_callers_copy_of_the_countries_is_their_own():
         (-175.0, 66.5, "Russia", "Europe"),  # Chukotka, east of 180
         (180.0, 67.0, "Russia", "Europe"),
         (-180.0, 67.0, "Russia", "Europe"),
+        (-53.0, 4.5, "France", "South America"),  # French Guiana
+        (-155.5, 19.5, "United States of America", "Oceania"),  # Hawaii
+        (140.7, -2.7, "Indonesia", "Oceania"),  # Jayapura
+        (129.5, -3.1, "Indonesia", "Asia"),  # Seram
+        (33.9, 28.9, "Egypt", "Asia"),  # Sinai
+        (33.6, 27.2, "Egypt", "Africa"),  # Hurghada
+        (26.6, 41.6, "Turkey", "Europe"),  # Edirne
+        (26.5, 40.1, "Turkey", "Asia"),  # Çanakkale
+        (49.5, 50.0, "Kazakhstan", "Europe"),  # west of the river Ural
+        (-51.0, 64.5, "Greenland", "North America"),
+        (16.0, 78.5, "Norway", "Europe"),  # Svalbard
         (0.0, -90.0, "Antarctica", "Antarctica"),
         (103.82, 1.35, "Malaysia", "Asia"),  # Singapore is not drawn: the nearest is
         (-30.0, 0.0, None, None),  # Atlantic

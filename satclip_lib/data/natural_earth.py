@@ -13,6 +13,18 @@ from scipy.spatial import cKDTree
 from satclip_lib.data.registry import FileUnavailableError, find_tracked
 from satclip_lib.sphere import EARTH_RADIUS_KM, check_locations, lonlat_to_unit_vectors, wrap_lonlat
 
+# Parts of countries that lie on another continent than the rest: country, continent, outline.
+ELSEWHERE = (
+    ("France", "South America", [(-60, 0), (-50, 0), (-50, 10), (-60, 10)]),
+    ("United States of America", "Oceania", [(-165, 15), (-150, 15), (-150, 25), (-165, 25)]),
+    ("Indonesia", "Oceania", [(130.3, 1), (130.3, -2.5), (131.2, -10), (141.5, -10), (141.5, 1)]),
+    ("Egypt", "Asia", [(32.3, 31.7), (32.55, 29.9), (33.2, 28.7), (34.2, 27.4), (35.5, 29.5)]),
+    (
+        "Turkey", "Europe",  # north-west of the Dardanelles and the Bosporus
+        [(26, 40), (26.7, 40.4), (28, 40.8), (29.05, 41), (29.2, 41.3), (28, 42.2), (25, 42.2)],
+    ),
+    ("Kazakhstan", "Europe", [(51.9, 46.5), (51.4, 51.4), (46, 52), (46, 46.5)]),  # of the Ural
+)  # fmt: skip
 OUTLINE_SPACING_DEG = 0.05  # at most 5.6 km between the outline vertices that distances go to
 
 
@@ -39,7 +51,7 @@ def load_countries() -> geopandas.GeoDataFrame:
     Returns:
         Columns ``country`` (English name), ``iso_a3``, ``iso_n3`` (missing for Kosovo, N. Cyprus
         and Somaliland), ``continent`` (Africa, Antarctica, Asia, Europe, North America, Oceania
-        or South America; a country has one, so all of Russia and French Guiana are Europe) and
+        or South America: that of most of the country; of places ask :func:`lookup_regions`) and
         ``geometry`` (lon, lat in degrees, cut at the antimeridian).
     """
     return _load_countries().copy()
@@ -51,7 +63,9 @@ def lookup_regions(
     """Country and continent of each point.
 
     A point in no country, say on an islet or a shore that 1:110m leaves out, belongs to the
-    nearest country if its outline is within ``max_distance_km``.
+    nearest country if its outline is within ``max_distance_km``. The continent is that of the
+    place: French Guiana is South America, Hawaii and western New Guinea are Oceania. All of Russia
+    counts as Europe.
 
     Args:
         lonlat: Longitude, latitude in degrees; any longitude (190 is -170), latitude -90 to 90.
@@ -83,8 +97,12 @@ def lookup_regions(
     near = vertex < len(country_of_vertex)  # the tree answers "none" with its length
     rows[outside[near]] = country_of_vertex[vertex[near]]
 
-    regions = countries[["country", "continent"]]
-    return pd.DataFrame({name: regions[name].array.take(rows, allow_fill=True) for name in regions})
+    named = countries[["country", "continent"]]
+    regions = pd.DataFrame({name: named[name].array.take(rows, allow_fill=True) for name in named})
+    for country, continent, outline in ELSEWHERE:
+        inside = shapely.contains_xy(shapely.Polygon(outline), *lonlat.T)
+        regions.loc[inside & (regions.country == country), "continent"] = continent
+    return regions
 
 
 @cache
