@@ -69,6 +69,15 @@ def test_output_is_sines_between_linear_layers():
     np.testing.assert_allclose(encoder(lonlat).detach(), x, atol=1e-13)
 
 
+def test_dropout_is_for_training_only():
+    """Two passes differ in train mode and are equal in eval mode."""
+    encoder = _make_encoder(dropout=0.5)
+    lonlat = _random_lonlat(4)
+    assert not torch.equal(encoder(lonlat), encoder(lonlat))
+    encoder.eval()
+    assert torch.equal(encoder(lonlat), encoder(lonlat))
+
+
 def test_dropout_silences_hidden_units_before_the_sine():
     """A dropped pre-activation of zero gives sin(0) = 0, for the configured share of units."""
     encoder = _make_encoder(hidden_dim=512, dropout=0.3)
@@ -80,6 +89,35 @@ def test_dropout_silences_hidden_units_before_the_sine():
     for x in inputs:
         assert (x == 0).float().mean() == pytest.approx(0.3, abs=0.01)
         assert x.abs().max() <= 1  # scaled up before the sine, not behind it
+
+
+def test_rows_follow_their_locations():
+    """Permuting locations permutes embeddings; an empty batch and a batch of one work."""
+    encoder = _make_encoder().double().eval()
+    lonlat = _random_lonlat(50)
+    order = torch.randperm(50, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(encoder(lonlat[order]), encoder(lonlat)[order], rtol=0, atol=1e-12)
+    assert encoder(lonlat[:0]).shape == (0, 16)
+    torch.testing.assert_close(encoder(lonlat[:1]), encoder(lonlat)[:1], rtol=0, atol=1e-12)
+
+
+def test_the_seed_decides_the_weights():
+    """The same seed gives the same weights, another seed others; 0 is a seed like any other."""
+    first, again, other = (_make_encoder(seed=seed).state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not any(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_embeddings_have_the_dtype_of_the_weights():
+    """Weights decide the output's dtype; float64 locations keep their digits until the network."""
+    encoder = _make_encoder().eval()
+    lonlat = _random_lonlat(6)
+    single = encoder(lonlat)
+    assert single.dtype == torch.float32
+    double = encoder.double()(lonlat)
+    assert double.dtype == torch.float64
+    assert encoder(lonlat.float()).dtype == torch.float64
+    torch.testing.assert_close(single.double(), double, rtol=0, atol=1e-4)
 
 
 def test_configuration_survives_json():
@@ -123,6 +161,12 @@ def test_the_defaults_are_the_papers():
     }  # fmt: skip
     damping = {"degree": 0.5, "power": 4.0, "learned": False, "scaled_init": False}
     assert asdict(Damping(degree=0.5)) == damping and Damping().degree == 6.0
+
+
+def test_unknown_settings_are_errors():
+    """A misspelt setting is not passed over."""
+    with pytest.raises(TypeError, match="legendre_polys"):
+        LocationEncoderConfig(legendre_polys=10)
 
 
 @pytest.mark.parametrize(
@@ -181,6 +225,19 @@ def test_damping_acts_between_harmonics_and_network():
     torch.testing.assert_close(damped(lonlat), expected, rtol=0, atol=0)
     torch.testing.assert_close(damped.embed_harmonics(harmonics), expected, rtol=0, atol=0)
     assert not torch.allclose(damped(lonlat), plain(lonlat))
+
+
+def test_a_damped_encoder_is_smoother():
+    """Half a degree further, the embedding has changed less than without damping."""
+    here = _random_lonlat(200) * 0.9
+    moved = here + torch.tensor([0.0, 0.5], dtype=torch.float64)
+
+    def change(**config):
+        encoder = _make_encoder(num_degrees=30, **config).eval()
+        a, b = encoder(here), encoder(moved)
+        return (a - b).norm(dim=1).mean() / (a - a.mean(dim=0)).norm(dim=1).mean()
+
+    assert change(damping=Damping(degree=4.0)) < 0.5 * change()
 
 
 def test_learned_damping_is_trained_and_stored(tmp_path):

@@ -29,12 +29,38 @@ def test_agrees_with_a_loop_over_pairs():
     torch.testing.assert_close(found, torch.stack(losses).mean(), rtol=1e-12, atol=0)
 
 
+def test_images_and_locations_are_equals():
+    """Swapping the two sides changes nothing; shuffling one side only does."""
+    images, locations = _embeddings()
+    loss = contrastive_loss(images, locations, logit_scale=SCALE)
+    torch.testing.assert_close(contrastive_loss(locations, images, logit_scale=SCALE), loss)
+    shifted = contrastive_loss(images, locations.roll(1, dims=0), logit_scale=SCALE)
+    assert abs(shifted - loss) > 0.01
+
+
 @pytest.mark.parametrize("batch", [1, 2, 100])
 def test_embeddings_that_tell_nothing_score_log_batch(batch):
     """Constant embeddings give log(batch), the loss of guessing; zero for a batch of one."""
     constant = torch.ones(batch, 4, dtype=torch.float64)
     loss = contrastive_loss(constant, constant, logit_scale=SCALE)
     assert loss.item() == pytest.approx(math.log(batch), abs=1e-12)
+
+
+def test_a_perfect_match_scores_near_zero():
+    """Orthogonal embeddings, each like its partner's alone, leave almost no loss."""
+    one_hot = torch.eye(10, dtype=torch.float64)
+    expected = math.log(1 + 9 * math.exp(-1 / 0.07))
+    loss = contrastive_loss(one_hot, one_hot, logit_scale=SCALE)
+    assert loss.item() == pytest.approx(expected, rel=1e-6) and loss < 1e-4
+
+
+def test_the_length_of_embeddings_does_not_matter():
+    """Only directions count: rows may be scaled by any positive numbers."""
+    images, locations = _embeddings()
+    lengths = torch.logspace(-3, 3, 6, dtype=torch.float64)[:, None]
+    scaled = contrastive_loss(images * lengths, locations / lengths, logit_scale=SCALE)
+    expected = contrastive_loss(images, locations, logit_scale=SCALE)
+    torch.testing.assert_close(scaled, expected, rtol=1e-12, atol=0)
 
 
 def test_large_temperatures_stay_finite():
@@ -51,6 +77,14 @@ def test_gradients_are_those_of_finite_differences():
     assert torch.autograd.gradcheck(
         lambda a, b, t: contrastive_loss(a, b, logit_scale=t), (images, locations, scale)
     )
+
+
+def test_the_inputs_are_not_changed():
+    """Normalising happens on copies."""
+    images, locations = _embeddings()
+    before = images.clone(), locations.clone()
+    contrastive_loss(images, locations, logit_scale=SCALE)
+    assert torch.equal(images, before[0]) and torch.equal(locations, before[1])
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The two towers: the image encoder stays frozen, everything else is trained."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -51,6 +53,20 @@ def test_a_step_trains_all_but_the_image_encoder(model):
     assert moved == {name for name in before if not name.startswith("image_encoder.")}
 
 
+def test_no_gradient_flows_through_the_image_encoder(model):
+    """Features are computed without a graph, even for images that ask for gradients."""
+    images = _batch()[0].requires_grad_()
+    model.encode_images(images).sum().backward()
+    assert images.grad is None
+    assert model.image_projection.weight.grad.abs().max() > 0
+
+
+def test_the_image_encoder_stays_in_eval_mode(model):
+    """train() on the whole model leaves the frozen tower alone."""
+    assert model.location_encoder.training and not model.image_encoder.training
+    assert not any(module.training for module in model.image_encoder.modules())
+
+
 def test_logits_are_scaled_cosines(model):
     """Row i, column j of the logits is exp(logit_scale) times the cosine of image i, location j."""
     model.eval()
@@ -62,3 +78,9 @@ def test_logits_are_scaled_cosines(model):
     for i, j in ((0, 0), (1, 1), (2, 7)):
         cosine = torch.dot(u[i], v[j]) / (u[i].norm() * v[j].norm())
         assert logits[i, j].item() == pytest.approx(cosine.item() / 0.07, rel=1e-4)
+
+
+def test_the_temperature_starts_as_in_clip(model):
+    """logit_scale is a scalar parameter that starts at log(1 / 0.07)."""
+    assert model.logit_scale.shape == () and model.logit_scale.requires_grad
+    assert model.logit_scale.item() == pytest.approx(math.log(1 / 0.07))

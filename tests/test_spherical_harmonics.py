@@ -77,6 +77,15 @@ def test_analytic_convention_agrees_with_the_public_code(name, num_degrees, bar)
     np.testing.assert_allclose(found, harmonics, rtol=0, atol=bar)
 
 
+def test_analytic_convention_multiplies_zonal_columns_by_pi():
+    """'satclip-analytic' differs from the orthonormal convention in the m = 0 columns alone."""
+    lonlat = _lonlat(20)
+    expected = SphericalHarmonics(12)(lonlat)
+    expected[:, [degree * degree + degree for degree in range(12)]] *= np.pi
+    found = SphericalHarmonics(12, convention="satclip-analytic")(lonlat)
+    torch.testing.assert_close(found, expected, rtol=1e-14, atol=1e-14)
+
+
 def test_closed_form_convention_has_the_condon_shortley_sign():
     """'satclip-closed-form' flips the columns with odd m, as SciPy's phase does."""
     lonlat = _lonlat(50)
@@ -130,6 +139,35 @@ def test_gradients_flow_after_inference():
     assert lonlat.grad.isfinite().all()
 
 
+def test_columns_are_orthonormal_on_the_sphere():
+    """Products of columns, integrated exactly over the sphere, give the identity matrix."""
+    num_degrees = 20
+    sines, weights = np.polynomial.legendre.leggauss(num_degrees)
+    lon = np.arange(2 * num_degrees) * 360 / (2 * num_degrees) - 180
+    lat_grid, lon_grid = np.meshgrid(np.degrees(np.arcsin(sines)), lon, indexing="ij")
+    lonlat = torch.tensor(np.stack([lon_grid.ravel(), lat_grid.ravel()], axis=1))
+    y = SphericalHarmonics(num_degrees)(lonlat).numpy()
+    area = np.repeat(weights, len(lon)) * 2 * np.pi / len(lon)  # steradians, 4 pi in all
+    np.testing.assert_allclose(y.T @ (area[:, None] * y), np.eye(num_degrees**2), atol=1e-12)
+
+
+def test_addition_theorem_holds_everywhere():
+    """Squares of one degree's columns sum to (2l + 1) / 4 pi at every location, up to l = 99."""
+    squares = SphericalHarmonics(100)(_lonlat(50)).square()
+    for degree in range(100):
+        total = squares[:, degree**2 : (degree + 1) ** 2].sum(dim=1)
+        expected = torch.full_like(total, (2 * degree + 1) / (4 * np.pi))
+        torch.testing.assert_close(total, expected, rtol=1e-11, atol=0)
+
+
+def test_longitudes_beyond_the_map_wrap_around():
+    """A longitude and the same plus 360 degrees are one place."""
+    lonlat = _lonlat(20)
+    harmonics = SphericalHarmonics(20)
+    turned = harmonics(lonlat + torch.tensor([360.0, 0.0]))
+    torch.testing.assert_close(turned, harmonics(lonlat), rtol=0, atol=1e-11)
+
+
 def test_rows_are_independent():
     """An empty batch gives no rows, and a batch of one gives the row of a larger batch."""
     harmonics = SphericalHarmonics(10)
@@ -137,6 +175,23 @@ def test_rows_are_independent():
     assert harmonics(lonlat[:0]).shape == (0, 100)
     assert harmonics(lonlat[:1]).shape == (1, 100)
     torch.testing.assert_close(harmonics(lonlat[:1]), harmonics(lonlat)[:1], rtol=0, atol=1e-15)
+
+
+def test_memory_layout_of_the_input_does_not_matter():
+    """Columns taken out of a larger table give the same numbers, and the input is unchanged."""
+    lonlat = _lonlat(10)
+    table = torch.cat([lonlat, lonlat], dim=1)[:, 1:3].flip(1)  # (lon, lat) of alternate columns
+    strided = table.T.contiguous().T
+    assert not strided.is_contiguous()
+    before = strided.clone()
+    harmonics = SphericalHarmonics(10)
+    assert torch.equal(harmonics(strided), harmonics(before.contiguous()))
+    assert torch.equal(strided, before)
+
+
+def test_there_is_nothing_to_train_or_save():
+    """The module has no parameters and no buffers, so old and new checkpoints fit."""
+    assert not list(SphericalHarmonics(5).parameters()) and not SphericalHarmonics(5).state_dict()
 
 
 @pytest.mark.parametrize("num_degrees", [0, -3])

@@ -51,22 +51,41 @@ def test_spread_is_the_same_again_and_leaves_no_trace():
     first = compute_dropout_spread(LONLAT, encoder, seed=0)
     assert torch.equal(torch.rand(3), expected_next) and not encoder.training
     np.testing.assert_array_equal(first, compute_dropout_spread(LONLAT, encoder, seed=0))
+    np.testing.assert_array_equal(first, compute_dropout_spread(LONLAT, encoder, num_passes=16))
     defaults = compute_uncertainty(LONLAT, encoder, training_lonlat=LONLAT)
     np.testing.assert_array_equal(first, defaults["dropout_spread"])
     assert not np.array_equal(first, compute_dropout_spread(LONLAT, encoder, seed=1))
     assert ((first > 0) & (first < 1)).all()
 
 
+def test_more_dropout_spreads_more():
+    """The same weights disagree more with themselves when more units are dropped."""
+    little = compute_dropout_spread(LONLAT, make_encoder(dropout=0.05), num_passes=64)
+    much = compute_dropout_spread(LONLAT, make_encoder(dropout=0.7), num_passes=64)
+    assert (much > little).all()
+
+
 def test_what_cannot_be_said_is_an_error(shape_checks_off):
     """No dropout, no training locations, one pass or another model are refused with advice."""
     with pytest.raises(ValueError, match="without dropout"):
         compute_dropout_spread(LONLAT, make_encoder(dropout=0.0))
+    with pytest.raises(ValueError, match="num_passes must be at least 2, got 1"):
+        compute_dropout_spread(LONLAT, make_encoder(), num_passes=1)
     with pytest.raises(TypeError, match="needs a LocationEncoder, got Identity"):
         compute_dropout_spread(LONLAT, torch.nn.Identity())
     with pytest.raises(ValueError, match="training_lonlat is empty"):
         compute_distance_to_nearest_km(LONLAT, np.empty((0, 2)))
     with pytest.raises(ValueError, match="pass training_lonlat"):
         load_training_lonlat(make_encoder())
+
+
+def test_nothing_is_asked_about_nowhere():
+    """No locations have no uncertainty."""
+    found = compute_uncertainty(np.empty((0, 2)), make_encoder(), training_lonlat=LONLAT)
+    assert {name: x.shape for name, x in found.items()} == {
+        "distance_km": (0,),
+        "dropout_spread": (0,),
+    }
 
 
 def test_training_locations_are_kept_to_a_metre(tmp_path):
@@ -98,18 +117,20 @@ def test_spread_does_not_depend_on_the_other_rows(num_points):
 
 def test_spread_is_that_of_whole_networks():
     """The same masks, one after another through the network as it is written, give the same."""
-    encoder, share = make_encoder(dropout=0.3), 0.3
+    encoder, num_passes, share = make_encoder(dropout=0.3), 2, 0.3
     generator = torch.Generator().manual_seed(3)
     total = torch.zeros(3, 6)
-    for _ in range(16):
+    for _ in range(num_passes):
         x = encoder.compute_harmonics(torch.from_numpy(LONLAT))
         for layer, omega in zip(encoder.network.layers, encoder.network.omegas, strict=True):
             kept = torch.rand(16, generator=generator) >= share
             x = torch.sin(omega * layer(x) * kept / (1 - share))
         x = encoder.network.last_layer(x)
         total += x / x.norm(dim=1, keepdim=True)
-    expected = 1 - (total / 16).norm(dim=1)
-    found = compute_dropout_spread(LONLAT, encoder, seed=3)
+    expected = 1 - (total / num_passes).norm(dim=1)
+    found = compute_dropout_spread(LONLAT, encoder, num_passes=num_passes, seed=3)
     np.testing.assert_allclose(found, expected.detach(), rtol=0, atol=1e-6)
-    both = compute_uncertainty(LONLAT, encoder, training_lonlat=LONLAT, seed=3)
+    both = compute_uncertainty(
+        LONLAT, encoder, training_lonlat=LONLAT, num_passes=num_passes, seed=3
+    )
     np.testing.assert_array_equal(both["dropout_spread"], found)

@@ -9,7 +9,6 @@ from satclip_lib.location_encoder import LocationEncoder, Siren
 from satclip_lib.sphere import chord_to_km, lonlat_to_unit_vectors
 
 BATCH_SIZE = 1024
-NUM_PASSES = 16  # more give a steadier number
 
 
 def compute_uncertainty(
@@ -17,6 +16,7 @@ def compute_uncertainty(
     encoder: LocationEncoder,
     *,
     training_lonlat: Float[np.ndarray, "num_training 2"],
+    num_passes: int = 16,
     seed: int = 0,
 ) -> dict[str, Float32[np.ndarray, " num_points"]]:
     """Two warnings for each location.
@@ -27,7 +27,7 @@ def compute_uncertainty(
     """
     return {
         "distance_km": compute_distance_to_nearest_km(lonlat, training_lonlat),
-        "dropout_spread": compute_dropout_spread(lonlat, encoder, seed=seed),
+        "dropout_spread": compute_dropout_spread(lonlat, encoder, num_passes=num_passes, seed=seed),
     }
 
 
@@ -54,11 +54,12 @@ def compute_dropout_spread(
     lonlat: Float64[np.ndarray, "num_points 2"],
     encoder: LocationEncoder,
     *,
+    num_passes: int = 16,
     seed: int = 0,
 ) -> Float32[np.ndarray, " num_points"]:
     """How much the direction of an embedding depends on which hidden units are dropped.
 
-    The encoder runs 16 times with the dropout it was trained with; in each pass the
+    The encoder runs ``num_passes`` times with the dropout it was trained with; in each pass the
     same units are dropped for all locations, so a location's spread does not depend on the others.
     One minus the length of the mean of the unit embeddings is the spread: 0 where they all agree,
     towards 1 where they point anywhere.
@@ -66,11 +67,12 @@ def compute_dropout_spread(
     Args:
         lonlat: ``(num_points, 2)`` degrees.
         encoder: trained with dropout.
+        num_passes: more give a steadier number.
         seed: Random seed for the dropped units; global random numbers stay as they are.
 
     Raises:
         TypeError: if the encoder is no :class:`LocationEncoder`.
-        ValueError: if it was trained without dropout.
+        ValueError: if it was trained without dropout, or ``num_passes`` is below 2.
 
     References:
         Gal & Ghahramani (2016), Dropout as a Bayesian approximation, arXiv 1506.02142.
@@ -79,6 +81,8 @@ def compute_dropout_spread(
         raise TypeError(f"dropout_spread needs a LocationEncoder, got {type(encoder).__name__}")
     if encoder.config.dropout == 0:
         raise ValueError("the model was trained without dropout, so there is no dropout_spread")
+    if num_passes < 2:
+        raise ValueError(f"num_passes must be at least 2, got {num_passes}")
     network, share = encoder.network, encoder.config.dropout
     device, dtype = network.last_layer.weight.device, network.last_layer.weight.dtype
     generator = torch.Generator().manual_seed(seed)
@@ -89,7 +93,7 @@ def compute_dropout_spread(
             )
             for layer in network.layers
         ]
-        for _ in range(NUM_PASSES)
+        for _ in range(num_passes)
     ]
     spreads = [np.empty(0, np.float32)]
     with torch.inference_mode():
@@ -97,7 +101,7 @@ def compute_dropout_spread(
             harmonics = encoder.damping(encoder.compute_harmonics(batch.to(device)))
             first = network.layers[0](harmonics)  # (batch, hidden), of all passes
             passes = (F.normalize(_run_with_masks(network, first, mask), dim=-1) for mask in masks)
-            mean = sum(passes) / NUM_PASSES  # (batch, embed_dim)
+            mean = sum(passes) / num_passes  # (batch, embed_dim)
             spreads.append((1 - mean.norm(dim=-1)).float().cpu().numpy())
     return np.concatenate(spreads)
 
