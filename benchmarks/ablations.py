@@ -63,7 +63,7 @@ VARIANTS: dict[str, Variant] = {
     "ours, plain init, omega 30": ours.replace(damping=Damping(), first_omega=30.0),
     "ours, no soft targets": ours.replace(soft_targets=None),
     "ours, soft targets 0.8": ours.replace(soft_targets=SoftTargetConfig(0.8, 0.2)),
-    "ours, temperature 0.1": ours.replace(soft_targets=SoftTargetConfig(0.5, 0.1)),
+    "ours, temperature 0.2": ours.replace(soft_targets=SoftTargetConfig(0.5, 0.2)),
     "ours, temperature 0.3": ours.replace(soft_targets=SoftTargetConfig(0.5, 0.3)),
     "ours, first omega 8": ours.replace(first_omega=8.0),
     "ours, first omega 30": ours.replace(first_omega=30.0),

@@ -45,7 +45,7 @@ RECIPES = {
             first_omega=15.0,
             ordered=True,
         ),
-        soft_targets=SoftTargetConfig(weight=0.5, temperature=0.2),
+        soft_targets=SoftTargetConfig(weight=0.5, temperature=0.1),
         retrieval=True,
     ),
 }
