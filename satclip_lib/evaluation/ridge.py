@@ -101,12 +101,13 @@ class _Sums:
         self.x = (x - x.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
         ends = np.cumsum([target.shape[1] for target in targets])
         self.columns = [slice(e - t.shape[1], e) for e, t in zip(ends, targets, strict=True)]
-        y = np.concatenate(targets, axis=1)
+        self.y = np.concatenate(targets, axis=1)
         self.membership, atom_of_point = _find_atoms(splits, len(x))
+        num_atoms = len(self.membership)
+        self.rows = [np.flatnonzero(atom_of_point == atom) for atom in range(num_atoms)]
         self.of_atom = []
-        for atom in range(len(self.membership)):
-            rows = np.flatnonzero(atom_of_point == atom)
-            x_of, y_of = self.x[rows], y[rows]
+        for rows in self.rows:
+            x_of, y_of = self.x[rows], self.y[rows]
             sums = (x_of.sum(0), y_of.sum(0), x_of.T @ x_of, x_of.T @ y_of, (y_of**2).sum(0))
             self.of_atom.append((len(rows), *sums))
         # Splits share unions: what one holds out of another's training points, and the reverse.
@@ -161,8 +162,14 @@ class _Sums:
             found = {}
             coef = self.solve(atoms, alpha, slice(None))
             for fold in self.held_out[atoms]:
-                at = self.compute_moments(atoms, fold)
-                error = at.yy + (coef * (at.xx @ coef - 2 * at.xy)).sum(axis=0)
+                rows = np.concatenate([self.rows[atom] for atom in fold])
+                if len(rows) < len(coef):  # then the points are fewer numbers than their sums
+                    own = self.compute_moments(atoms, atoms)
+                    predicted = (self.x[rows] - own.mean) / own.std @ coef
+                    error = ((self.y[rows] - own.y_mean - predicted) ** 2).sum(axis=0)
+                else:
+                    at = self.compute_moments(atoms, fold)
+                    error = at.yy + (coef * (at.xx @ coef - 2 * at.xy)).sum(axis=0)
                 found[fold] = np.array([error[columns].sum() for columns in self.columns])
             self.errors[atoms, alpha] = found
         return self.errors[atoms, alpha]
