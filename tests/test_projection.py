@@ -55,6 +55,19 @@ def test_independent_components_are_found():
     assert correlation["ica"] > 0.98 > correlation["pca"]
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_independent_components_have_the_order_and_signs_of_principal_ones(seed):
+    """Wherever the search begins, and although noise of rounding moves every number."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, (4000, 3)) @ np.diag([3.0, 2.0, 1.0]) + 0.3 * rng.normal(size=(4000, 3))
+    expected = compute_component_colors(x, x, decomposition="ica", seed=9)
+    moved = x * (1 + 1e-7 * rng.normal(size=x.shape))
+    found = compute_component_colors(moved, moved, decomposition="ica", seed=seed)
+    np.testing.assert_allclose(found, expected, atol=0.01)
+    principal = compute_component_colors(x, x)
+    assert (np.diag(np.corrcoef(found.T, principal.T)[:3, 3:]) > 0.5).all()
+
+
 def test_two_numbers_leave_the_third_colour_even(shape_checks_off):
     """Longitude and latitude have no third component."""
     grid = np.random.default_rng(0).uniform(-90, 90, (72, 2))

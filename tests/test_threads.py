@@ -95,8 +95,9 @@ CALLS = {
         VALUES[:, 0], VALUES[:, seed % 4], kind="regression", lonlat=PLACES, variance=1.0
     ),
     "clusters": lambda inputs, seed, _: score_clusters(VALUES, np.arange(60) % 3, seed=seed),
+    # independent components are not Gaussian
     "colours": lambda inputs, seed, _: compute_component_colors(
-        VALUES, VALUES, decomposition="ica", seed=seed
+        VALUES**3, VALUES**3, decomposition="ica", seed=seed
     ),
     "training": _pretrain,
     "files": _save,

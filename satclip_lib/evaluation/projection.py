@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Float32, Int64, Shaped
 from scipy.linalg import orthogonal_procrustes
+from scipy.optimize import linear_sum_assignment
 from sklearn.decomposition import PCA, FastICA
 from sklearn.preprocessing import normalize
 
@@ -115,8 +116,12 @@ def compute_component_colors(
     pca = PCA(min(3, on_land.shape[1]), svd_solver="full").fit(on_land)
     fitted, components = pca.transform(on_land), pca.transform(everywhere)
     if decomposition == "ica":
-        ica = FastICA(random_state=seed, whiten="unit-variance", max_iter=1000, tol=1e-3)
-        fitted, components = ica.fit_transform(fitted), ica.transform(components)
+        ica = FastICA(random_state=seed, whiten="unit-variance", max_iter=1000, tol=1e-4)
+        alike = fitted.T @ ica.fit_transform(fitted) / fitted.std(axis=0)[:, None]
+        # ICA gives no order and no signs: each takes those of the principal component it is like.
+        rows, order = linear_sum_assignment(-np.abs(alike))
+        turn = np.sign(alike[rows, order])
+        fitted, components = (turn * ica.transform(x)[:, order] for x in (fitted, components))
     low, high = np.quantile(fitted, [0.01, 0.99], axis=0)
     colors = np.full((len(components), 3), 0.5)  # where there are fewer than three components
     colors[:, : components.shape[1]] = ((components - low) / (high - low)).clip(0, 1)
