@@ -52,6 +52,18 @@ def test_every_fit_is_that_of_scikit_learn(x, lonlat, protocol, noise):
             np.testing.assert_allclose(fit.predicted, expected, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("protocol", ["random", "blocks:200"])
+def test_more_features_than_points_are_no_exception(lonlat, protocol):
+    """Of 450 features: the folds of "random" have 384 points, all of them 480; blocks have 200."""
+    x = np.random.default_rng(2).normal(size=(NUM_POINTS, 450)) + 7
+    targets = (x[:, :1] + 3 * x[:, 1:2], np.sign(x[:, 2:5] - 7))
+    splits = make_splits(protocol, lonlat, seed=3)
+    for split, *fits in zip(splits, *fit_ridge(x, targets, splits), strict=True):
+        for fit, (alpha, expected) in zip(fits, _fit_by_hand(x, targets, split), strict=True):
+            assert fit.alpha == alpha
+            np.testing.assert_allclose(fit.predicted, expected, rtol=1e-6, atol=1e-6)
+
+
 def _fit_by_hand(x, targets, split: Split):
     """Penalty and predictions of each target; their columns are fitted side by side."""
     y = np.concatenate(targets, axis=1)

@@ -3,12 +3,14 @@ r"""Ridge regression on many splits at once, from sums that are made only once.
 All training sets of a protocol are unions of a few *atoms*: groups of points that are always
 together, such as the five folds. Sums over the points of an atom (of :math:`x`, :math:`xx^\top`
 and :math:`xy`) add up to those of any union. A penalty is therefore tried without touching a
-point: one Cholesky decomposition per union, whatever the number of points and targets.
+point: one Cholesky decomposition per union, whatever the number of points and targets. Where
+there are fewer points than features, the smaller matrix of products of points takes its place.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64
@@ -75,17 +77,26 @@ def fit_ridge(
         for target, fits_of_target in enumerate(fits):
             errors = [sums.validate(train, held_out, target, alpha) for alpha in RIDGE_ALPHAS]
             alpha = RIDGE_ALPHAS[int(np.argmin(errors))]
-            fits_of_target.append(RidgeFit(alpha, sums.predict(split.test, train, target, alpha)))
+            columns = sums.columns[target]
+            coef = sums.solve(train, alpha, columns)
+            fits_of_target.append(RidgeFit(alpha, sums.predict(split.test, train, coef, columns)))
     return fits
+
+
+@dataclass(frozen=True, eq=False)
+class _Spread:
+    """Where the points of one set lie, by which others are standardised too."""
+
+    count: int
+    mean: np.ndarray  # (num_features,) of x, as std
+    std: np.ndarray
+    y_mean: np.ndarray  # (num_outputs,)
 
 
 @dataclass(frozen=True, eq=False)
 class _Moments:
     """Sums of one set of points, standardised by the statistics of another."""
 
-    mean: np.ndarray  # (num_features,) of x, as std, of the points that are fitted
-    std: np.ndarray
-    y_mean: np.ndarray  # (num_outputs,)
     xx: np.ndarray  # (num_features, num_features)
     xy: np.ndarray  # (num_features, num_outputs)
     yy: np.ndarray  # (num_outputs,)
@@ -105,18 +116,21 @@ class _Sums:
         self.membership, atom_of_point = _find_atoms(splits, len(x))
         num_atoms = len(self.membership)
         self.rows = [np.flatnonzero(atom_of_point == atom) for atom in range(num_atoms)]
-        self.of_atom = []
+        self.sums = []
         for rows in self.rows:
-            x_of, y_of = self.x[rows], self.y[rows]
-            sums = (x_of.sum(0), y_of.sum(0), x_of.T @ x_of, x_of.T @ y_of, (y_of**2).sum(0))
-            self.of_atom.append((len(rows), *sums))
+            x_of = self.x[rows]
+            sums = (x_of.sum(axis=0), (x_of**2).sum(axis=0), self.y[rows].sum(axis=0))
+            self.sums.append((len(rows), *sums))
         # Splits share unions: what one holds out of another's training points, and the reverse.
         self.held_out: dict[Atoms, set[Atoms]] = defaultdict(set)
         for number in range(len(splits)):
             train, folds = self.list_folds(number)
             for fold in folds:
                 self.held_out[train - fold].add(fold)
+        self.products: dict[int, tuple[np.ndarray, ...]] = {}  # of atoms
+        self.spreads: dict[Atoms, _Spread] = {}
         self.moments: dict[tuple[Atoms, Atoms], _Moments] = {}
+        self.kernels: dict[Atoms, np.ndarray] = {}
         self.errors: dict[tuple[Atoms, float], dict[Atoms, np.ndarray]] = {}
 
     def list_folds(self, number: int) -> tuple[Atoms, list[Atoms]]:
@@ -126,31 +140,48 @@ class _Sums:
         held_out = [frozenset(np.flatnonzero(membership == fold).tolist()) for fold in folds]
         return frozenset().union(*held_out), held_out
 
+    def list_rows(self, atoms: Atoms) -> np.ndarray:
+        return np.concatenate([self.rows[atom] for atom in sorted(atoms)])
+
+    def compute_spread(self, atoms: Atoms) -> _Spread:
+        if atoms not in self.spreads:
+            count, x_sum, squares, y_sum = _add_up(self.sums[atom] for atom in atoms)
+            variance = squares / count - (x_sum / count) ** 2
+            std = np.sqrt(np.where(variance > 1e-12, variance, 1.0))  # constants say nothing
+            self.spreads[atoms] = _Spread(count, x_sum / count, std, y_sum / count)
+        return self.spreads[atoms]
+
+    def compute_products(self, atom: int) -> tuple[np.ndarray, ...]:
+        if atom not in self.products:
+            x, y = self.x[self.rows[atom]], self.y[self.rows[atom]]
+            self.products[atom] = x.T @ x, x.T @ y, (y**2).sum(axis=0)
+        return self.products[atom]
+
     def compute_moments(self, fitted: Atoms, at: Atoms) -> _Moments:
         """Sums over the points ``at``, standardised on the points ``fitted``."""
         if (fitted, at) not in self.moments:
-            count, x_sum, y_sum, xx, xy, yy = self._total(at)
-            if at == fitted:
-                mean, y_mean = x_sum / count, y_sum / count
-                variance = np.diag(xx) / count - mean**2
-                std = np.sqrt(np.where(variance > 1e-12, variance, 1.0))  # constants say nothing
-            else:
-                own = self.compute_moments(fitted, fitted)
-                mean, std, y_mean = own.mean, own.std, own.y_mean
-            cross = np.outer(x_sum, mean)
-            xx = (xx - cross - cross.T + count * np.outer(mean, mean)) / np.outer(std, std)
-            xy = xy - np.outer(x_sum, y_mean) - np.outer(mean, y_sum - count * y_mean)
-            yy = yy - 2 * y_mean * y_sum + count * y_mean**2
-            self.moments[fitted, at] = _Moments(mean, std, y_mean, xx, xy / std[:, None], yy)
+            own, there = self.compute_spread(fitted), self.compute_spread(at)
+            count, x_sum, y_sum = there.count, there.count * there.mean, there.count * there.y_mean
+            xx, xy, yy = _add_up(self.compute_products(atom) for atom in at)
+            cross = np.outer(x_sum, own.mean)
+            xx = xx - cross - cross.T + count * np.outer(own.mean, own.mean)
+            xy = xy - np.outer(x_sum, own.y_mean) - np.outer(own.mean, y_sum - count * own.y_mean)
+            yy = yy - 2 * own.y_mean * y_sum + count * own.y_mean**2
+            xx, xy = xx / np.outer(own.std, own.std), xy / own.std[:, None]
+            self.moments[fitted, at] = _Moments(xx, xy, yy)
         return self.moments[fitted, at]
 
-    def solve(self, atoms: Atoms, alpha: float, columns: slice) -> np.ndarray:
+    def solve(self, atoms: Atoms, alpha: float, columns: slice = slice(None)) -> np.ndarray:
         """Coefficients of standardised features, ``(num_features, num_outputs)``."""
-        moments = self.compute_moments(atoms, atoms)
-        gram = moments.xx.copy()
-        gram[np.diag_indices_from(gram)] += alpha
-        factor = cho_factor(gram, lower=True, overwrite_a=True, check_finite=False)
-        return cho_solve(factor, moments.xy[:, columns], check_finite=False)
+        own = self.compute_spread(atoms)
+        if own.count >= self.x.shape[1]:
+            moments = self.compute_moments(atoms, atoms)
+            return _solve(moments.xx, alpha, moments.xy[:, columns])
+        rows = self.list_rows(atoms)
+        x, y = (self.x[rows] - own.mean) / own.std, (self.y[rows] - own.y_mean)[:, columns]
+        if atoms not in self.kernels:
+            self.kernels[atoms] = x @ x.T
+        return x.T @ _solve(self.kernels[atoms], alpha, y)
 
     def validate(self, train: Atoms, held_out: Sequence[Atoms], target: int, alpha: float) -> float:
         """Squared error of a target over all folds, each predicted from the others."""
@@ -160,13 +191,12 @@ class _Sums:
         """Squared error of each target, at each fold that is ever predicted from these atoms."""
         if (atoms, alpha) not in self.errors:
             found = {}
-            coef = self.solve(atoms, alpha, slice(None))
+            coef = self.solve(atoms, alpha)
             for fold in self.held_out[atoms]:
-                rows = np.concatenate([self.rows[atom] for atom in fold])
-                if len(rows) < len(coef):  # then the points are fewer numbers than their sums
-                    own = self.compute_moments(atoms, atoms)
-                    predicted = (self.x[rows] - own.mean) / own.std @ coef
-                    error = ((self.y[rows] - own.y_mean - predicted) ** 2).sum(axis=0)
+                if self.compute_spread(fold).count < len(coef):
+                    rows = self.list_rows(fold)  # fewer numbers than their sums
+                    predicted = self.predict(rows, atoms, coef)
+                    error = ((self.y[rows] - predicted) ** 2).sum(axis=0)
                 else:
                     at = self.compute_moments(atoms, fold)
                     error = at.yy + (coef * (at.xx @ coef - 2 * at.xy)).sum(axis=0)
@@ -175,14 +205,27 @@ class _Sums:
         return self.errors[atoms, alpha]
 
     def predict(
-        self, rows: Int64[np.ndarray, " num_rows"], atoms: Atoms, target: int, alpha: float
+        self,
+        rows: Int64[np.ndarray, " num_rows"],
+        atoms: Atoms,
+        coef: np.ndarray,
+        columns: slice = slice(None),
     ) -> Float64[np.ndarray, "num_rows num_outputs"]:
-        columns, moments = self.columns[target], self.compute_moments(atoms, atoms)
-        coef = self.solve(atoms, alpha, columns) / moments.std[:, None]
-        return self.x[rows] @ coef + (moments.y_mean[columns] - moments.mean @ coef)
+        """Predictions of some outputs by what :meth:`solve` found for them."""
+        own = self.compute_spread(atoms)
+        coef = coef / own.std[:, None]
+        return self.x[rows] @ coef + (own.y_mean[columns] - own.mean @ coef)
 
-    def _total(self, atoms: Atoms) -> list:
-        return [sum(parts) for parts in zip(*(self.of_atom[a] for a in sorted(atoms)), strict=True)]
+
+def _add_up(sums: Iterable[tuple[Any, ...]]) -> list[Any]:
+    return [sum(parts) for parts in zip(*sums, strict=True)]
+
+
+def _solve(gram: np.ndarray, alpha: float, wanted: np.ndarray) -> np.ndarray:
+    gram = gram.copy()
+    gram[np.diag_indices_from(gram)] += alpha
+    factor = cho_factor(gram, lower=True, overwrite_a=True, check_finite=False)
+    return cho_solve(factor, wanted, check_finite=False)
 
 
 def _find_atoms(
