@@ -7,7 +7,7 @@ import numpy as np
 import processes
 import pytest
 
-from satclip_lib.data.features import cache_features
+from satclip_lib.data.features import cache_features, make_features_at
 from satclip_lib.data.images import load_images
 from satclip_lib.data.patch_store import get_lonlat, make_blue_marble_patches
 from satclip_lib.files import sweep
@@ -42,6 +42,17 @@ def test_features_are_what_the_encoder_says(dataset, encoder, workspace, batch_s
     np.testing.assert_array_equal(store.lonlat, get_lonlat(dataset))
     np.testing.assert_array_equal(store.is_val, dataset.split == "val")
     assert 0 < store.is_val.sum() < 50
+
+
+def test_features_at_places_are_those_of_patches_there():
+    """Of a store with two scales; a store that is no picture of the whole Earth has none."""
+    dataset = make_blue_marble_patches(num_patches=30, size_px=4, zooms=(1, 2))
+    encoder = RandomConvolutionalFeatures.fit(
+        load_images(dataset), num_random_features=8, num_scales=2
+    )
+    found = make_features_at(dataset, encoder)(get_lonlat(dataset)[5:15])
+    np.testing.assert_allclose(found, encoder(load_images(dataset))[5:15], atol=1e-6)
+    assert make_features_at(dataset.assign_attrs(source="Sentinel-2"), encoder) is None
 
 
 def test_the_callers_encoder_stays_where_it_is(dataset, encoder, workspace):

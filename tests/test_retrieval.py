@@ -1,5 +1,6 @@
 """What images show near a place: the map in a checkpoint, and what users get of it."""
 
+import copy
 import itertools
 import json
 import subprocess
@@ -74,53 +75,107 @@ def test_zonal_numbers_are_legendre_polynomials(retrieval):
     np.testing.assert_allclose(zonal, np.transpose(expected), atol=1e-6)
 
 
+def find_components(lonlat, features, num_components):
+    """Principal components of all images, standardised; their signs are free."""
+    centred = (features - features.mean(axis=0)).astype(np.float64)
+    _, singular, axes = np.linalg.svd(centred, full_matrices=False)
+    return centred @ axes[:num_components].T / singular[:num_components] * np.sqrt(len(lonlat))
+
+
 def test_a_node_is_the_mean_of_the_nearest_images():
     """By a loop over all images, for nodes of the map; off by half a step of its integers."""
     lonlat, features = make_images()
     found = Retrieval.fit(lonlat, features, num_components=2, num_features=2)
-    centred = features - features.mean(axis=0)
-    _, singular, axes = np.linalg.svd(centred.astype(np.float64), full_matrices=False)
-    components = centred @ axes[:2].T / singular[:2] * np.sqrt(len(lonlat))
-    for lon, lat in ((0.0, 0.0), (-180.0, 60.5), (100.5, -33.0), (0.0, 90.0)):
+    components = find_components(lonlat, features, 2)
+    for lon, lat in ((0.0, 0.0), (-180.0, 60.25), (100.5, -33.0), (0.0, 90.0)):
         place = np.tile([lon, lat], (len(lonlat), 1))
         chord = 2 * np.sin(compute_distance_km(place, lonlat) / 6371.0088 / 2)
         nearest = np.argsort(chord)[:4]
         weight = (chord[nearest] + 1e-3) ** -2.0
         expected = weight @ components[nearest] / weight.sum()
-        node = found.look_up(torch.tensor([[lon, lat]])).numpy()[0]
-        np.testing.assert_allclose(np.abs(node), np.abs(expected), atol=0.51 / 31)  # sign is free
+        node = found.look_up(torch.tensor([[lon, lat]])).numpy()[0, 2:]
+        np.testing.assert_allclose(np.abs(node), np.abs(expected), atol=0.51 / 31)
+
+
+def test_a_node_has_the_image_of_its_place():
+    """It is asked for near the training images alone; elsewhere everything is as in the mean."""
+    lonlat, features = make_images()
+    lonlat[:2] = [[20.1, 5.2], [179.9, 61.0]]
+    asked = []
+
+    def features_at(places):
+        asked.append(places)
+        return np.cos(np.radians(places)) @ np.arange(12.0).reshape(2, 6) + features.mean(axis=0)
+
+    found = Retrieval.fit(lonlat, features, features_at=features_at, num_components=2)
+    centred = np.cos(np.radians([[20.0, 5.25], [-179.75, 61.0]])) @ np.arange(12.0).reshape(2, 6)
+    axes = np.linalg.svd(features - features.mean(axis=0), full_matrices=False)
+    expected = centred @ axes[2][:2].T / axes[1][:2] * np.sqrt(len(lonlat))
+    nodes = found.look_up(torch.tensor([[20.0, 5.25], [-179.75, 61.0]])).numpy()[:, 2:]
+    np.testing.assert_allclose(np.abs(nodes), np.abs(expected).clip(max=127 / 31), atol=0.51 / 31)
+    asked = np.concatenate(asked)
+    off_km = [compute_distance_km(np.tile(x, (400, 1)), lonlat).min() for x in asked[::50]]
+    assert max(off_km) <= 100.1 and len(asked) > 10_000
+    assert np.mod(asked * 4, 1).max() == 0  # nodes, a quarter of a degree
+    np.testing.assert_array_equal(found.look_up(torch.tensor([[0.0, -90.0]])), 0)
+
+
+def test_what_has_no_image_has_no_weight(retrieval):
+    """Beside the sea a place, and its surroundings, are the mean of the nodes on land alone."""
+    coast = copy.deepcopy(retrieval)
+    coast.components.zero_()
+    rng = np.random.default_rng(0)
+    nodes = rng.integers(-100, 100, (721, 1440, 3))
+    on_land = rng.random((721, 1440)) < 0.3
+    nodes[~on_land] = 0
+    coast.components.copy_(torch.from_numpy(np.dstack([nodes, on_land]).astype(np.int8)))
+    coast.sum_up()
+    for row, column in ((300, 10), (240, 0), (2, 1438), (718, 700)):  # even ones are of both maps
+        lonlat = torch.tensor([[column / 4 - 180, 90 - row / 4]])
+        found = coast.look_up(lonlat).numpy()[0]
+        at = np.ix_(np.arange(row - 2, row + 3), np.arange(column - 2, column + 3) % 1440)
+        around = nodes[at][on_land[at]].mean(axis=0)
+        np.testing.assert_allclose(found, np.append(around, nodes[row, column]) / 31, rtol=1e-5)
+        corners = np.ix_([row, row + 1], [column, (column + 1) % 1440])
+        if on_land[corners].any():
+            middle = coast.look_up(lonlat + torch.tensor([0.125, -0.125])).numpy()[0, 3:]
+            expected = nodes[corners][on_land[corners]].mean(axis=0) / 31
+            np.testing.assert_allclose(middle, expected, rtol=1e-5)
 
 
 def test_between_nodes_it_is_bilinear_and_wraps(retrieval):
     """In the middle of four nodes it is their mean, also across the date line."""
-    for lon in (10.0, 179.5):
-        corners = torch.tensor(
-            [[x, y] for x in (lon, lon + 0.5 - 360 * (lon > 179)) for y in (20.0, 20.5)]
-        )
-        middle = retrieval.look_up(torch.tensor([[lon + 0.25, 20.25]]))
-        torch.testing.assert_close(middle[0], retrieval.look_up(corners).mean(dim=0))
+    for step, part in ((0.25, slice(3, None)), (0.5, slice(3))):
+        for lon in (10.0, 180 - step):
+            corners = torch.tensor(
+                [[x, y] for x in (lon, lon + step - 360 * (lon > 179)) for y in (20.0, 20 + step)]
+            )
+            middle = retrieval.look_up(torch.tensor([[lon + step / 2, 20 + step / 2]]))[0, part]
+            torch.testing.assert_close(middle, retrieval.look_up(corners)[:, part].mean(dim=0))
     west, east = retrieval(torch.tensor([[-180.0, 5.0], [180.0, 5.0]]))
     torch.testing.assert_close(west, east)
 
 
-def test_retrieved_numbers_stand_for_a_sum_of_gaussian_kernels():
+def test_retrieved_numbers_stand_for_two_sums_of_gaussian_kernels():
     """Inner products of many random features approach the mean kernel of two and two inputs."""
     lonlat, features = make_images()
-    many = Retrieval.fit(lonlat, features, num_components=4, num_features=50_000, num_local=1)
+    many = Retrieval.fit(lonlat, features, num_components=4, num_features=75_000, num_local=1)
     assert ((many.weight[:, :4] != 0).sum(dim=1) == 2).all()
-    assert ((many.weight[:, 4:] != 0).sum(dim=0) == 25_000).all()  # each input as often
+    counts = (many.weight[:, 4:] != 0).sum(dim=0)
+    assert counts.tolist() == [25_000] * 4 + [12_500] * 4  # each input as often, around and there
     places = torch.tensor(PLACES[:3])
     zonal = (many(places)[:, :4] - many.zonal_mean) / many.zonal_std
     x = torch.cat([zonal, many.look_up(places)], dim=1)
-    kernels = [
-        torch.exp(-0.5 * (0.6 * torch.cdist(x[:, inputs], x[:, inputs])) ** 2)
-        for latitude in itertools.combinations((0, 1, 2, 3), 2)
-        for components in itertools.combinations((4, 5, 6, 7), 2)
-        if (inputs := [*latitude, *components])
-    ]
     found = many(places)[:, 4:-1]
-    expected = torch.stack(kernels).mean(dim=0)
-    torch.testing.assert_close(2 * found @ found.T / 50_000, expected, atol=0.02, rtol=0)
+    for part, shown in ((slice(50_000), (4, 5, 6, 7)), (slice(50_000, None), (8, 9, 10, 11))):
+        kernels = [
+            torch.exp(-0.5 * (0.6 * torch.cdist(x[:, inputs], x[:, inputs])) ** 2)
+            for latitude in itertools.combinations((0, 1, 2, 3), 2)
+            for components in itertools.combinations(shown, 2)
+            if (inputs := [*latitude, *components])
+        ]
+        product = 2 * found[:, part] @ found[:, part].T / len(found[0, part])
+        torch.testing.assert_close(product, torch.stack(kernels).mean(dim=0), atol=0.02, rtol=0)
 
 
 def test_local_numbers_stand_for_distance():
@@ -275,7 +330,8 @@ def test_the_model_of_the_package():
     folder = find_checkpoint(BUNDLED_MODEL)
     weights = load_file(folder / "model.safetensors")
     assert {x.dtype for x in weights.values()} == {torch.float16}
-    assert sum(path.stat().st_size for path in folder.iterdir()) < 8e6
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+    assert sum(sizes.values()) < 25e6 and sum(sizes.values()) - sizes[RETRIEVAL_NAME] < 6e6
     provenance = load_config(folder)["provenance"]
     recipe = json.loads(json.dumps(provenance["pretraining"]["location_encoder"]))
     assert load_config(folder)["location_encoder"] == recipe

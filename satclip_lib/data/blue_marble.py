@@ -24,7 +24,7 @@ from satclip_lib.data.land import cell_position, open_package_file, report_damag
 Imagery = Literal["one_month", "seasons"]
 BAND_NAMES = ("red", "green", "blue")  # of "one_month"
 PIXELS_PER_DEG = 15  # of the pictures, 5400 x 2700
-BATCH_BYTES = 2**27  # of pixels that are averaged at once
+BATCH_BYTES = 2**21  # of pixels that are averaged at once, which a cache holds
 
 
 @lru_cache(maxsize=1)

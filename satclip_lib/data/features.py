@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -15,7 +16,12 @@ import xarray as xr
 from jaxtyping import Bool, Float32, Float64
 
 from satclip_lib.data.images import load_images, prepare_images
-from satclip_lib.data.patch_store import get_lonlat, hash_patches
+from satclip_lib.data.patch_store import (
+    cut_blue_marble_patches,
+    get_imagery,
+    get_lonlat,
+    hash_patches,
+)
 from satclip_lib.data.transforms import augment, center_crop
 from satclip_lib.files import fingerprint, sweep, write_atomically
 from satclip_lib.image_encoder import ImageEncoder
@@ -151,3 +157,34 @@ def cache_features(
 def hash_image_encoder(image_encoder: ImageEncoder) -> str:
     """Hexadecimal SHA-256 of the settings and weights of an image encoder."""
     return fingerprint(image_encoder.config, image_encoder)
+
+
+def make_features_at(
+    dataset: xr.Dataset, image_encoder: ImageEncoder
+) -> Callable[[Float64[np.ndarray, "n 2"]], Float32[np.ndarray, "n num_features"]] | None:
+    """What a frozen encoder says of any place on Earth, as of the patches of a store.
+
+    Args:
+        dataset: Open patch store.
+        image_encoder: Frozen encoder.
+
+    Returns:
+        Function from places, ``(n, 2)`` degrees, to features of the images there; None where the
+        store was not cut from the Blue Marble, which alone shows every place.
+    """
+    imagery = get_imagery(dataset)
+    if imagery is None:
+        return None
+
+    def compute_features_at(lonlat: np.ndarray) -> np.ndarray:
+        cut = cut_blue_marble_patches(
+            lonlat,
+            is_val=np.full(len(lonlat), False),
+            size_px=dataset.sizes["x"],
+            imagery=imagery,
+            zooms=dataset.attrs.get("zooms", [1]),
+        )
+        with torch.inference_mode():
+            return image_encoder(load_images(cut, image_encoder=image_encoder)).numpy()
+
+    return compute_features_at

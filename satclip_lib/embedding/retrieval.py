@@ -1,19 +1,20 @@
-"""What the images near a place show: a map of image components that travels in the checkpoint.
+"""What the images at a place show: a map of image components that travels in the checkpoint.
 
-A location encoder has to guess what an unseen region looks like. The training images of that
-region are known, however, and only its labels are not. So the checkpoint keeps what they show, and
+A location encoder has to guess what an unseen region looks like. Images of that region are known,
+however, and only its labels are not. So the checkpoint keeps what they show, and
 :func:`~satclip_lib.embedding.embed.embed` with ``retrieval=True`` puts three more groups of numbers
-before the embedding: the latitude, what the training images around the place look like, and where
-the place lies, more finely than the encoder tells.
+before the embedding: the latitude, what the place and its surroundings look like, and where the
+place lies, more finely than the encoder tells.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int8
+from jaxtyping import Float, Float64, Int8, Int16, Shaped
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -21,18 +22,25 @@ from satclip_lib.checkpoints.download import CheckpointError, check_is_file, fin
 from satclip_lib.checkpoints.store import RETRIEVAL_NAME
 from satclip_lib.fast.siren import ROWS_AT_ONCE
 from satclip_lib.files import write_atomically
-from satclip_lib.sphere import lonlat_to_unit_vectors
+from satclip_lib.sphere import chord_to_km, lonlat_to_unit_vectors
 
-CELLS_PER_DEG = 2  # of the map
+CELLS_PER_DEG = 4  # of the map
 MAP_SHAPE = (180 * CELLS_PER_DEG + 1, 360 * CELLS_PER_DEG)  # rows from pole to pole, columns
+AROUND = 2  # nodes in each direction, which with the node itself are its surroundings
 STEPS_PER_STD = 31.0  # of the int8 map, which so reaches four standard deviations
 NUM_ZONAL = 4  # zonal harmonics, of degrees 1 to 4
-NUM_NEIGHBORS = 4  # training places that a node of the map is the mean of
+NUM_NEIGHBORS = 4  # training places that a node is the mean of, where it has no image of its own
 NEAREST = 1e-3  # of the Earth's radius; within 6 km a training place weighs no more
+REACH_KM = 100.0  # from a training place; nodes further off, at sea, get no image of their own
+PLACES_AT_ONCE = 4096  # whose images are in memory
 INPUTS_PER_GROUP = 2  # of the latitude and of the components, in each random feature
 BANDWIDTH = 0.6  # of the Gaussian kernels, as their inverse length, on standardised inputs
 LOCAL_DEG = (0.3, 10.0)  # lengths of the kernels of distance, shortest and longest
 MAX_BYTES = 2**26
+
+FeaturesAt = Callable[
+    [Float64[np.ndarray, "num_places 2"]], Float[np.ndarray, "num_places num_image_features"]
+]
 
 
 class Retrieval(nn.Module):
@@ -41,13 +49,17 @@ class Retrieval(nn.Module):
     ``zonal``: the Legendre polynomials of degrees 1 to 4 in the sine of the latitude, which are the
     zonal harmonics but for their scale: what continents have in common.
 
-    ``retrieved``: random Fourier features :math:`\cos(Wx + b)` of a sum of Gaussian kernels. Two
-    places have similar numbers if x, the latitude and the main components of the images around
-    them, is similar, wherever they are. Each row of W looks at two zonal numbers and two
-    components: a place of an unseen continent is often like known ones in a few respects, and
-    rarely in all. Each number stays between -1 and 1 on any continent. The components are read off
-    a map at half a degree. A node of it is the mean of the 4 nearest training
-    images, weighted by the inverse square of their distance.
+    ``retrieved``: random Fourier features :math:`\cos(Wx + b)` of two sums of Gaussian kernels, the
+    first two thirds of one and the rest of the other. Two places have similar numbers if x is
+    similar, wherever they are: the latitude and what the surroundings show in the first sum, the
+    latitude and what the place itself shows in the second. Each row of W looks at two zonal
+    numbers and two image components: a place of an unseen continent is often like known ones in a
+    few respects, and rarely in all. Each number stays between -1 and 1 on any continent.
+
+    The components are read off a map at a quarter of a degree. A node of it has the image of its
+    own place. Where imagery does not cover the land, it is the mean of the 4 nearest training
+    images, weighted by the inverse square of their distance. The surroundings are the mean of 5 by
+    5 nodes, 1.25 degrees.
 
     ``local``: random Fourier features of another sum of Gaussian kernels, of the distance between
     two places, with lengths from 0.3 to 10 degrees, as many of each order of magnitude. The encoder
@@ -67,7 +79,8 @@ class Retrieval(nn.Module):
         of retrieval.
     """
 
-    components: Int8[Tensor, "rows columns num_components"]
+    components: Int8[Tensor, "rows columns channels"]  # the last: 1 where there is an image
+    sums: Int16[Tensor, "half_rows half_columns channels"]  # of the surroundings
     weight: Float[Tensor, "num_features inputs"]
     bias: Float[Tensor, " num_features"]
     zonal_mean: Float[Tensor, " zonal"]
@@ -77,9 +90,12 @@ class Retrieval(nn.Module):
 
     def __init__(self, num_components: int = 16, num_features: int = 768, num_local: int = 128):
         super().__init__()
-        inputs = NUM_ZONAL + num_components
-        shape = (*MAP_SHAPE, num_components)
+        inputs = NUM_ZONAL + 2 * num_components
+        shape = (*MAP_SHAPE, num_components + 1)
         self.register_buffer("components", torch.zeros(shape, dtype=torch.int8))
+        self.register_buffer(
+            "sums", torch.zeros(1, 1, num_components + 1, dtype=torch.int16), persistent=False
+        )
         self.register_buffer("weight", torch.zeros(num_features, inputs))
         self.register_buffer("bias", torch.zeros(num_features))
         self.register_buffer("zonal_mean", torch.zeros(NUM_ZONAL))
@@ -93,18 +109,23 @@ class Retrieval(nn.Module):
         lonlat: Float[np.ndarray, "num_images 2"],
         features: Float[np.ndarray, "num_images num_image_features"],
         *,
+        features_at: FeaturesAt | None = None,
         num_components: int = 16,
         num_features: int = 768,
         num_local: int = 128,
         seed: int = 0,
     ) -> "Retrieval":
-        """Make the map out of the training images; needs SciPy.
+        """Make the map out of images; needs SciPy.
 
         Args:
-            lonlat: Places of the images, degrees.
-            features: Features of the images, of the frozen encoder.
-            num_components: Number of principal components that are kept, or as many as there are
-                features.
+            lonlat: Places of the training images, degrees.
+            features: Features of the training images, of the frozen encoder.
+            features_at: Function from places to the features of images there, see
+                :func:`satclip_lib.data.features.make_features_at`. It is asked for all nodes
+                within 100 km of a training image; at the other nodes, at sea, the components are
+                those of a mean image. None makes each node the mean of the nearest training images.
+            num_components: Number of principal components of the training images' features that
+                are kept, or as many as there are features.
             num_features: Number of random Fourier features of what images show.
             num_local: Number of those of the position.
             seed: Random seed of all of these.
@@ -113,11 +134,11 @@ class Retrieval(nn.Module):
 
         num_components = min(num_components, features.shape[1])
         model = cls(num_components, num_features, num_local)
-        centred = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)
+        mean = features.mean(axis=0, dtype=np.float64)
+        centred = features.astype(np.float64) - mean
         variances, axes = np.linalg.eigh(centred.T @ centred / len(centred))  # ascending
         kept = slice(-1, -1 - num_components, -1)
-        scale = np.sqrt(np.maximum(variances[kept], 1e-12 * variances[-1]))
-        standardised = centred @ axes[:, kept] / scale
+        axes = axes[:, kept] / np.sqrt(np.maximum(variances[kept], 1e-12 * variances[-1]))
 
         tree = cKDTree(lonlat_to_unit_vectors(lonlat.astype(np.float64)))
         latitude = np.linspace(90, -90, MAP_SHAPE[0])
@@ -125,18 +146,30 @@ class Retrieval(nn.Module):
         nodes = np.stack(np.meshgrid(longitude, latitude), axis=-1).reshape(-1, 2)
         count = min(NUM_NEIGHBORS, len(lonlat))
         distance, rows = tree.query(lonlat_to_unit_vectors(nodes), k=[*range(1, count + 1)])
-        weight = (distance + NEAREST) ** -2.0
-        weight /= weight.sum(axis=1, keepdims=True)
-        smooth = np.stack([(weight * column[rows]).sum(axis=1) for column in standardised.T], -1)
-        steps = np.clip(np.round(STEPS_PER_STD * smooth), -127, 127).astype(np.int8)
+        if features_at is None:
+            weight = (distance + NEAREST) ** -2.0
+            weight /= weight.sum(axis=1, keepdims=True)
+            found = np.stack([(weight * x[rows]).sum(axis=1) for x in (centred @ axes).T], axis=-1)
+            has_image = np.full(len(nodes), True)
+        else:
+            has_image = np.asarray(chord_to_km(distance[:, 0]) <= REACH_KM)
+            batches = np.array_split(nodes[has_image], 1 + has_image.sum() // PLACES_AT_ONCE)
+            found = np.zeros((len(nodes), num_components))
+            found[has_image] = np.concatenate([(features_at(x) - mean) @ axes for x in batches])
+        steps = np.clip(np.round(STEPS_PER_STD * found), -127, 127)
+        steps = np.column_stack([steps, has_image]).astype(np.int8)
         model.components.copy_(torch.from_numpy(steps).reshape(model.components.shape))
+        model.sum_up()
 
         zonal = _compute_zonal(torch.from_numpy(lonlat[:, 1].astype(np.float64)))
         model.zonal_mean.copy_(zonal.mean(dim=0))
         model.zonal_std.copy_(zonal.std(dim=0, correction=0))
         generator = torch.Generator().manual_seed(seed)
+        count = num_features * 2 // 3
         weight = _draw_sparse(num_features, (NUM_ZONAL, num_components), generator)
-        model.weight.copy_(BANDWIDTH * weight)
+        weight = BANDWIDTH * torch.cat([weight, torch.zeros(num_features, num_components)], dim=1)
+        weight[count:, NUM_ZONAL:] = weight[count:, NUM_ZONAL:].roll(num_components, dims=1)
+        model.weight.copy_(weight)
         model.bias.uniform_(0, 2 * torch.pi, generator=generator)
         shortest, longest = np.log(np.radians(LOCAL_DEG))
         length = torch.empty(num_local, 1).uniform_(shortest, longest, generator=generator).exp_()
@@ -191,24 +224,21 @@ class Retrieval(nn.Module):
         parts = np.split(values, ends, axis=1)
         return dict(zip([*self.groups, "embedding"], parts, strict=True))
 
-    def look_up(self, lonlat: Float[Tensor, "batch 2"]) -> Float[Tensor, "batch num_components"]:
-        """Image components at some places, in standard deviations, bilinear between nodes."""
-        num_rows, num_columns, _ = self.components.shape
-        y = (90 - lonlat[:, 1].double()) * CELLS_PER_DEG
-        x = (lonlat[:, 0].double() + 180) * CELLS_PER_DEG
-        top = y.floor().clamp(0, num_rows - 2).long()
-        left = x.floor().long()
-        down, right = (
-            (y - top).to(self.bias.dtype)[:, None],
-            (x - left).to(self.bias.dtype)[:, None],
-        )
-        left, beside = left % num_columns, (left + 1) % num_columns
-        north = torch.lerp(self._node(top, left), self._node(top, beside), right)
-        south = torch.lerp(self._node(top + 1, left), self._node(top + 1, beside), right)
-        return torch.lerp(north, south, down) / STEPS_PER_STD
+    def look_up(self, lonlat: Float[Tensor, "batch 2"]) -> Float[Tensor, "batch components"]:
+        """Image components around some places and at them, in standard deviations."""
+        nodes = (self.sums, self.components)
+        return torch.cat([_interpolate(x, lonlat) for x in nodes], dim=1).div_(STEPS_PER_STD)
 
-    def _node(self, row: Tensor, column: Tensor) -> Tensor:
-        return self.components[row, column].to(self.bias.dtype)
+    def sum_up(self) -> None:
+        """Make sums over squares of 5 x 5 nodes around every other node, for the surroundings."""
+        pad = (AROUND, AROUND)
+        nodes = np.pad(self.components.numpy(), (pad, pad, (0, 0)), mode="wrap").astype(np.int16)
+        nodes[:AROUND], nodes[-AROUND:] = nodes[AROUND], nodes[-1 - AROUND]  # beyond the poles
+        num_rows, num_columns, _ = self.components.shape
+        steps = range(2 * AROUND + 1)
+        nodes = reduce(np.add, (nodes[step : step + num_rows : 2] for step in steps))
+        nodes = reduce(np.add, (nodes[:, step : step + num_columns : 2] for step in steps))
+        self.sums = torch.from_numpy(nodes)
 
 
 def save_retrieval(folder: Path | str, retrieval: Retrieval) -> Path:
@@ -244,7 +274,7 @@ def load_retrieval(model: Any) -> Retrieval:
         if set(tensors) != set(Retrieval(1, 1, 1).state_dict()):
             raise ValueError(f"it holds {', '.join(sorted(tensors))}")
         retrieval = Retrieval(
-            tensors["components"].shape[-1], len(tensors["bias"]), len(tensors["local_bias"])
+            tensors["components"].shape[-1] - 1, len(tensors["bias"]), len(tensors["local_bias"])
         )
         for name, wanted in retrieval.state_dict().items():
             found = tensors[name]
@@ -253,9 +283,26 @@ def load_retrieval(model: Any) -> Retrieval:
             if found.is_floating_point() and not found.isfinite().all():
                 raise ValueError(f"{name} holds NaN or inf")
         retrieval.load_state_dict(tensors)
+        retrieval.sum_up()
     except Exception as error:  # those of safetensors are of many kinds
         raise CheckpointError(f"cannot read {path} ({error}): fetch or train it again") from error
     return retrieval.eval()
+
+
+def _interpolate(
+    nodes: Shaped[Tensor, "rows columns channels"], lonlat: Float[Tensor, "batch 2"]
+) -> Float[Tensor, "batch channels-1"]:
+    """Bilinear between the nodes that have images, which the last channel tells; else 0."""
+    num_rows, num_columns, _ = nodes.shape
+    y = (90 - lonlat[:, 1].double()) * (num_rows - 1) / 180
+    x = (lonlat[:, 0].double() + 180) * num_columns / 360
+    top, left = y.floor().clamp(0, num_rows - 2).long(), x.floor().long()
+    down, right = (y - top).float()[:, None], (x - left).float()[:, None]
+    left, beside = left % num_columns, (left + 1) % num_columns
+    north = torch.lerp(nodes[top, left].float(), nodes[top, beside].float(), right)
+    south = torch.lerp(nodes[top + 1, left].float(), nodes[top + 1, beside].float(), right)
+    found = torch.lerp(north, south, down)  # components times weights, and weights
+    return found[:, :-1] / found[:, -1:].clamp_min(torch.finfo(found.dtype).tiny)
 
 
 def _draw_sparse(num_rows: int, sizes: Sequence[int], generator: torch.Generator) -> Tensor:

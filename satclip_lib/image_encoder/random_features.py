@@ -10,7 +10,7 @@ from satclip_lib.image_encoder.base import ImageEncoder, freeze
 NUM_FITTING_PATCHES = 50_000  # drawn to estimate the whitening of the random features
 WHITENING_FLOOR = 1e-2  # added to the variances, in units of their mean
 ACTIVATION_THRESHOLD = 0.5  # of a response, whose variance is about one
-MAX_RESPONSES = 2**24  # responses of the random filters held at once, 64 MB
+MAX_RESPONSES = 2**20  # responses of the random filters held at once, 4 MB, which a cache holds
 
 
 class RandomConvolutionalFeatures(ImageEncoder):

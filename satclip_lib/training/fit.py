@@ -23,7 +23,7 @@ from satclip_lib.checkpoints.store import (
     save_training_lonlat,
 )
 from satclip_lib.data.features import FeatureStore
-from satclip_lib.embedding.retrieval import Retrieval, save_retrieval
+from satclip_lib.embedding.retrieval import FeaturesAt, Retrieval, save_retrieval
 from satclip_lib.fast.seeded import Seeded
 from satclip_lib.files import fingerprint, hold_folder, write_atomically
 from satclip_lib.image_encoder import ImageEncoder
@@ -96,6 +96,7 @@ def pretrain(
     *,
     image_encoder: ImageEncoder,
     folder: Path,
+    features_at: FeaturesAt | None = None,
     **hardware: Any,
 ) -> Path:
     """Train the projection, the location encoder and the temperature.
@@ -109,6 +110,9 @@ def pretrain(
         store: Features of the patches, with their training and validation split.
         image_encoder: Frozen encoder that made the features; it goes into the checkpoint.
         folder: Folder that becomes the checkpoint; the state of the run is kept beside it.
+        features_at: Function from places to the features of images there, for the map of
+            ``config.retrieval``, see :func:`satclip_lib.data.features.make_features_at`. None
+            makes the map of the training images alone.
         hardware: Settings of the machine. ``precision`` of the matrix products ("32-true", or
             "bf16-mixed" where there is bfloat16); ``devices``, the number of processes on this
             machine, one per GPU; ``num_nodes``, the number of machines, each started by
@@ -137,6 +141,8 @@ def pretrain(
         "features": store.key,
         "images": store.about["images"],
     }
+    if config.retrieval:
+        provenance["map"] = "images of all land" if features_at else "training images"
     if _is_finished(folder, provenance):
         logger.info("%s is up to date", folder)
         return folder
@@ -184,7 +190,9 @@ def pretrain(
             with write_atomically(folder) as scratch:
                 save_pretrained(model, scratch, provenance=provenance)
                 if config.retrieval:
-                    fitted = Retrieval.fit(store.lonlat, store.features, seed=config.seed)
+                    fitted = Retrieval.fit(
+                        store.lonlat, store.features, features_at=features_at, seed=config.seed
+                    )
                     save_retrieval(scratch, fitted)
                 save_training_lonlat(scratch, store.lonlat[~store.is_val])
                 curve.save(scratch / CURVE_NAME)

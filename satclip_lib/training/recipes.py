@@ -20,7 +20,7 @@ from typing import Any
 import torch
 import xarray as xr
 
-from satclip_lib.data.features import cache_features
+from satclip_lib.data.features import cache_features, make_features_at
 from satclip_lib.data.images import load_images
 from satclip_lib.data.moco import make_moco_encoder
 from satclip_lib.data.patch_store import count_scales, open_patches
@@ -158,7 +158,12 @@ def train_recipe(
         )
     name = f"{image_encoder}-l{recipe.location_encoder.num_degrees}"
     return pretrain(
-        recipe, store, image_encoder=encoder, folder=workspace.checkpoints / name, **trainer
+        recipe,
+        store,
+        image_encoder=encoder,
+        folder=workspace.checkpoints / name,
+        features_at=make_features_at(dataset, encoder),
+        **trainer,
     )
 
 
