@@ -230,7 +230,8 @@ function search(text) {
   if (lonlat) go_to(lonlat, text)
   else if (number !== undefined) go_to_name(number)
   else by_id("found").textContent =
-    "Nothing found. Type a country, a town of over 50,000 people, or longitude, latitude."
+    "Nothing found. Type a country, a town of over 50,000 people, or longitude (−180 to 180), " +
+    "latitude (−90 to 90)."
 }
 
 // ---- Start
