@@ -95,7 +95,7 @@ def _title(stem: str) -> str:
 def make_benchmarks_page(folder: Path) -> str:
     """Every result file as tables, under the first words of the script that wrote it."""
     text = (
-        "# Benchmarks\n\nThe scripts in `benchmarks/` measured these numbers. A bar is the goal of one.\n"
+        "# Benchmarks\n\nMeasured by the scripts in `benchmarks/`. A bar is the goal for a number.\n"
     )
     for path in sorted((folder / "results").glob("*.json")):
         script = folder / f"{path.stem}.py"
