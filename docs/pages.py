@@ -94,9 +94,7 @@ def _title(stem: str) -> str:
 # --- benchmark results --------------------------------------------------------------------------
 def make_benchmarks_page(folder: Path) -> str:
     """Every result file as tables, under the first words of the script that wrote it."""
-    text = (
-        "# Benchmarks\n\nMeasured by the scripts in `benchmarks/`. A bar is the goal for a number.\n"
-    )
+    text = "# Benchmarks\n\nMeasured by the scripts in `benchmarks/`. A bar is a number's goal.\n"
     for path in sorted((folder / "results").glob("*.json")):
         script = folder / f"{path.stem}.py"
         about = ast.get_docstring(ast.parse(script.read_text())) if script.is_file() else ""
