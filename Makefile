@@ -67,7 +67,7 @@ figures: $(READY)  ## make every figure from real imagery (set-up included)
 	@echo "All figures on one page: $(FIGURES)/index.html"
 
 data: $(BUILD)/01_dataset_construction.ipynb  ## make the patch store only
-pretrain: $(BUILD)/02_pretraining.ipynb  ## and train the encoder
+pretrain: $(BUILD)/02_pretraining.ipynb  ## make the patch store and train both encoders
 
 reference: figures browser  ## refresh figures/reference, the small copies that git tracks
 	$(VENV)/bin/python -m tools.save_reference --profile $(PROFILE)
@@ -76,14 +76,14 @@ verify: figures  ## make the figures and compare their numbers with the committe
 	$(VENV)/bin/python benchmarks/verify.py --profile $(PROFILE)
 expected: figures  ## take the numbers of the figures as those to expect
 	$(VENV)/bin/python benchmarks/verify.py --profile $(PROFILE) --update
-peers: $(READY)  ## bring the pretrained encoders that ours are compared with
+peers: $(READY)  ## install the pretrained encoders of other projects, for comparison
 	$(INSTALL) --no-deps geoclip==1.3.0 && $(VENV)/bin/python -m satclip_lib.evaluation.peers
-solutions: $(solved)  ## run the solutions of the exercises too, which the site then shows
+solutions: $(solved)  ## run the solutions of the exercises, for the site
 site: $(READY)  ## render notebooks, figures, API and results into build/site (after make figures)
 	$(VENV)/bin/python -m docs.build_site --profile $(PROFILE)
 
 # --- for people who change things ----------------------------------------------------------------
-edges:  ## rewrite notebooks/edges.mk, after a notebook imports or saves something else
+edges:  ## rewrite notebooks/edges.mk, after a change of imports or figures in a notebook
 	$(PYTHON) -m tools.edges
 
 # The atlas is tested in a real browser: one that is there, $CHROMIUM, or Debian's if we may install.

@@ -60,7 +60,7 @@ def make_gallery_page(source: Path, *, figures: Path) -> str:
         source: folder of the site's source; the files shown are copied into it.
         figures: the profile's figures. Of one that is not there the tracked copy is shown.
     """
-    text = "# Figures\n\nEach is made by a notebook, from real data, by `make figures`.\n"
+    text = "# Figures\n\nNotebooks make all figures from real data (`make figures`).\n"
     for path in sorted(set(figures.glob("*.html")) - {figures / "index.html"}):
         shutil.copy(path, source / "extra")
         title = escape(_one_line(_title(path.stem)))
@@ -94,9 +94,7 @@ def _title(stem: str) -> str:
 # --- benchmark results --------------------------------------------------------------------------
 def make_benchmarks_page(folder: Path) -> str:
     """Every result file as tables, under the first words of the script that wrote it."""
-    text = (
-        "# Benchmarks\n\nMeasured by the scripts in `benchmarks/`, with the bar each has to hold.\n"
-    )
+    text = "# Benchmarks\n\nMeasured by the scripts in `benchmarks/`. A bar is a number's goal.\n"
     for path in sorted((folder / "results").glob("*.json")):
         script = folder / f"{path.stem}.py"
         about = ast.get_docstring(ast.parse(script.read_text())) if script.is_file() else ""

@@ -29,7 +29,7 @@ ERRORS = (ImportError, OSError, RuntimeError, TypeError, ValueError)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; what the user can put right is said in a line, without a traceback.
+    """Run one command; an error that the user can correct is one line, without a traceback.
 
     Returns:
         The exit status: 0, or 1 after an error.
@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def embed_table(options: argparse.Namespace) -> None:
-    """Embed the rows of a file, some at a time, beside the columns that are there."""
+    """Embed the locations in a file and add the numbers as new columns."""
     from satclip_lib.embedding.embed import NAME, embed, resolve_encoder
     from satclip_lib.embedding.retrieval import load_retrieval
     from satclip_lib.embedding.tables import read_chunks, write_chunks
@@ -87,7 +87,7 @@ def embed_table(options: argparse.Namespace) -> None:
 
 
 def export_grid(options: argparse.Namespace) -> None:
-    """Embed a grid of the globe into Zarr or GeoTIFF; run again, it continues."""
+    """Embed a grid of the globe into Zarr or GeoTIFF; a second run continues the first."""
     from satclip_lib.embedding.grid import embed_grid
     from satclip_lib.embedding.grid_files import save_grid
 
@@ -109,7 +109,7 @@ def export_grid(options: argparse.Namespace) -> None:
 
 
 def list_similar(options: argparse.Namespace) -> None:
-    """Print the places that look most like one, best first, as CSV; and draw a map."""
+    """Print the places most similar to one place, best first, as CSV, and draw a map."""
     from satclip_lib.embedding.similar import compare_with, find_similar
 
     lon, lat = options.lon, options.lat
@@ -128,7 +128,7 @@ def list_similar(options: argparse.Namespace) -> None:
 
 
 def localize_images(options: argparse.Namespace) -> None:
-    """Print where some images may have been taken, best first, as CSV."""
+    """Print where images may have been taken, best first, as CSV."""
     from satclip_lib.embedding.localization import localize, make_gallery
 
     path = find_checkpoint(options.model)
@@ -148,7 +148,7 @@ def localize_images(options: argparse.Namespace) -> None:
 
 
 def show_info(options: argparse.Namespace) -> None:
-    """Print what a checkpoint is, as JSON."""
+    """Print the settings and the origin of a checkpoint as JSON."""
     path = find_checkpoint(options.model)
     encoder = load_location_encoder(path)
     about: dict[str, Any] = {
@@ -225,23 +225,24 @@ def _make_parser() -> argparse.ArgumentParser:
 
     def add_model(sub: argparse.ArgumentParser, flag: str = "--model") -> None:
         default = {"default": BUNDLED_MODEL} if flag.startswith("-") else {}
-        text = f"checkpoint folder, published name or .ckpt file; {BUNDLED_MODEL} comes with it"
+        text = f"checkpoint folder, published name or .ckpt file; {BUNDLED_MODEL} needs no download"
         sub.add_argument(flag, help=text, **default)
 
     def add_groups(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--dims", type=int, help="how many of the first numbers are kept")
-        text = "the latitude and what images show come before: for regions without labels"
+        sub.add_argument("--dims", type=int, help="keep only the first numbers of the embedding")
+        text = "add the zonal, retrieved and local numbers before the embedding"
         sub.add_argument("--retrieval", action="store_true", help=text)
 
     table = add("embed", embed_table)
     add_model(table)
-    table.add_argument("points", type=Path, help="CSV, TSV, Parquet, GeoJSON, GPKG, ...")
+    table.add_argument("points", type=Path, help="file of points: CSV, TSV, Parquet, GeoJSON, ...")
     table.add_argument("-o", "--output", type=Path, required=True, help=".parquet, .csv or .tsv")
     add_groups(table)
-    table.add_argument("--columns", nargs=2, metavar=("LON", "LAT"), help="if called otherwise")
-    table.add_argument("--missing", choices=("raise", "propagate"), default="raise", help="of NaN")
-    table.add_argument("--wrap-longitude", action="store_true", help="accept more than 180 degrees")
-    table.add_argument("--uncertainty", action="store_true", help="and where not to trust it")
+    table.add_argument("--columns", nargs=2, metavar=("LON", "LAT"), help="names of the columns")
+    nan: dict[str, Any] = {"choices": ("raise", "propagate"), "default": "raise"}
+    table.add_argument("--missing", **nan, help="NaN is an error, or stays NaN")
+    table.add_argument("--wrap-longitude", action="store_true", help="wrap longitudes beyond 180")
+    table.add_argument("--uncertainty", action="store_true", help="add two measures of uncertainty")
 
     grid = add("grid", export_grid)
     add_model(grid)
@@ -255,20 +256,20 @@ def _make_parser() -> argparse.ArgumentParser:
     similar = add("similar", list_similar)
     add_model(similar)
     similar.add_argument("lon", type=float, help="longitude, degrees")
-    similar.add_argument("lat", type=float, help="latitude, degrees; -- before a negative number")
-    similar.add_argument("-k", type=int, default=10, help="places")
-    similar.add_argument("--apart", type=float, default=1000.0, help="kilometres between any two")
+    similar.add_argument("lat", type=float, help="latitude, degrees; put -- before a negative one")
+    similar.add_argument("-k", type=int, default=10, help="number of places")
+    similar.add_argument("--apart", type=float, default=1000.0, help="minimum km between any two")
     similar.add_argument("--map", type=Path, help=".png, .pdf or .svg")
 
     images = add("localize", localize_images)
     images.add_argument("--model", required=True, help="checkpoint folder with an image encoder")
-    images.add_argument("images", nargs="+", help="any raster with the model's bands in order")
-    images.add_argument("--scale", type=float, help="of pixels; default: that of the training")
-    images.add_argument("--places", type=int, default=100_000, help="compared, on the globe")
+    images.add_argument("images", nargs="+", help="rasters with the model's bands, in order")
+    images.add_argument("--scale", type=float, help="factor for pixels; default: as in training")
+    images.add_argument("--places", type=int, default=100_000, help="number of places on the globe")
     images.add_argument(
-        "--within", nargs="+", metavar="REGION", help="west south east north, or a country"
+        "--within", nargs="+", metavar="REGION", help="box: west south east north; or a country"
     )
-    images.add_argument("--cache", type=Path, help="folder where their embeddings are kept")
+    images.add_argument("--cache", type=Path, help="folder for the embeddings of places")
     images.add_argument("-k", type=int, default=10, help="candidates per image")
 
     add_model(add("info", show_info), "model")

@@ -171,7 +171,7 @@ def test_a_damaged_sidecar_does_not_stop_the_contact_sheet(made, fig, damage):
         save_figure(fig, figure_id, workspace=made, seed=0)
     (made.figures / "biome_umap.json").write_bytes(damage.encode(errors="surrogateescape"))
     text = save_contact_sheet(made).read_text()
-    assert "biome_umap.json is damaged: make it again" in text
+    assert "biome_umap.json is damaged: make the figure again" in text
     assert escape(FIGURES["sample_map"].caption) in text
 
 

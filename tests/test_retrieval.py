@@ -243,7 +243,7 @@ def test_missing_places_and_none(checkpoint):
 def test_what_cannot_be_had_is_refused(checkpoint, tmp_path):
     """An embedding without order or map, and too many dimensions, each with what to do."""
     plain = LocationEncoder(LocationEncoderConfig(num_degrees=3, hidden_dim=8, embed_dim=6)).eval()
-    with pytest.raises(ValueError, match="not trained so: leave num_dims out"):
+    with pytest.raises(ValueError, match="which this one has not: leave num_dims out"):
         embed(PLACES, plain, num_dims=2)
     with pytest.raises(ValueError, match=r"from 1 to 6, got 7"):
         embed(PLACES, checkpoint, num_dims=7)

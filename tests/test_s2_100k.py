@@ -459,7 +459,7 @@ def test_an_interrupted_download_goes_on(original, workspace, monkeypatch):
     monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
     monkeypatch.setenv("SATCLIP_OFFLINE", "0")
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    with pytest.raises(FileUnavailableError, match=r"connection reset.*run again to go on"):
+    with pytest.raises(FileUnavailableError, match=r"connection reset.*run again to continue"):
         fetch_s2_100k()
     folder = workspace / "data/raw/s2-100k"
     assert not folder.exists() and calls[0].is_dir()

@@ -264,7 +264,7 @@ def test_a_finished_folder_is_left_alone(plan, server, rebuilt):
 
 def test_a_folder_of_another_plan_is_refused(plan, rebuilt):
     """What differs is named; nothing is mixed."""
-    with pytest.raises(ValueError, match=r"begun with seed=0 \(now 7\); choose another folder"):
+    with pytest.raises(ValueError, match=r"begun with seed=0 \(now 7\): choose another folder"):
         rebuild_s2_100k(rebuilt, replace(plan, seed=7), num_patches=NUM_PATCHES)
 
 

@@ -103,10 +103,10 @@ def test_the_paragraph_names_winners_and_losses(result):
     summary = summarise(result, reference="ours")
     text = describe(summary, reference="ours", twin="twin")
     assert text.startswith(
-        "continents: with the same probe, ours is best on 1 of 2 tasks (elevation)."
+        "continents: of the probed encoders, ours is best on 1 of 2 tasks (elevation)."
     )
     assert "It loses land use to twin (0.300 against 0.301)" in text
-    assert "nearest, which needs no encoder, is ahead on 1 of 2" in text
+    assert "nearest, which needs no probe, is ahead on 1 of 2" in text
     assert "ahead on 1 of 2, clearly (95 % interval) on 1, and clearly behind on 0" in text
     alone = describe(summary, reference="ours", twin="twin", not_ranked=["twin", "nearest"])
     assert "best on 2 of 2 tasks (elevation, land use)" in alone and "nearest" not in alone

@@ -81,9 +81,9 @@ def find_checkpoint(name_or_path: str | Path, *, revision: str | None = None) ->
         return fetch_from_hub(name_or_path, CONFIG_NAME, revision=commit).parent
     if path.name == name_or_path and not path.suffix:
         raise FileNotFoundError(
-            f"{name_or_path!r} is neither a folder here nor a model with a name; those are "
-            f"{', '.join([BUNDLED_MODEL, *PUBLISHED_MODELS])}. `make pretrain` makes those of the "
-            "notebooks"
+            f"{name_or_path!r} is neither a folder nor the name of a model: pass one of "
+            f"{', '.join([BUNDLED_MODEL, *PUBLISHED_MODELS])}, or make the models of the notebooks "
+            "with `make pretrain`"
         )
     return path
 

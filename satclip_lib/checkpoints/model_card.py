@@ -39,8 +39,8 @@ tags:
 ---
 # SatCLIP location encoder, L = {settings["num_degrees"]}
 
-Longitude and latitude in, {embed_dim} numbers out that say what the place looks like
-from space. The numbers are not normalised. The weights are stored as safetensors: loading them
+The model turns longitude and latitude into {embed_dim} numbers that say what the place looks
+like from space. The numbers are not normalised. The weights are safetensors: loading
 runs no code.
 
 ```python

@@ -286,8 +286,8 @@ def load_training_lonlat(
     path = find_beside(model, TRAINING_LONLAT_NAME) if isinstance(model, str | Path) else None
     if path is None:
         raise ValueError(
-            "it is not known where this model was trained: pass training_lonlat, or as model the "
-            f"folder of a checkpoint with {TRAINING_LONLAT_NAME} in it"
+            "it is not known where this model was trained: pass training_lonlat, or as model a "
+            f"checkpoint folder that has {TRAINING_LONLAT_NAME}"
         )
     try:  # mapped, so that a header cannot claim more rows than the file has
         lonlat = np.array(np.lib.format.open_memmap(path, mode="r"))

@@ -224,9 +224,8 @@ def open_patches(path: Path | str, *, trained: Iterable[Path] = ()) -> xr.Datase
         if expected != found:
             raise ValueError(
                 f"{checkpoint} was trained on patches with the hash {str(expected)[:12]}, those in "
-                f"{path} have {found[:12]}: run notebook 02 again, or bring its patches back with "
-                "notebook 01. Exercises are best done in a profile of their own, see "
-                "`make exercises`"
+                f"{path} have {found[:12]}: run notebook 02 again, or make the old patches again "
+                "with notebook 01. Do exercises in the profile of `make exercises`"
             )
     return dataset
 

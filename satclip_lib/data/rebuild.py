@@ -153,8 +153,8 @@ def _keep_plan(path: Path, plan: ScenePlan) -> None:
         ]
         if changes:
             raise ValueError(
-                f"{path.parent} was begun with {', '.join(changes)}; "
-                "choose another folder, or the plan it was begun with"
+                f"{path.parent} was begun with {', '.join(changes)}: "
+                "choose another folder, or the same plan"
             )
         return
     with write_atomically(path) as scratch:

@@ -69,8 +69,8 @@ def fetch_s2_100k() -> Path:
     where = f"{REPO_ID} is not in {', '.join(map(str, folders))}"
     if is_offline():
         raise FileUnavailableError(
-            f"{where}, and SATCLIP_OFFLINE forbids downloading it. Put a whole copy there, or a "
-            "folder s2-100k into the one that SATCLIP_DATA_MIRROR names"
+            f"{where}, and SATCLIP_OFFLINE forbids downloading it. Put a whole copy there, or "
+            "into a folder s2-100k inside SATCLIP_DATA_MIRROR"
         )
     from huggingface_hub import snapshot_download  # here, because it takes long to import
 
@@ -80,8 +80,8 @@ def fetch_s2_100k() -> Path:
         snapshot_download(REPO_ID, repo_type="dataset", local_dir=part, allow_patterns=wanted)
     except OSError as error:  # connection, disk, and all errors of the Hub
         raise FileUnavailableError(
-            f"{where}, and the download failed ({error}). What has arrived is kept in {part}: "
-            "run again to go on"
+            f"{where}, and the download failed ({error}). The files so far are in {part}: "
+            "run again to continue"
         ) from error
     return part.rename(folders[-1])
 
@@ -213,7 +213,7 @@ def _check_complete(files: list[PatchFile], folder: Path, max_missing_share: flo
     if share > max_missing_share:
         raise IncompleteMirrorError(
             f"in {folder} {problem}: complete it, or raise max_missing_share (now "
-            f"{max_missing_share:g}; 1 takes what there is)"
+            f"{max_missing_share:g}; 1 takes all that are there)"
         )
 
 

@@ -116,7 +116,7 @@ def embed(
     if with_uncertainty:
         if not isinstance(encoder, LocationEncoder):
             raise TypeError(
-                "with_uncertainty=True needs a LocationEncoder or SatCLIP, whose dropout is drawn; "
+                "with_uncertainty=True needs a LocationEncoder or SatCLIP, which have dropout; "
                 f"got {type(encoder).__name__}"
             )
         if training_lonlat is None:
@@ -151,7 +151,7 @@ def check_num_dims(num_dims: int | None, encoder: nn.Module) -> None:
     config = encoder.config if isinstance(encoder, LocationEncoder) else None
     if config is None or not config.ordered:
         raise ValueError(
-            "num_dims needs a model whose embedding is ordered, and this one was not trained so: "
+            "num_dims needs a model with an ordered embedding, which this one has not: "
             "leave num_dims out, or train with LocationEncoderConfig(ordered=True)"
         )
     if not 1 <= num_dims <= config.embed_dim:

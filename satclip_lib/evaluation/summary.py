@@ -189,9 +189,8 @@ def describe(
         scores = rows.pivot(index="task", columns="encoder", values="score")
         own = rows.encoder[rows.probe == OWN_PROBE].unique()
         best = scores.drop(columns=own).idxmax(axis=1)
-        text = (
-            f"{protocol}: with the same probe, {reference} is best on {_list_won(best, reference)}"
-        )
+        won = _list_won(best, reference)
+        text = f"{protocol}: of the probed encoders, {reference} is best on {won}"
         if losses := [
             f"{_name(task)} to {winner} ({_compare(scores.loc[task], reference, winner)})"
             for task, winner in best.items()
@@ -200,7 +199,7 @@ def describe(
             text += f". It loses {'; '.join(losses)}"
         for other in own:
             ahead = scores[scores[other] > scores[reference]]
-            text += f". {other}, which needs no encoder, is ahead on {len(ahead)} of {len(scores)}"
+            text += f". {other}, which needs no probe, is ahead on {len(ahead)} of {len(scores)}"
         record = count_wins(summary, protocol, over=twin)
         text += (
             f". Against its untrained twin it is ahead on {record.wins} of {record.num_tasks}, "

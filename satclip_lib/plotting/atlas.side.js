@@ -106,17 +106,17 @@ function make_scale(layer) {
   const bar = make("div", "bar")
   bar.style.background = `linear-gradient(90deg, ${layer.colors.join()})`
   const [low, high] = [layer.low, layer.high].map((value) => format_quantity(layer, value))
-  const note = "Cosine of the embeddings; 0 and less has the palest colour."
+  const note = "Cosine of the embeddings. Zero and negative values have the palest colour."
   return [bar, make("div", "ends", make("span", "", low), make("span", "", high)),
     ...(state.layer === SIMILARITY ? [make("div", "hint", note)] : [])]
 }
 
 // ---- Answer: the touched place, and the places that are like it
-const INVITATION = "Every other place is then coloured by how similar its embedding is, and the " +
+const INVITATION = "All other places are then coloured by similarity of their embeddings. The " +
   "most similar places on other continents are listed here. Drag to move, scroll or pinch to " +
-  "zoom. With “Lasso” on, draw around places in one panel to see where they are in the other. " +
-  "Touch a class of the legend to see it alone."
-const WHAT_IF = "What if a number of the touched place were another? Its button colours by it."
+  "zoom. With “Lasso” on, draw around places in one panel to see them in the other. Touch a " +
+  "class of the legend to see this class alone."
+const WHAT_IF = "Sliders change the numbers of the touched place. A button colours by its number."
 
 function make_row(place, mark) {
   const similarity = layers[SIMILARITY].values[place]
@@ -131,7 +131,7 @@ function show_answer() {
   const is_touched = state.place >= 0
   marks = is_touched ? [{place: state.place, text: ""}] : []
   if (is_touched) {
-    const far = `${count(facts.far_km)} km away or more`
+    const far = `at least ${count(facts.far_km)} km away`
     rows.push(make("h2", "", `Most similar on other continents, ${far}`), make_row(state.place))
     find_most_similar().forEach((place, i) => {
       marks.push({place, text: String(i + 1)})
@@ -230,7 +230,8 @@ function search(text) {
   if (lonlat) go_to(lonlat, text)
   else if (number !== undefined) go_to_name(number)
   else by_id("found").textContent =
-    "No town of 50,000 people, no country, nor longitude (−180 to 180), latitude (−90 to 90)."
+    "Nothing found. Type a country, a town of over 50,000 people, or longitude (−180 to 180), " +
+    "latitude (−90 to 90)."
 }
 
 // ---- Start

@@ -26,88 +26,88 @@ class FigureEntry:
 
 CAPTIONS = {  # of each notebook's figures, by id
     "00_quickstart": {
-        "similarity_map": "How similar all land but Antarctica, and ten places, are to the place "
-        "at the star: the cosine of their embeddings.",
+        "similarity_map": "Cosine similarity of the embedding at the star with those of all land "
+        "except Antarctica, and of ten places.",
     },
     "01_dataset_construction": {
-        "sample_map": "Where the patches lie, uniform per land area (Equal Earth projection), by "
-        "biome, with the 10-degree blocks held out for validation, and examples of each biome.",
+        "sample_map": "Locations of the patches, uniform per land area (Equal Earth projection), "
+        "by biome, with the 10-degree blocks held out for validation. Below: patches of each "
+        "biome.",
     },
     "02_pretraining": {
-        "training_curves": "Contrastive loss and retrieval accuracy per epoch, on the training "
-        "patches and on blocks of the Earth that training never sees.",
+        "training_curves": "Contrastive loss per epoch, on training patches and on held-out "
+        "blocks, and retrieval accuracy on held-out blocks.",
     },
     "03_embedding_space": {
-        "method_overview": "The method: an image tower and a location tower, and the cosines of "
-        "six held-out images with their six locations by the trained model.",
+        "method_overview": "The method: an image encoder and a location encoder. Right: cosines "
+        "of six held-out images with six locations, by the trained model.",
         "embedding_globes": "The first three principal components of the embeddings as red, green "
-        "and blue, before and after pretraining. Right: the same three turned to be independent. "
-        "Pale: sea and Antarctica, which pretraining never saw.",
-        "similarity_places": "Where on Earth looks like here? Cosine similarity of all land but "
-        "Antarctica with the place at the star.",
+        "and blue, before and after pretraining. Right: three independent components of the same "
+        "space. Pale: sea and Antarctica, which pretraining never saw.",
+        "similarity_places": "Cosine similarity of all land except Antarctica with the place at "
+        "the star.",
     },
     "04_downstream_tasks": {
         "downstream_table": "Linear probes on frozen embeddings of each family: R2 (regression) "
-        "and accuracy (classification), for test points next door and in held-out blocks. Cells "
-        "are shaded by rank.",
+        "and accuracy (classification), on random folds and in held-out blocks. Cells are shaded "
+        "by rank.",
         "difference_forest": "Score of the trained encoder minus that of others, with 95 % "
-        "intervals from resampled blocks; arrows are beyond the axis.",
-        "learning_curves": "Score in held-out blocks against the number of labels the linear "
+        "intervals from resampled blocks. Arrows mark values beyond the axis.",
+        "learning_curves": "Score in held-out blocks against the number of labels that the linear "
         "probe is fitted to.",
         "prediction_map": "The error of a linear probe on the trained embeddings. Each point is "
         "predicted from 10-degree blocks other than its own. Below: measured and predicted.",
     },
     "05_geographic_generalization": {
-        "continent_table": "Linear probes fitted on five continents and scored on the sixth, mean "
-        "of six. Cells are shaded by rank.",
-        "distance_curve": "Mean score of six tasks under random folds, blocks of 1, 5, 10, 20 and "
-        "40 degrees, by distance to the nearest label, and on held-out continents; bands and bars "
-        "are 95 % intervals.",
+        "continent_table": "Linear probes fitted on five continents and scored on the sixth: mean "
+        "over the six. Cells are shaded by rank.",
+        "distance_curve": "Mean score of six tasks against the distance to the nearest label: "
+        "random folds, and blocks of 1, 5, 10, 20 and 40 degrees. Right: held-out continents. "
+        "Bands and bars are 95 % intervals.",
         "continent_forest": "Score on held-out continents of the trained encoder minus that of "
-        "others, with 95 % intervals from resampled blocks; arrows are beyond the axis.",
+        "others, with 95 % intervals from resampled blocks. Arrows mark values beyond the axis.",
         "continent_maps": "Each continent predicted from the five others, by the trained encoder "
-        "and by its untrained twin. Below: the errors, and R2 on each continent (bars end at -1, "
-        "numbers do not).",
-        "few_shot_curves": "Score on held-out continents against the share of their points that "
-        "joins the training points; the tested points stay the same. Axes are logarithmic below "
-        "-1.",
+        "and by its untrained twin. Below: the errors, and R2 on each continent. Bars end at -1; "
+        "the printed numbers do not.",
+        "few_shot_curves": "Score on held-out continents against the share of their points in "
+        "the training set. The tested points stay the same. Axes are logarithmic below -1.",
     },
     "06_biome_clustering": {
-        "biome_umap": "UMAP of what images around places show, with each biome named where it is "
-        "densest. Small: the first of these places by other encoders. Vote: how often 15 "
+        "biome_umap": "UMAP of what images around places show. Each biome is named where it is "
+        "densest. Small planes: some of these places, by other encoders. Vote: how often 15 "
         "neighbours on other continents name the biome. Below: the map in the same colours. "
         "Coordinates alone cluster too.",
-        "cluster_scores": "How well biomes cluster in each embedding and in its UMAP plane: vote "
-        "of the 15 nearest neighbours, silhouette, and k-means against biomes.",
+        "cluster_scores": "How well biomes cluster in each embedding and in its UMAP plane: "
+        "accuracy of 15 nearest neighbours, silhouette, and k-means against biomes.",
         "biome_across_continents": "How often the 15 nearest neighbours on other continents name "
-        "the biome of a place, with the number of places. Each encoder has its mark; lines go from "
-        "the lowest to the highest.",
+        "the biome of a place, with the number of places. Marks are encoders; lines go from the "
+        "lowest to the highest.",
         "umap_by_label": "One UMAP plane by biome, climate, continent and elevation, beside the "
         "map in the same colours.",
-        "biome_similarity": "Cosine similarity of the biomes' mean embeddings, centred, and the "
-        "tree of average linkage on it.",
-        "umap_stability": "UMAP planes of the same places over seeds and numbers of neighbours, "
-        "turned to lie alike, with the share of the embedding's 15 nearest neighbours that the "
-        "plane keeps.",
+        "biome_similarity": "Cosine similarity of the biomes' mean embeddings, centred, and its "
+        "average-linkage tree.",
+        "umap_stability": "UMAP planes of the same places for three seeds and three numbers of "
+        "neighbours, aligned. Below each: the share of the embedding's 15 nearest neighbours that "
+        "the plane keeps, and k-NN accuracy.",
     },
     "07_image_localization": {
         "localization_maps": "Patches from held-out blocks, and their cosine similarity with "
         "places on land. Star: where the patch was taken; circle: the most similar place.",
-        "localization_errors": "Share of patches from held-out blocks that are localised within a "
+        "localization_errors": "Share of patches from held-out blocks with an error below each "
         "distance.",
-        "retrieved_patches": "The held-out patches that suit a place most, best first, with their "
-        "distance to it.",
+        "retrieved_patches": "The held-out patches most similar to a place, best first, with their "
+        "distance to the place.",
     },
     "08_ablations": {
-        "ablation_forest": "What one changed knob is worth: linear-probe score of each variant "
-        "minus that of the base, small runs of the notebook. Diamonds: mean of tasks, with 95 % "
-        "intervals from resampled blocks. Arrows are beyond the axis.",
-        "ablation_full_size": "The same at full size: 40,000 locations, seven tasks, differences "
-        "from “ours” with the same seed. Lines go from the lowest to the highest of up to three "
-        "seeds.",
-        "split_ranking": "What a random split hides: the order of the variants, best on top, by "
-        "the mean of all tasks under each way of splitting. In colour: the best of each column. "
-        "Numbers are Spearman's rank correlations of two columns.",
+        "ablation_forest": "The worth of one changed knob: linear-probe score of each variant "
+        "minus that of the base, in small runs. Diamonds: mean of tasks, with 95 % intervals from "
+        "resampled blocks. Arrows mark values beyond the axis.",
+        "ablation_full_size": "The worth of one changed knob at full size: 40,000 locations, seven "
+        "tasks, differences from “ours” with the same seed. Lines go from the lowest to the "
+        "highest of several seeds.",
+        "split_ranking": "The order of the variants, best on top, by the mean of all tasks under "
+        "each protocol. In colour: the best of each column. Numbers are Spearman's rank "
+        "correlations of two columns.",
     },
 }
 FIGURES = {

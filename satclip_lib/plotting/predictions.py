@@ -43,7 +43,7 @@ def plot_prediction_map(
         (grid[1, 1], title, predicted, 1.0, of_values),
     ):
         plot_points(add_map(fig, place, title=name), lonlat, values, size=size, **style)
-    ax = fig.add_subplot(grid[1, 2], title="one against the other")
+    ax = fig.add_subplot(grid[1, 2], title="measured against predicted")
     ax.set(xlabel="measured", ylabel="predicted", aspect="equal")
     ax.scatter(target, predicted, s=1.5, alpha=0.4, linewidths=0, rasterized=True)
     ax.axline((of_values["vmin"],) * 2, slope=1, color="black", lw=0.6)

@@ -95,7 +95,7 @@ def plot_method_overview(
     ax.tick_params(length=0, labeltop=True, labelbottom=False, pad=2)
     ax.spines[:].set_visible(False)
     canvas.text(84, 45.3, "cosines of all pairs", **bold, **centered)
-    note = "contrastive loss: the true pair (framed) is to\nstand out in its row and in its column"
+    note = "contrastive loss: the true pair (framed) is to\nbe largest in its row and in its column"
     canvas.text(84, 8, note, **small, **centered)
     return fig
 

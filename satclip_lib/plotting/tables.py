@@ -21,7 +21,7 @@ SHADES = colormaps["Blues"]
 DARKEST = 0.55  # of the shades, for the best; black is still read on it
 
 PROTOCOL_TITLES = {
-    "random": "Random folds: test points have training points next door",
+    "random": "Random folds: test points have near training points",
     "blocks": "Held-out blocks, 10 degrees wide (California: 1 degree)",
     "continents": "Held-out continents, mean of six",
 }
@@ -51,7 +51,7 @@ def plot_table(
     table = make_table(summary[summary.encoder.isin(list(families))]).round(2)
     metric = summary.drop_duplicates("task").set_index("task")["metric"]
     protocols = list(table.index.unique("protocol"))
-    notes = [f"{note} Dark: best of these encoders; white: worst.".strip()]
+    notes = [f"{note} Dark: best of these encoders. White: worst.".strip()]
     if absent:
         notes.append(f"Labels not at hand: {', '.join(absent)}.".replace("_", " "))
     num_gaps = len(set(families.values())) - 1
