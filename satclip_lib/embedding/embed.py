@@ -66,8 +66,8 @@ def embed(
         num_dims: How many of the first numbers of the embedding are kept, such as 16, 32 or 64:
             what images share, of a model that was trained to be ordered. None keeps all.
         retrieval: Whether three more groups come before the embedding, which then has length one:
-            ``zonal``, four functions of the latitude, ``retrieved``, what the training images
-            around the place look like, and ``local``, where it lies, finely. A table gets columns
+            ``zonal``, four functions of the latitude, ``retrieved``, what images of the place and
+            around it look like, and ``local``, where it lies, finely. A table gets columns
             such as ``zonal_<i>``; everything else has all groups side by side. Take them for
             regions without labels. True reads them from the checkpoint; a :class:`Retrieval` is
             used as it is.

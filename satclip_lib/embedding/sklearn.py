@@ -41,7 +41,7 @@ class LocationEmbedder(TransformerMixin, BaseEstimator):
 
     Attributes:
         encoder_: the location encoder.
-        retrieval_: what the images around a place look like; None without ``retrieval``.
+        retrieval_: what a place and its surroundings look like; None without ``retrieval``.
         n_features_in_: columns of ``X`` in ``fit``.
         feature_names_in_: their names, where they are all strings.
 
