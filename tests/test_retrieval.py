@@ -82,8 +82,8 @@ def test_a_node_is_the_mean_of_the_nearest_images():
     _, singular, axes = np.linalg.svd(centred.astype(np.float64), full_matrices=False)
     components = centred @ axes[:2].T / singular[:2] * np.sqrt(len(lonlat))
     for lon, lat in ((0.0, 0.0), (-180.0, 60.5), (100.5, -33.0), (0.0, 90.0)):
-        place = np.tile([lon, lat], (len(lonlat), 1))
-        chord = 2 * np.sin(compute_distance_km(place, lonlat) / 6371.0088 / 2)
+        distance_km = compute_distance_km(lonlat, np.array([[lon, lat]]))
+        chord = 2 * np.sin(distance_km / 6371.0088 / 2)
         nearest = np.argsort(chord)[:4]
         weight = (chord[nearest] + 1e-3) ** -2.0
         expected = weight @ components[nearest] / weight.sum()
@@ -258,8 +258,8 @@ def test_similar_places(checkpoint, capsys, tmp_path):
     places = np.vstack([[[10.0, 20.0]], found[["lon", "lat"]].to_numpy()])
     for number in range(len(places)):
         others = np.delete(places, number, axis=0)
-        assert compute_distance_km(np.tile(places[number], (4, 1)), others).min() >= 2000
-    far = compute_distance_km(np.tile([10.0, 20.0], (len(lonlat), 1)), lonlat) >= 2000
+        assert compute_distance_km(others, places[[number]]).min() >= 2000
+    far = compute_distance_km(lonlat, places[:1]) >= 2000
     assert similarity[far].max() == pytest.approx(found.similarity[0])
     words = f"similar 10 20 --model {checkpoint} -k 4 --apart 2000 --map {tmp_path}/map.png"
     assert main(words.split()) == 0
