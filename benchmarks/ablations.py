@@ -26,7 +26,7 @@ from satclip_lib.data.patch_store import make_blue_marble_patches
 from satclip_lib.evaluation.baselines import make_encoder, make_untrained
 from satclip_lib.evaluation.benchmark import run_benchmark
 from satclip_lib.evaluation.summary import summarise
-from satclip_lib.files import write_atomically
+from satclip_lib.files import write_text
 from satclip_lib.location_encoder import Damping
 from satclip_lib.training.curve import CURVE_NAME
 from satclip_lib.training.fit import PretrainingConfig
@@ -146,8 +146,7 @@ def save(runs: list[dict]) -> None:
     """Write all runs and their summary."""
     summary = tabulate(runs).round(4).reset_index().to_dict("records")
     result = {"num_points": NUM_POINTS, "tasks": TASKS, "summary": summary, "runs": runs}
-    with write_atomically(RESULT) as scratch:
-        scratch.write_text(json.dumps(result, indent=1) + "\n")
+    write_text(RESULT, json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 from common import RESULTS, Bar, replace_marked, to_markdown
 
-from satclip_lib.files import write_atomically
+from satclip_lib.files import write_text
 
 PAGE = Path(__file__).parent / "RESULTS.md"
 README = Path(__file__).parents[1] / "README.md"
@@ -172,8 +172,7 @@ def main() -> None:
         updated = replace_marked(page, MARKS, f"\n{text}\n")
         if is_check and updated != page.read_text():
             sys.exit(f"{page.name} is out of date: run benchmarks/report.py")
-        with write_atomically(page) as scratch:
-            scratch.write_text(updated)
+        write_text(page, updated)
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ class StoppedError(Exception):
 
 @pytest.mark.parametrize(
     ("step", "stride"),
-    [("PatchWriter.add", 4), ("write_atomically", 1), ("shutil.rmtree", 2), ("os.replace", 5)],
+    [("PatchWriter.add", 4), ("write_text", 1), ("shutil.rmtree", 2), ("os.replace", 5)],
 )
 def test_a_run_stopped_at_any_step_is_continued(workspace, monkeypatch, step, stride):
     """Stopped before the n-th call of a step, for many n, the rerun ends with the same files.
