@@ -86,15 +86,6 @@ def test_inner_folds_of_a_continent_are_the_others(lonlat):
     assert len(pairs) == len(set(split.fold_ids)) == len(set(continent)) >= 5
 
 
-@pytest.mark.parametrize("protocol", ["random", "blocks"])
-def test_the_seed_decides(lonlat, protocol):
-    """The same seed gives the same folds, another seed others; 0 is a seed like any other."""
-    first, again, other = (make_splits(protocol, lonlat, seed=seed)[0] for seed in (0, 0, 1))
-    for name in ("train", "test", "fold_ids"):
-        np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
-    assert not np.array_equal(first.test, other.test)
-
-
 def test_points_far_from_land_are_never_tested_on_a_continent():
     """A point in no country stays in training, whichever continent is held out."""
     lonlat = np.array([(20.0, 0.0), (-30.0, 0.0), (100.0, 35.0)])  # Congo, mid-Atlantic, China

@@ -42,19 +42,17 @@ def test_nearest_is_the_smallest_of_all_distances(training, place):
     assert found[0] == pytest.approx(min(one_by_one), abs=1e-3)
 
 
-def test_spread_is_the_same_again_and_leaves_no_trace():
-    """A seed fixes it; the model stays in eval mode and torch's random numbers where they were."""
+def test_spread_leaves_no_trace():
+    """It is a share, that of seed 0 by default; the model and the random numbers of torch stay."""
     encoder = make_encoder()
     torch.manual_seed(5)
     expected_next = torch.rand(3)
     torch.manual_seed(5)
     first = compute_dropout_spread(LONLAT, encoder, seed=0)
     assert torch.equal(torch.rand(3), expected_next) and not encoder.training
-    np.testing.assert_array_equal(first, compute_dropout_spread(LONLAT, encoder, seed=0))
     np.testing.assert_array_equal(first, compute_dropout_spread(LONLAT, encoder, num_passes=16))
     defaults = compute_uncertainty(LONLAT, encoder, training_lonlat=LONLAT)
     np.testing.assert_array_equal(first, defaults["dropout_spread"])
-    assert not np.array_equal(first, compute_dropout_spread(LONLAT, encoder, seed=1))
     assert ((first > 0) & (first < 1)).all()
 
 
