@@ -2,9 +2,6 @@
 
 import itertools
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -289,17 +286,3 @@ def test_the_model_of_the_package():
     assert len(load_training_lonlat(BUNDLED_MODEL)) > 30_000
     table = pd.DataFrame({"lon": [2.35], "lat": [48.86]}, index=["Paris"])
     assert embed(table, retrieval=True, num_dims=32).shape == (1, 4 + 768 + 128 + 32)
-
-
-def test_the_first_embedding_needs_the_light_core_alone(tmp_path):
-    """With SciPy, pandas and the rest hidden, and no network, an array is embedded."""
-    script = tmp_path / "first.py"
-    script.write_text(
-        "import sys\n"
-        "for name in ('scipy', 'pandas', 'sklearn', 'xarray', 'PIL'): sys.modules[name] = None\n"
-        "from satclip_lib import embed\n"
-        "assert embed([[2.35, 48.86]]).shape == (1, 256)\n"
-        "assert embed([[2.35, 48.86]], retrieval=True).shape == (1, 1156)\n"
-    )
-    root = Path(__file__).parents[1]
-    subprocess.run([sys.executable, script], check=True, cwd=root, timeout=120)
