@@ -8,6 +8,7 @@ from threading import Barrier
 import numpy as np
 import pytest
 import torch
+from folders import hash_files
 
 from satclip_lib.checkpoints.store import load_satclip, save_pretrained
 from satclip_lib.data.features import cache_features
@@ -46,9 +47,9 @@ def inputs():
 
 
 def _read(path: Path) -> str:
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    kept = [file for file in files if file.name != "training_curve.csv"]  # it has a clock
-    return fingerprint(*(f"{f.relative_to(path)} {f.read_bytes().hex()}" for f in kept))
+    files = hash_files(path)
+    files.pop("training_curve.csv", None)  # it has a clock
+    return fingerprint(files)
 
 
 def _pretrain(inputs, seed, folder):
