@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +19,6 @@ from satclip_lib.location_encoder import (
 )
 from satclip_lib.spherical_harmonics import check_lonlat
 
-FIXTURES = Path(__file__).parent / "fixtures"
 PARIS_TOKYO = [[2.35, 48.86], [139.69, 35.69]]
 
 
