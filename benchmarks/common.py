@@ -50,6 +50,12 @@ def save_result(
     write_text(RESULTS / f"{name}.json", text + "\n")
 
 
+def load_result(name: str) -> dict:
+    """What a script has measured; of one that nobody could run yet, nothing."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
 def time_once(run: Callable[[], Any]) -> tuple[Any, float]:
     """What a function returns, and the seconds it took."""
     start = time.perf_counter()

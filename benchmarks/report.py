@@ -8,13 +8,12 @@ says whether the table is up to date.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
-from common import RESULTS, Bar, replace_marked, to_markdown
+from common import Bar, load_result, replace_marked, to_markdown
 
 from satclip_lib.files import write_text
 
@@ -128,12 +127,6 @@ def average_seeds(rows: pd.DataFrame, variants: list[str]) -> pd.DataFrame:
     seeds = set.intersection(*(set(rows[rows.variant == name].seed) for name in variants))
     rows = rows[rows.variant.isin(variants) & rows.seed.isin(seeds)]
     return rows.pivot_table(index=["task", "protocol"], columns="variant", values="score")
-
-
-def load_result(name: str) -> dict:
-    """What a script has measured; of one that nobody could run yet, nothing."""
-    path = RESULTS / f"{name}.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def make_table() -> str:
