@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
+from common import RESULTS, load_result
 from joblib import Parallel, delayed
 
 from satclip_lib.checkpoints.store import load_location_encoder
@@ -26,7 +27,7 @@ from satclip_lib.data.patch_store import make_blue_marble_patches
 from satclip_lib.evaluation.baselines import make_encoder, make_untrained
 from satclip_lib.evaluation.benchmark import run_benchmark
 from satclip_lib.evaluation.summary import summarise
-from satclip_lib.files import write_atomically
+from satclip_lib.files import write_text
 from satclip_lib.location_encoder import Damping
 from satclip_lib.training.curve import CURVE_NAME
 from satclip_lib.training.fit import PretrainingConfig
@@ -34,7 +35,6 @@ from satclip_lib.training.module import SoftTargetConfig
 from satclip_lib.training.recipes import make_recipe
 from satclip_lib.training.sweep import Variant, train_variants
 
-RESULT = Path(__file__).parent / "results" / "ablations.json"
 TASKS = (
     "air_temperature", "precipitation", "elevation", "population_density",
     "climate_zone", "biome", "country",
@@ -131,7 +131,7 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     os.environ["SATCLIP_PROGRESS"] = "0"
-    runs = json.loads(RESULT.read_text())["runs"] if RESULT.is_file() else []
+    runs = load_result("ablations").get("runs", [])
     done = {(run["variant"], run["seed"]) for run in runs}
     wanted = itertools.product(arguments.only, arguments.seeds)
     missing = [delayed(run_variant)(*each) for each in wanted if each not in done]
@@ -146,8 +146,7 @@ def save(runs: list[dict]) -> None:
     """Write all runs and their summary."""
     summary = tabulate(runs).round(4).reset_index().to_dict("records")
     result = {"num_points": NUM_POINTS, "tasks": TASKS, "summary": summary, "runs": runs}
-    with write_atomically(RESULT) as scratch:
-        scratch.write_text(json.dumps(result, indent=1) + "\n")
+    write_text(RESULTS / "ablations.json", json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

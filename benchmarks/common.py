@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from satclip_lib.files import write_atomically
+from satclip_lib.files import write_text
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -46,9 +46,14 @@ def save_result(
         **{package: version(package) for package in packages},
     }
     rows = [bar._asdict() for bar in bars]
-    with write_atomically(RESULTS / f"{name}.json") as scratch:
-        text = json.dumps(about | result | {"bars": rows}, indent=2, ensure_ascii=False)
-        scratch.write_text(text + "\n")
+    text = json.dumps(about | result | {"bars": rows}, indent=2, ensure_ascii=False)
+    write_text(RESULTS / f"{name}.json", text + "\n")
+
+
+def load_result(name: str) -> dict:
+    """What a script has measured; of one that nobody could run yet, nothing."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def time_once(run: Callable[[], Any]) -> tuple[Any, float]:

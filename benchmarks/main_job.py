@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pandas as pd
 import psutil
-from common import RESULTS, Bar, save_result, time_once
+from common import Bar, load_result, save_result, time_once
 
 from satclip_lib.files import sha256_of_file
 from satclip_lib.plotting.figures import FIGURES
@@ -165,9 +165,8 @@ def main() -> None:
     parser.add_argument("--runs", nargs="+", default=choices, choices=choices)
     parser.add_argument("--keep", type=Path, help="folder for what the first run made")
     arguments = parser.parse_args()
-    earlier = RESULTS / "main_job.json"
-    result = json.loads(earlier.read_text()) if earlier.is_file() else {}  # of runs not asked for
-    result = {name: result[name] for name in ("first", "figures", *choices) if name in result}
+    earlier = load_result("main_job")  # of runs not asked for
+    result = {name: earlier[name] for name in ("first", "figures", *choices) if name in earlier}
     with tempfile.TemporaryDirectory() as folder:
         if "rehearsal" in arguments.runs:
             clone = clone_to(Path(folder) / "rehearsal")

@@ -33,7 +33,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from satclip_lib.fast.siren import run_siren
 from satclip_lib.fast.tiled_loss import tiled_contrastive_loss
-from satclip_lib.files import write_atomically
+from satclip_lib.files import write_text
 from satclip_lib.image_encoder import BACKBONES, make_image_encoder
 from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 from satclip_lib.loss import contrastive_loss
@@ -311,8 +311,7 @@ def main() -> None:
     name = torch.cuda.get_device_name() if device == "cuda" else cpu_name()
     results = json.loads(out.read_text()) if out.is_file() else {}
     results[f"{device}: {name}"] = entry
-    with write_atomically(out) as scratch:
-        scratch.write_text(json.dumps(results, indent=2) + "\n")
+    write_text(out, json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -8,15 +8,14 @@ says whether the table is up to date.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
-from common import RESULTS, Bar, replace_marked, to_markdown
+from common import Bar, load_result, replace_marked, to_markdown
 
-from satclip_lib.files import write_atomically
+from satclip_lib.files import write_text
 
 PAGE = Path(__file__).parent / "RESULTS.md"
 README = Path(__file__).parents[1] / "README.md"
@@ -130,12 +129,6 @@ def average_seeds(rows: pd.DataFrame, variants: list[str]) -> pd.DataFrame:
     return rows.pivot_table(index=["task", "protocol"], columns="variant", values="score")
 
 
-def load_result(name: str) -> dict:
-    """What a script has measured; of one that nobody could run yet, nothing."""
-    path = RESULTS / f"{name}.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
-
-
 def make_table() -> str:
     """The table in Markdown."""
     rows = [
@@ -172,8 +165,7 @@ def main() -> None:
         updated = replace_marked(page, MARKS, f"\n{text}\n")
         if is_check and updated != page.read_text():
             sys.exit(f"{page.name} is out of date: run benchmarks/report.py")
-        with write_atomically(page) as scratch:
-            scratch.write_text(updated)
+        write_text(page, updated)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from common import replace_marked, to_markdown
 
-from satclip_lib.files import Workspace, write_atomically
+from satclip_lib.files import Workspace, write_text
 from satclip_lib.plotting.figures import FIGURES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -152,12 +152,10 @@ def update(workspace: Workspace, path: Path) -> None:
             for figure, numbers in collect_numbers(workspace).items()
         },
     }
-    with write_atomically(path) as scratch:
-        scratch.write_text(json.dumps(expected, indent=1) + "\n")
+    write_text(path, json.dumps(expected, indent=1) + "\n")
     if workspace.profile == "demo":
         text = replace_marked(REPRODUCING, MARKS, make_table(expected))
-        with write_atomically(REPRODUCING) as scratch:
-            scratch.write_text(text)
+        write_text(REPRODUCING, text)
 
 
 def main() -> None:

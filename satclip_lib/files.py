@@ -124,6 +124,12 @@ def write_atomically(path: Path | str) -> Iterator[Path]:
             os.close(lock)
 
 
+def write_text(path: Path | str, text: str) -> None:
+    """Write text as UTF-8, whole or not at all."""
+    with write_atomically(path) as scratch:
+        scratch.write_text(text, encoding="utf-8")
+
+
 @functools.cache
 def sweep(folder: Path) -> None:
     """Remove the scratch folders in ``folder`` whose runs are dead; once per process."""

@@ -102,9 +102,12 @@ def chord_to_km(
 
 
 def compute_distance_km(
-    lonlat: Float64[np.ndarray, "num_points 2"], other: Float64[np.ndarray, "num_points 2"]
+    lonlat: Float64[np.ndarray, "num_points 2"], other: Float64[np.ndarray, "num_others 2"]
 ) -> Float64[np.ndarray, " num_points"]:
-    """Great-circle distance of each location to the one in the same row, on the mean sphere."""
+    """Great-circle distance of each location to the one in the same row, on the mean sphere.
+
+    One ``other`` alone, ``(1, 2)``, counts for all locations.
+    """
     a, b = lonlat_to_unit_vectors(lonlat), lonlat_to_unit_vectors(other)
     # the angle's tangent has no weak spot, as its cosine has near 0 and its sine near 90 degrees
     angle = np.arctan2(np.linalg.norm(np.cross(a, b), axis=1), (a * b).sum(axis=1))

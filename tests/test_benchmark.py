@@ -52,12 +52,6 @@ def _make_data(target, lonlat, *, name="made up"):
 LAND = sample_land_lonlat(1500, seed=0)
 
 
-@pytest.fixture(scope="module")
-def lonlat():
-    """Places on land."""
-    return LAND
-
-
 def test_every_combination_is_scored_once():
     """The table has a row for each task, protocol, probe, encoder and seed, and its columns."""
     asked = []
@@ -160,10 +154,10 @@ def test_a_misspelt_protocol_is_an_error_before_anything_is_fitted():
         run_benchmark([UNIT_VECTORS], ["climate_zone"], protocols=["Atlantis"])
 
 
-def test_each_continent_has_its_score(lonlat):
+def test_each_continent_has_its_score():
     """The rows of "continents" are those of the six continents, then all points together."""
-    target = lonlat_to_unit_vectors(lonlat)[:, 2] + np.random.default_rng(0).normal(size=1500)
-    data = _make_data(target, lonlat)
+    target = lonlat_to_unit_vectors(LAND)[:, 2] + np.random.default_rng(0).normal(size=1500)
+    data = _make_data(target, LAND)
     rows, _ = score_tasks(
         [data], [UNIT_VECTORS], protocols=["continents", *CONTINENTS], probes=["knn"], seed=0
     )
@@ -173,16 +167,16 @@ def test_each_continent_has_its_score(lonlat):
         assert one["part"] == other["part"] and one["num_test"] == other["num_test"]
         assert one["score"] == pytest.approx(other["score"])
         assert one["label_km"] == pytest.approx(other["label_km"]) and one["label_km"] > 300
-    splits = make_splits("continents", lonlat)
+    splits = make_splits("continents", LAND)
     tested = np.concatenate([split.test for split in splits])
-    predicted = predict(data, lonlat_to_unit_vectors(lonlat), splits=splits, probe="knn")
+    predicted = predict(data, lonlat_to_unit_vectors(LAND), splits=splits, probe="knn")
     assert pooled["part"] == POOLED and pooled["num_test"] == len(tested)
     assert pooled["score"] == pytest.approx(r2_score(target[tested], predicted))
 
 
-def test_what_has_been_predicted_is_not_fitted_again(lonlat, tmp_path, monkeypatch):
+def test_what_has_been_predicted_is_not_fitted_again(tmp_path, monkeypatch):
     """A second run reads the same scores; other embeddings, labels, seeds or probes do not."""
-    data = _make_data(lonlat[:, 1].copy(), lonlat)
+    data = _make_data(LAND[:, 1].copy(), LAND)
     fitted = []
     fit = prediction.fit_predict
 
@@ -201,7 +195,7 @@ def test_what_has_been_predicted_is_not_fitted_again(lonlat, tmp_path, monkeypat
     pd.testing.assert_frame_equal(first, run())
     assert fitted == ["knn"]
     run(encoder=Encoder("other", lambda points: 1.01 * lonlat_to_unit_vectors(points)))
-    run(task=_make_data(lonlat[:, 1] + 1e-9, lonlat))
+    run(task=_make_data(LAND[:, 1] + 1e-9, LAND))
     run(seed=1)
     run(probe="linear")
     assert fitted == ["knn", "knn", "knn", "knn", "linear"]
@@ -251,10 +245,10 @@ def test_processes_give_the_same_numbers():
     np.testing.assert_allclose(one.draws, two.draws, rtol=1e-5)
 
 
-def test_an_encoder_may_bring_its_own_probe(lonlat):
+def test_an_encoder_may_bring_its_own_probe():
     """Nearest neighbours on the globe are scored once, whatever probes the others have."""
     nearest = Encoder("nearest", lambda points: points, own_probe="great circle")
-    data = _make_data(lonlat[:, 1].copy(), lonlat)
+    data = _make_data(LAND[:, 1].copy(), LAND)
     result = run_benchmark([UNIT_VECTORS, nearest], [data], protocols=["random"])
     of_encoder = result.scores.groupby("encoder").probe.apply(list)
     assert of_encoder["nearest"] == [OWN_PROBE]
@@ -262,14 +256,14 @@ def test_an_encoder_may_bring_its_own_probe(lonlat):
 
 
 @pytest.mark.parametrize("probe", ["linear", "knn"])
-def test_a_point_is_never_predicted_from_its_own_block(lonlat, probe):
+def test_a_point_is_never_predicted_from_its_own_block(probe):
     """Where each block is a class of its own, prediction across blocks never gets it right."""
-    _, blocks = np.unique(compute_block_ids(lonlat), return_inverse=True)
-    data = _make_data(blocks, lonlat)
-    x = lonlat_to_unit_vectors(lonlat)
+    _, blocks = np.unique(compute_block_ids(LAND), return_inverse=True)
+    data = _make_data(blocks, LAND)
+    x = lonlat_to_unit_vectors(LAND)
 
     def accuracy(protocol):
-        splits = make_splits(protocol, lonlat)
+        splits = make_splits(protocol, LAND)
         tested = np.concatenate([split.test for split in splits])
         return np.mean(predict(data, x, splits=splits, probe=probe) == blocks[tested])
 

@@ -34,19 +34,6 @@ def checkpoint(model, tmp_path):
     return str(folder)
 
 
-@pytest.fixture
-def table():
-    """Ten places with a name and a count that is not always known."""
-    rng = np.random.default_rng(0)
-    columns = {
-        "name": [f"place {i}" for i in range(10)],
-        "lat": rng.uniform(-90, 90, 10),
-        "lon": rng.uniform(-180, 180, 10),
-        "count": pd.array([*range(9), None], dtype="Int64"),
-    }
-    return pd.DataFrame(columns)
-
-
 def test_embeds_with_the_options_of_embed(checkpoint, tmp_path):
     """Names of columns, wrapping, NaN and uncertainty are passed on."""
     points, output = tmp_path / "points.csv", tmp_path / "out.csv"

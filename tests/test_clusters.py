@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from satclip_lib.evaluation.clusters import (
+    NUM_NEIGHBORS,
     check_votes_across_continents,
     score_clusters,
     share_of_kept_neighbors,
@@ -46,9 +47,9 @@ def test_vote_is_that_of_a_loop(clusters):
     for i in range(NUM_POINTS):
         distance = np.linalg.norm(points - points[i], axis=1)
         distance[i] = np.inf
-        names, counts = np.unique(classes[np.argsort(distance)[:5]], return_counts=True)
+        names, counts = np.unique(classes[np.argsort(distance)[:NUM_NEIGHBORS]], return_counts=True)
         right += names[counts.argmax()] == classes[i]
-    assert vote_of_neighbors(points, classes, num_neighbors=5) == right / NUM_POINTS
+    assert vote_of_neighbors(points, classes) == right / NUM_POINTS
 
 
 def test_votes_across_continents_ignore_the_own_continent():

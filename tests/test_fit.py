@@ -5,6 +5,7 @@ import os
 import pickletools
 import signal
 from dataclasses import asdict, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -55,12 +56,16 @@ def inputs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def finished(inputs, tmp_path_factory):
-    """The checkpoint of an uninterrupted run."""
+def train(inputs):
+    """Pretrains on these features; configuration and folder are asked for."""
     store, encoder = inputs
-    return pretrain(
-        CONFIG, store, image_encoder=encoder, folder=tmp_path_factory.mktemp("run") / "model"
-    )
+    return partial(pretrain, store=store, image_encoder=encoder)
+
+
+@pytest.fixture(scope="module")
+def finished(train, tmp_path_factory):
+    """The checkpoint of an uninterrupted run."""
+    return train(CONFIG, folder=tmp_path_factory.mktemp("run") / "model")
 
 
 def _curve(folder):
@@ -88,10 +93,10 @@ def test_training_lowers_the_loss(inputs, finished):
     assert end < start
 
 
-def test_the_checkpoint_is_that_of_the_best_epoch(inputs, workspace):
+def test_the_checkpoint_is_that_of_the_best_epoch(inputs, train, workspace):
     """The model kept has the lowest held-out loss of the curve, not that of the last epoch."""
-    store, encoder = inputs
-    folder = pretrain(MEMORISING, store, image_encoder=encoder, folder=workspace / "model")
+    store, _ = inputs
+    folder = train(MEMORISING, folder=workspace / "model")
     curve = _curve(folder)
     assert curve.val_loss.idxmin() < len(curve) - 1
     model = load_satclip(folder, image_encoder=True)
@@ -144,7 +149,7 @@ def _pretrain_until_killed(store_folder, encoder, folder, epoch):
     pretrain(CONFIG, FeatureStore(store_folder), image_encoder=encoder, folder=folder)
 
 
-def _interrupt(config, store, encoder, folder, *, epoch):
+def _interrupt(train, config, folder, *, epoch):
     """Start a run that an error ends when ``epoch`` begins."""
     start_epoch = SatCLIPModule.on_train_epoch_start
 
@@ -156,7 +161,7 @@ def _interrupt(config, store, encoder, folder, *, epoch):
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(SatCLIPModule, "on_train_epoch_start", fail)
         with pytest.raises(RuntimeError, match="interrupted"):
-            pretrain(config, store, image_encoder=encoder, folder=folder)
+            train(config, folder=folder)
     assert not folder.exists()
 
 
@@ -173,7 +178,7 @@ def _spy_on_epochs(monkeypatch):
     return epochs
 
 
-def test_a_killed_run_continues(inputs, finished, workspace, monkeypatch):
+def test_a_killed_run_continues(inputs, train, finished, workspace, monkeypatch):
     """After SIGKILL in epoch 3 a rerun starts there and ends as the uninterrupted run did."""
     store, encoder = inputs
     folder = workspace / "killed"
@@ -182,7 +187,7 @@ def test_a_killed_run_continues(inputs, finished, workspace, monkeypatch):
     assert not folder.exists()
 
     epochs = _spy_on_epochs(monkeypatch)
-    pretrain(CONFIG, store, image_encoder=encoder, folder=folder)
+    train(CONFIG, folder=folder)
     assert epochs == [3, 4, 5]
     assert hash_checkpoint(folder) == hash_checkpoint(finished)
     pd.testing.assert_frame_equal(_curve(folder), _curve(finished), check_exact=True)
@@ -190,46 +195,42 @@ def test_a_killed_run_continues(inputs, finished, workspace, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["last", "best"])
-def test_a_damaged_state_starts_anew(inputs, workspace, monkeypatch, name):
+def test_a_damaged_state_starts_anew(train, workspace, monkeypatch, name):
     """A truncated file of an interrupted run does not ask for a hand."""
-    store, encoder = inputs
     config = replace(CONFIG, num_epochs=2)
-    _interrupt(config, store, encoder, workspace / "model", epoch=1)
+    _interrupt(train, config, workspace / "model", epoch=1)
     (state,) = workspace.glob(f".model-*/{name}.ckpt")
     state.write_bytes(state.read_bytes()[:-1])
     epochs = _spy_on_epochs(monkeypatch)
     with files.hold_folder(state.parent), pytest.raises(BlockingIOError, match="another run"):
-        pretrain(config, store, image_encoder=encoder, folder=workspace / "model")
-    pretrain(config, store, image_encoder=encoder, folder=workspace / "model")
+        train(config, folder=workspace / "model")
+    train(config, folder=workspace / "model")
     assert epochs == [0, 1] and _curve(workspace / "model").epoch.tolist() == [0, 1]
 
 
-def test_an_interrupted_schedule_continues(inputs, workspace):
+def test_an_interrupted_schedule_continues(train, workspace):
     """With a learning rate that changes over the run, a rerun ends as the uninterrupted run did."""
-    store, encoder = inputs
     config = replace(CONFIG, num_epochs=3, schedule="cosine")
-    whole = pretrain(config, store, image_encoder=encoder, folder=workspace / "whole")
-    _interrupt(config, store, encoder, workspace / "parts", epoch=2)
-    parts = pretrain(config, store, image_encoder=encoder, folder=workspace / "parts")
+    whole = train(config, folder=workspace / "whole")
+    _interrupt(train, config, workspace / "parts", epoch=2)
+    parts = train(config, folder=workspace / "parts")
     assert hash_checkpoint(parts) == hash_checkpoint(whole)
     pd.testing.assert_frame_equal(_curve(parts), _curve(whole), check_exact=True)
 
 
-def test_no_whole_epoch_is_repeated(inputs, workspace, monkeypatch):
+def test_no_whole_epoch_is_repeated(train, workspace, monkeypatch):
     """A rerun starts after the last whole epoch, also if an earlier one was the best."""
-    store, encoder = inputs
     folder = workspace / "model"
-    _interrupt(MEMORISING, store, encoder, folder, epoch=5)
+    _interrupt(train, MEMORISING, folder, epoch=5)
     epochs = _spy_on_epochs(monkeypatch)
-    pretrain(MEMORISING, store, image_encoder=encoder, folder=folder)
+    train(MEMORISING, folder=folder)
     curve = _curve(folder)
     assert curve.epoch.tolist() == list(range(6)) and curve.val_loss.idxmin() < 4
     assert epochs == [5]
 
 
-def test_a_run_that_diverges_stops_with_its_last_good_state(inputs, workspace, monkeypatch):
+def test_a_run_that_diverges_stops_with_its_last_good_state(train, workspace, monkeypatch):
     """A parameter that becomes NaN ends the run; what was good is on disk and can be read."""
-    store, encoder = inputs
     step = SatCLIPModule.training_step
 
     def training_step(self, batch, batch_index):
@@ -239,7 +240,7 @@ def test_a_run_that_diverges_stops_with_its_last_good_state(inputs, workspace, m
 
     monkeypatch.setattr(SatCLIPModule, "training_step", training_step)
     with pytest.raises(FloatingPointError, match=r"NaN or infinite in epoch 2: lower"):
-        pretrain(CONFIG, store, image_encoder=encoder, folder=workspace / "model")
+        train(CONFIG, folder=workspace / "model")
     assert not (workspace / "model").exists()
     (kept,) = workspace.glob(".model-*/last.ckpt")
     state = fit.WholeCheckpointIO().load_checkpoint(kept)
@@ -247,11 +248,10 @@ def test_a_run_that_diverges_stops_with_its_last_good_state(inputs, workspace, m
     assert all(tensor.isfinite().all() for tensor in state["state_dict"].values())
 
 
-def test_patience_ends_a_run_that_overfits(inputs, workspace):
+def test_patience_ends_a_run_that_overfits(train, workspace):
     """The run stops after so many epochs without a lower held-out loss; the best one is kept."""
-    store, encoder = inputs
     config = replace(MEMORISING, num_epochs=50, patience=3)
-    curve = _curve(pretrain(config, store, image_encoder=encoder, folder=workspace / "model"))
+    curve = _curve(train(config, folder=workspace / "model"))
     assert len(curve) == curve.val_loss.idxmin() + 4 < 50
 
 
@@ -301,10 +301,10 @@ UNEVEN = replace(
 )
 
 
-def test_two_processes_train_as_one(inputs, workspace):
+def test_two_processes_train_as_one(inputs, train, workspace):
     """DDP on two processes gives the curve and the weights of one: all contrast with all."""
     store, encoder = inputs
-    alone = pretrain(UNEVEN, store, image_encoder=encoder, folder=workspace / "alone")
+    alone = train(UNEVEN, folder=workspace / "alone")
     together = workspace / "together"
     processes.run_together(_pretrain_on_two, store.folder, encoder, together, count=2)
     pd.testing.assert_frame_equal(_curve(together), _curve(alone), rtol=1e-4)
@@ -314,36 +314,33 @@ def test_two_processes_train_as_one(inputs, workspace):
     torch.testing.assert_close(weights[1], weights[0], rtol=0, atol=1e-4)
 
 
-def test_a_finished_run_is_not_repeated(inputs, finished, monkeypatch):
+def test_a_finished_run_is_not_repeated(train, finished, monkeypatch):
     """The same configuration and features train nothing."""
-    store, encoder = inputs
     monkeypatch.setattr(fit, "SatCLIPModule", None)
     before = (finished / CURVE_NAME).stat().st_mtime_ns
-    assert pretrain(CONFIG, store, image_encoder=encoder, folder=finished) == finished
+    assert train(CONFIG, folder=finished) == finished
     assert (finished / CURVE_NAME).stat().st_mtime_ns == before
 
 
-def test_a_changed_configuration_trains_again(inputs, workspace):
+def test_a_changed_configuration_trains_again(train, workspace):
     """Another setting, or other features, replace the checkpoint by that of a new run."""
-    store, encoder = inputs
     short = replace(CONFIG, num_epochs=1)
-    folder = pretrain(short, store, image_encoder=encoder, folder=workspace / "model")
+    folder = train(short, folder=workspace / "model")
     first = hash_checkpoint(folder)
-    pretrain(replace(short, jitter_m=0.0), store, image_encoder=encoder, folder=folder)
+    train(replace(short, jitter_m=0.0), folder=folder)
     assert hash_checkpoint(folder) != first
     assert load_config(folder)["provenance"]["pretraining"]["jitter_m"] == 0.0
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
-def test_a_damaged_checkpoint_is_trained_again(inputs, workspace, name):
+def test_a_damaged_checkpoint_is_trained_again(train, workspace, name):
     """A finished run whose files are no longer whole is repeated, not taken for up to date."""
-    store, encoder = inputs
     short = replace(CONFIG, num_epochs=1)
-    folder = pretrain(short, store, image_encoder=encoder, folder=workspace / "model")
+    folder = train(short, folder=workspace / "model")
     first = hash_checkpoint(folder)
     content = (folder / name).read_bytes()
     (folder / name).write_bytes(content[: len(content) // 2])
-    pretrain(short, store, image_encoder=encoder, folder=folder)
+    train(short, folder=folder)
     assert hash_checkpoint(folder) == first
     assert load_location_encoder(folder)(torch.zeros(1, 2)).isfinite().all()
 

@@ -9,6 +9,7 @@ import pytest
 import rasterio
 import rasterio.shutil
 import xarray as xr
+from folders import hash_files
 from small import make_encoder
 
 from satclip_lib.embedding import grid as embedding_grid
@@ -285,10 +286,10 @@ def test_only_grids_are_replaced(encoder, tmp_path, name):
     """What save_grid did not write stays to the last byte, and is named in the error."""
     target = tmp_path / name
     FOREIGN[name](target, encoder)
-    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    before = hash_files(tmp_path)
     with pytest.raises(FileExistsError, match=f"{name} holds something that save_grid did not"):
         save_grid(embed_grid(encoder, resolution_deg=45), target)
-    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+    assert hash_files(tmp_path) == before
 
 
 @pytest.mark.parametrize("suffix", [".zarr", ".tif"])

@@ -13,9 +13,11 @@ HEAVY |= {"lightning", "cartopy", "timm", "torchvision", "matplotlib"}
 WORK = {
     "import": ("import satclip_lib", {"satclip_lib"}, {"torch", "numpy", "huggingface_hub"}),
     "load and embed": (
-        "from satclip_lib import embed; embed([[2.35, 48.86]], 'blue-marble-l40')",
+        "from satclip_lib import embed\n"
+        "assert embed([[2.35, 48.86]]).shape == (1, 256)\n"
+        "assert embed([[2.35, 48.86]], retrieval=True).shape == (1, 1156)",
         {"torch", "numpy"},
-        HEAVY,
+        HEAVY | {"PIL"},
     ),
     "load a Lightning file without Lightning": (
         "sys.modules['lightning'] = sys.modules['pytorch_lightning'] = sys.modules['timm'] = None\n"

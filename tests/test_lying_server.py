@@ -8,6 +8,7 @@ import resource
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import processes
@@ -49,6 +50,11 @@ def _be_silent():
     yield b""
 
 
+def _always(status, headers=(), body=b""):
+    """The same answer to whatever is asked; a body that is used up is made anew each time."""
+    return lambda *asked: (status, dict(headers), body() if callable(body) else body)
+
+
 forever = itertools.repeat
 HEAD = b"HTTP/1.1 206 OK\r\n"
 BOMB = gzip.compress(bytes(2**20)) * 1024  # a gigabyte, where somebody unpacks it
@@ -66,7 +72,7 @@ LIES = {
         "more than the|got .* bytes, Content-Range=",
     ),
     "fewer bytes": (lambda d, a, b: _say(d, a, b, body=d[a : b - 9]), r"got \d+ bytes"),
-    "no bytes": (lambda d, a, b: _say(d, a, b, body=b""), "got 0 bytes"),
+    "no bytes": (partial(_say, body=b""), "got 0 bytes"),
     "half of the range": (lambda d, a, b: _say(d, a, (a + b) // 2), r"got \d+ bytes"),
     "another start": (lambda d, a, b: _say(d, a + 1000, b + 1000), r"Content-Range='bytes \d+"),
     "bytes of another start": (
@@ -77,10 +83,7 @@ LIES = {
         lambda d, a, b: _say(d, a, b, size=len(d) * (1 + (a > 0))),
         r"of a file of \(size, ETag\)",
     ),
-    "a huge size": (
-        lambda d, a, b: _say(d, a, b, size=10**40),
-        r"\d+-\d+/1000",
-    ),
+    "a huge size": (partial(_say, size=10**40), r"\d+-\d+/1000"),
     "another version": (
         lambda d, a, b: _say(d, a, b, ETag=f'"{time.monotonic()}"'),
         r"of a file of \(size, ETag\)",
@@ -95,83 +98,64 @@ LIES = {
         for text in ("bytes */*", "bytes */{size}", "bytes {a}-{b}/*", "bytes -9--1/-1", "")
     },
     "several parts": (
-        lambda d, a, b: (206, {"Content-Type": "multipart/byteranges; boundary=X"}, b"--X\r\n"),
+        _always(206, {"Content-Type": "multipart/byteranges; boundary=X"}, b"--X\r\n"),
         "Content-Range=''",
     ),
     "the whole file": (lambda d, a, b: (200, {}, d), "HTTP 200, expected 206"),
-    "a login page": (lambda d, a, b: (200, {}, b"<html>"), "HTTP 200, expected 206"),
+    "a login page": (_always(200, body=b"<html>"), "HTTP 200, expected 206"),
     "a page as the range": (
         lambda d, a, b: _say(d, a, b, body=(b"<html>" * len(d))[: b - a]),
         "B0[12] is damaged",
     ),
-    "endless body": (
-        lambda d, a, b: _say(d, a, b, body=forever(bytes(2**16))),
-        "more than the",
-    ),
+    "endless body": (partial(_say, body=forever(bytes(2**16))), "more than the"),
     "endless chunks": (
-        lambda d, a, b: _say(
-            d,
-            a,
-            b,
-            body=forever(b"10000\r\n" + bytes(2**16) + b"\r\n"),
-            Transfer_Encoding="chunked",
+        partial(
+            _say, body=forever(b"10000\r\n" + bytes(2**16) + b"\r\n"), Transfer_Encoding="chunked"
         ),
         "more than the",
     ),
     "endless headers": (
-        lambda d, a, b: (None, {}, itertools.chain([HEAD], forever(b"A: b\r\n"))),
+        _always(None, body=lambda: itertools.chain([HEAD], forever(b"A: b\r\n"))),
         "[Tt]oo many|Too large|more than",
     ),
     "an endless header": (
-        lambda d, a, b: (None, {}, itertools.chain([HEAD + b"A: "], forever(b"b" * 999))),
+        _always(None, body=lambda: itertools.chain([HEAD + b"A: "], forever(b"b" * 999))),
         "more than",
     ),
     "gzip": (
         lambda d, a, b: _say(d, a, b, body=gzip.compress(d[a:b]), Content_Encoding="gzip"),
         "Content-Encoding='gzip'",
     ),
-    "gzip bomb": (
-        lambda d, a, b: _say(d, a, b, body=BOMB, Content_Encoding="gzip"),
-        "more than the",
-    ),
-    "not gzip": (
-        lambda d, a, b: _say(d, a, b, Content_Encoding="gzip"),
-        "Can not decode content-encoding: gzip",
-    ),
+    "gzip bomb": (partial(_say, body=BOMB, Content_Encoding="gzip"), "more than the"),
+    "not gzip": (partial(_say, Content_Encoding="gzip"), "Can not decode content-encoding: gzip"),
     "dripping body": (lambda d, a, b: _say(d, a, b, body=_drip(d[a:b])), LATE),
-    "dripping headers": (
-        lambda d, a, b: (None, {}, _drip(HEAD + b"A: b\r\n" * 99)),
-        LATE,
-    ),
-    "silence": (lambda d, a, b: (None, {}, _be_silent()), LATE),
-    "a closed door": (lambda d, a, b: (None, {}, iter([])), "Server disconnected"),
+    "dripping headers": (_always(None, body=lambda: _drip(HEAD + b"A: b\r\n" * 99)), LATE),
+    "silence": (_always(None, body=_be_silent), LATE),
+    "a closed door": (_always(None, body=[]), "Server disconnected"),
     "a wait of a day": (
-        lambda d, a, b: (429, DAY, b""),
+        _always(429, DAY),
         "HTTP 429, expected 206, and a pause of 86400 s goes beyond total_s",
     ),
-    "a wait until when": (lambda d, a, b: (503, {"Retry-After": "inf"}, b""), "HTTP 503"),
+    "a wait until when": (_always(503, {"Retry-After": "inf"}), "HTTP 503"),
     "another host": (
-        lambda d, a, b: (302, {"Location": OTHER_HOST}, b""),
+        _always(302, {"Location": OTHER_HOST}),
         r"sends on to another host, '127\.0\.0\.2:9'",
     ),
     "round and round": (
-        lambda d, a, b: (302, {"Location": "/file.tif?again"}, b""),
+        _always(302, {"Location": "/file.tif?again"}),
         "sends on more than 5 times",
     ),
-    "a redirect to nowhere": (lambda d, a, b: (302, {}, b""), "sends on more than 5 times"),
-    "a redirect to no address": (lambda d, a, b: (302, {"Location": "http://[::b"}, b""), "IPv6"),
-    "a redirect to a file": (
-        lambda d, a, b: (302, {"Location": "file:///etc/passwd"}, b""),
-        "another host, ''",
-    ),
-    "noise": (lambda d, a, b: (None, {}, [b"\0\xff" * 999]), "400|[Bb]ad|Invalid|Expected"),
+    "a redirect to nowhere": (_always(302), "sends on more than 5 times"),
+    "a redirect to no address": (_always(302, {"Location": "http://[::b"}), "IPv6"),
+    "a redirect to a file": (_always(302, {"Location": "file:///etc/passwd"}), "another host, ''"),
+    "noise": (_always(None, body=[b"\0\xff" * 999]), "400|[Bb]ad|Invalid|Expected"),
     "a cut body": (
         lambda d, a, b: _say(d, a, b, body=iter([d[a : b - 9]]), Content_Length=b - a),
         "payload is not completed",
     ),
-    "a lasting error": (lambda d, a, b: (500, {}, b""), "HTTP 500, expected 206, asked 3 times"),
-    "a lasting refusal": (lambda d, a, b: (403, {}, b""), "HTTP 403"),
-    "nothing there": (lambda d, a, b: (404, {}, b""), "B0[12] is missing or empty"),
+    "a lasting error": (_always(500), "HTTP 500, expected 206, asked 3 times"),
+    "a lasting refusal": (_always(403), "HTTP 403"),
+    "nothing there": (_always(404), "B0[12] is missing or empty"),
 }
 
 
@@ -298,20 +282,20 @@ LIES_OF_SEARCHES = {
     "endless paging": (lambda url: _make_page(url), "more than 5000 scenes, its paging does not"),
     "pages elsewhere": (lambda url: _make_page(OTHER_HOST), "sends on to another host"),
     "pages on this machine": (lambda url: _make_page("/dev/zero"), "sends on to another host, ''"),
-    "a redirect": (lambda url: (307, {"Location": OTHER_HOST}, b""), "another host"),
-    "endless": (lambda url: (200, {}, forever(bytes(2**16))), "more than the 6291456 bytes"),
-    "bomb": (lambda url: (200, {"Content-Encoding": "gzip"}, BOMB), "more than the 6291456 bytes"),
-    "many": (lambda url: (200, {}, b"[" + b"{}," * 2_000_000 + b"{}]"), "cannot search"),
-    "dripping": (lambda url: (200, {}, _drip(b" " * 999)), LATE),
-    "silence": (lambda url: (None, {}, _be_silent()), LATE),
-    "a wait of a day": (lambda url: (429, DAY, b""), "a pause of 86400 s goes beyond total_s"),
-    "a page for people": (lambda url: (200, {}, b"<html>"), "Expecting value"),
-    "deep": (lambda url: (200, {}, b"[" * 100_000), "recursion"),
-    "not text": (lambda url: (200, {}, b"\xff" * 99), "decode"),
-    "a list": (lambda url: (200, {}, b"[]"), "cannot search"),
+    "a redirect": (_always(307, {"Location": OTHER_HOST}), "another host"),
+    "endless": (_always(200, body=forever(bytes(2**16))), "more than the 6291456 bytes"),
+    "bomb": (_always(200, {"Content-Encoding": "gzip"}, BOMB), "more than the 6291456 bytes"),
+    "many": (_always(200, body=b"[" + b"{}," * 2_000_000 + b"{}]"), "cannot search"),
+    "dripping": (_always(200, body=lambda: _drip(b" " * 999)), LATE),
+    "silence": (_always(None, body=_be_silent), LATE),
+    "a wait of a day": (_always(429, DAY), "a pause of 86400 s goes beyond total_s"),
+    "a page for people": (_always(200, body=b"<html>"), "Expecting value"),
+    "deep": (_always(200, body=b"[" * 100_000), "recursion"),
+    "not text": (_always(200, body=b"\xff" * 99), "decode"),
+    "a list": (_always(200, body=b"[]"), "cannot search"),
     "no names": (lambda url: _make_page(features=[{}]), "cannot search"),
     "no objects": (lambda url: _make_page(features=[1]), "cannot search"),
-    "a refusal": (lambda url: (400, {}, b""), "HTTP 400, expected 200"),
+    "a refusal": (_always(400), "HTTP 400, expected 200"),
 }
 
 

@@ -13,6 +13,7 @@ import pytest
 import rasterio
 import torch
 from cells import STEMS, run_cells
+from folders import hash_files
 from matplotlib.figure import Figure
 
 from satclip_lib.checkpoints.store import load_config
@@ -21,7 +22,7 @@ from satclip_lib.data.patch_store import open_patches
 from satclip_lib.data.quality import load_report
 from satclip_lib.data.s2_folder import list_patches, read_patch
 from satclip_lib.data.sentinel2 import BAND_NAMES
-from satclip_lib.files import Workspace, sha256_of_file
+from satclip_lib.files import Workspace
 from satclip_lib.image_encoder import BACKBONES
 from satclip_lib.plotting.figures import FIGURES
 from tools import make_rehearsal as maker
@@ -70,11 +71,6 @@ def _lay_out_at_once(embeddings: np.ndarray, **settings) -> np.ndarray:
     """Two random projections in the place of UMAP."""
     directions = np.random.default_rng(0).normal(size=(embeddings.shape[1], 2))
     return (embeddings @ directions).astype(np.float32)
-
-
-def _hash_files(folder: Path) -> dict[str, str]:
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return {str(path.relative_to(folder)): sha256_of_file(path) for path in files}
 
 
 def _make_small(folder: Path, mirror: str) -> None:
@@ -149,7 +145,7 @@ def test_a_killed_maker_ends_with_the_same_files(home, tmp_path):
     assert processes.find_exit_code(processes.die_at_step, 11, *make) == -9
     assert 0 < len(list((raw / "s2-100k/data").glob("shard-*.tar"))) < 5
     assert processes.find_exit_code(*make) == 0
-    expected, found = _hash_files(home / "data/rehearsal/raw"), _hash_files(raw)
+    expected, found = hash_files(home / "data/rehearsal/raw"), hash_files(raw)
     expected.pop("registry.json"), found.pop("registry.json")  # it names the folder
     assert found == expected
 

@@ -15,6 +15,7 @@ import processes
 import pytest
 import rasterio
 import rasterio.shutil
+from folders import hash_files
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.warp import transform
 
@@ -86,10 +87,6 @@ def _index(folder):
     return pd.read_csv(folder / "index.csv")
 
 
-def _contents(path):
-    return {p.relative_to(path): p.read_bytes() for p in path.rglob("*") if p.is_file()}
-
-
 def test_a_store_holds_the_tifs_to_the_last_bit(original, workspace):
     """Pixels, coordinates and provenance are those of the files, in the order of the index."""
     store = make_s2_100k_store(original, workspace / "patches.zarr", val_fraction=0.3)
@@ -116,9 +113,9 @@ def test_shards_are_read_where_they_are(folder, original, workspace):
             for name in some:
                 tar.add(folder / "images" / name, arcname=f"images/{name}")
     shutil.rmtree(folder / "images")
-    before = _contents(folder)
+    before = hash_files(folder)
     store = make_s2_100k_store(folder, workspace / "b.zarr")
-    assert _contents(store) == _contents(expected) and _contents(folder) == before
+    assert hash_files(store) == hash_files(expected) and hash_files(folder) == before
 
 
 def test_real_patches_are_read(label_files, workspace):
@@ -232,7 +229,7 @@ def test_a_bad_patch_is_in_quarantine_with_its_reason(folder, workspace, fault):
     """It is left out of the store; the report says why; all others are kept; it stays on disk."""
     spoil, detail = FAULTS[fault]
     _spoil_first(folder, spoil)
-    before = _contents(folder)
+    before = hash_files(folder)
     store = make_s2_100k_store(folder, workspace / "a.zarr", max_missing_share=1.0)
     report = load_report(store).set_index("fn")
     assert report["reason"].to_dict() == dict.fromkeys(report.index, "") | {
@@ -240,7 +237,7 @@ def test_a_bad_patch_is_in_quarantine_with_its_reason(folder, workspace, fault):
     }
     assert detail in report.loc["patch_0.tif", "detail"]
     assert open_patches(store).fn.values.tolist() == report.index[:-1].tolist()
-    assert _contents(folder) == before
+    assert hash_files(folder) == before
 
 
 @pytest.mark.parametrize("change", HARMLESS)
@@ -313,7 +310,7 @@ def test_a_killed_run_ends_with_the_same_store(original, workspace, monkeypatch)
     examine = s2_100k._examine
     monkeypatch.setattr(s2_100k, "_examine", lambda file: num_read.append(1) or examine(file))
     make_s2_100k_store(original, store, seed=3)
-    assert _contents(store) == _contents(expected)
+    assert hash_files(store) == hash_files(expected)
     assert load_report(store).equals(load_report(expected))
     assert len(num_read) <= NUM_PATCHES - 4  # two shards of two were done
     assert sorted(path.name for path in workspace.iterdir() if "killed" in path.name) == [

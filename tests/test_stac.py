@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import dask
 import distributed
@@ -17,6 +16,7 @@ import pandas as pd
 import processes
 import pytest
 import rasterio
+from folders import hash_files
 from stac_server import RESOLUTIONS_M, run_stac_server
 from starlette.responses import Response
 
@@ -93,14 +93,6 @@ def rebuilt(plan, tmp_path_factory):
     report = rebuild_s2_100k(folder, plan, num_patches=NUM_PATCHES, num_workers=2)
     assert report.failures.empty
     return folder
-
-
-def _hash_files(folder: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): sha256_of_file(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 def _keep_scenes(server, *scene_ids):
@@ -256,9 +248,9 @@ def test_a_patch_depends_on_plan_and_number_only(plan, rebuilt):
 
 def test_a_finished_folder_is_left_alone(plan, server, rebuilt):
     """A second run asks for no scene, and changes no file; a larger one begins with the same."""
-    before = _hash_files(rebuilt)
+    before = hash_files(rebuilt)
     rebuild_s2_100k(rebuilt, plan, num_patches=NUM_PATCHES)
-    assert _hash_files(rebuilt) == before
+    assert hash_files(rebuilt) == before
     assert not [request for request in server.faults.requests if "GET /" not in request]
 
 
@@ -306,7 +298,7 @@ def test_a_server_that_keeps_failing_costs_its_patches_only_once(plan, server, r
     table = pd.read_csv(tmp_path / "a/failures.csv")
     pd.testing.assert_frame_equal(table, report.failures, check_dtype=False)
     rebuild_s2_100k(tmp_path / "a", plan, num_patches=NUM_PATCHES, num_workers=2)
-    assert _hash_files(tmp_path / "a") == _hash_files(rebuilt)
+    assert hash_files(tmp_path / "a") == hash_files(rebuilt)
 
 
 @pytest.mark.parametrize(
@@ -451,7 +443,7 @@ def test_a_run_killed_at_a_change_of_the_disk_is_finished(plan, tmp_path):
     """The next run leaves what an undisturbed one does, and no more."""
     make = partial(rebuild_s2_100k, num_patches=2, num_workers=2)
     make(tmp_path / "whole", plan)
-    whole = _hash_files(tmp_path / "whole")
+    whole = hash_files(tmp_path / "whole")
     for step in range(2, 26, KILLS_EVERY):
         folder = tmp_path / f"{step}"
         exit_code = processes.find_exit_code(processes.die_at_step, step, make, folder, plan)
@@ -459,7 +451,7 @@ def test_a_run_killed_at_a_change_of_the_disk_is_finished(plan, tmp_path):
         tifs = {f"images/{path.name}": sha256_of_file(path) for path in _find_tifs(folder)}
         assert tifs.items() <= whole.items()
         make(folder, plan)
-        assert _hash_files(folder) == whole
+        assert hash_files(folder) == whole
         assert not list(folder.rglob(".partial*"))
 
 
@@ -500,4 +492,4 @@ def test_a_dask_cluster_survives_the_death_of_a_worker(plan, server, rebuilt, tm
         killer.join()
         assert victim not in client.run(os.getpid).values()
     assert report.failures.empty and report.index.fn.is_unique
-    assert _hash_files(folder) == _hash_files(rebuilt)
+    assert hash_files(folder) == hash_files(rebuilt)

@@ -8,6 +8,7 @@ from functools import partial
 import processes
 import pytest
 import torch
+from folders import hash_files
 from safetensors.torch import load_file, save_file
 from small import make_encoder, make_model
 
@@ -104,10 +105,10 @@ def test_what_replaces_what(folder, workspace):
     (stranger / "config.json").write_text('{"model_type": "bert"}')
     file.write_text("notes")
     for target, reason in ((folder, "thesis.tex"), (stranger, "not of a model"), (file, "a file")):
-        before = {path: path.read_bytes() for path in workspace.rglob("*") if path.is_file()}
+        before = hash_files(workspace)
         with pytest.raises(FileExistsError, match=f"holds other files.*{reason}.*pass a new or"):
             save_pretrained(make_model(), target)
-        assert before == {p: p.read_bytes() for p in workspace.rglob("*") if p.is_file()}
+        assert hash_files(workspace) == before
 
 
 @pytest.mark.parametrize("exists", [True, False])

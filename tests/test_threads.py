@@ -8,6 +8,7 @@ from threading import Barrier
 import numpy as np
 import pytest
 import torch
+from folders import hash_files
 
 from satclip_lib.checkpoints.store import load_satclip, save_pretrained
 from satclip_lib.data.features import cache_features
@@ -46,9 +47,9 @@ def inputs():
 
 
 def _read(path: Path) -> str:
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    kept = [file for file in files if file.name != "training_curve.csv"]  # it has a clock
-    return fingerprint(*(f"{f.relative_to(path)} {f.read_bytes().hex()}" for f in kept))
+    files = hash_files(path)
+    files.pop("training_curve.csv", None)  # it has a clock
+    return fingerprint(files)
 
 
 def _pretrain(inputs, seed, folder):
@@ -86,10 +87,13 @@ CALLS = {
         RandomConvolutionalFeatures.fit(IMAGES, num_random_features=8, seed=seed)
     ),
     "augmentation": lambda inputs, seed, _: augment(IMAGES, size_px=6, seed=seed),
-    "splits": lambda inputs, seed, _: [
-        (s.name, s.train, s.test, s.fold_ids) for s in make_splits("blocks", PLACES, seed=seed)
-    ],
-    "blocks": lambda inputs, seed, _: hold_out_blocks(PLACES, fraction=0.3, seed=seed),
+    "blocks of places": lambda inputs, seed, _: hold_out_blocks(PLACES, fraction=0.3, seed=seed),
+    **{
+        f"{protocol} splits": lambda inputs, seed, _, protocol=protocol: [
+            (s.name, s.train, s.test, s.fold_ids) for s in make_splits(protocol, PLACES, seed=seed)
+        ]
+        for protocol in ("random", "blocks")
+    },
     "places": lambda inputs, seed, _: sample_land_lonlat(50, seed=seed),
     "bootstrap": lambda inputs, seed, _: compute_score(
         VALUES[:, 0], VALUES[:, seed % 4], kind="regression", lonlat=PLACES, variance=1.0
@@ -111,7 +115,7 @@ def _state():
 
 @pytest.mark.parametrize("name", CALLS)
 def test_threads_give_what_one_gives(inputs, name, tmp_path, shape_checks_off):
-    """Each seed's result is that of a thread alone; the random numbers of the process stay.
+    """Each seed has its result, that of a thread alone; the random numbers of the process stay.
 
     (Shape checks draw random numbers themselves.)
     """
@@ -130,5 +134,6 @@ def test_threads_give_what_one_gives(inputs, name, tmp_path, shape_checks_off):
         alone = list(thread.map(run_alone, seeds))
     with ThreadPoolExecutor(NUM_THREADS) as threads:
         found = list(threads.map(run, range(NUM_THREADS)))
+    assert (alone[0] == alone[1]) == (name == "files")  # which are of one model
     assert found == [alone[number % len(seeds)] for number in range(NUM_THREADS)]
     assert _state() == before

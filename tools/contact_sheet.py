@@ -11,7 +11,7 @@ from typing import Any
 
 from jinja2 import Template
 
-from satclip_lib.files import Workspace, write_atomically
+from satclip_lib.files import Workspace, write_text
 from satclip_lib.plotting.figures import FIGURES
 
 PAGE = Template(Path(__file__).with_suffix(".html").read_text("utf-8"), autoescape=True)
@@ -34,8 +34,7 @@ def save_contact_sheet(workspace: Workspace) -> Path:
         ],
     )
     target = workspace.figures / "index.html"
-    with write_atomically(target) as scratch:
-        scratch.write_text(content, encoding="utf-8")
+    write_text(target, content)
     return target
 
 

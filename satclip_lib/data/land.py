@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import BinaryIO
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Shaped
 
 MASK_CELLS_PER_DEG = 24  # of the land mask, 8640 x 4320 (2.5 arc-minutes)
 
@@ -37,9 +37,7 @@ def load_land_mask() -> Bool[np.ndarray, "height width"]:
 
 def is_land(lonlat: Float64[np.ndarray, "num_points 2"]) -> Bool[np.ndarray, " num_points"]:
     """Whether each (longitude, latitude) in degrees lies in a land cell of the mask."""
-    mask = load_land_mask()
-    row, column = np.floor(cell_position(lonlat, MASK_CELLS_PER_DEG)).astype(int).T
-    return mask[np.clip(row, 0, len(mask) - 1), column % mask.shape[1]]
+    return look_up_cells(load_land_mask(), lonlat)
 
 
 def sample_land_lonlat(
@@ -75,8 +73,16 @@ def sample_land_lonlat(
     return np.concatenate(found)[:num_points]
 
 
+def look_up_cells(
+    grid: Shaped[np.ndarray, "height width"], lonlat: Float64[np.ndarray, "num_points 2"]
+) -> Shaped[np.ndarray, " num_points"]:
+    """The cell of a global grid, row 0 at 90 N and column 0 at 180 W, that each location is in."""
+    row, column = np.floor(cell_position(lonlat, len(grid) / 180)).astype(int).T
+    return grid[np.clip(row, 0, len(grid) - 1), column % grid.shape[1]]  # 90 S: the last row
+
+
 def cell_position(
-    lonlat: Float64[np.ndarray, "num_points 2"], cells_per_deg: int
+    lonlat: Float64[np.ndarray, "num_points 2"], cells_per_deg: float | int
 ) -> Float64[np.ndarray, "num_points 2"]:
     """Row and column in a global grid as real numbers, counted from 90 N and 180 W."""
     return np.stack([90 - lonlat[:, 1], lonlat[:, 0] + 180], axis=1) * cells_per_deg

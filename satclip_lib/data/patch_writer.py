@@ -24,7 +24,7 @@ from satclip_lib.data.patch_store import (
     make_split,
     open_patches,
 )
-from satclip_lib.files import hold_folder, write_atomically
+from satclip_lib.files import hold_folder, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -188,8 +188,8 @@ class PatchWriter:
                 : self._num_buffered
             ]
         number = len(list(self._folder.glob("rows-*.json")))
-        with write_atomically(self._folder / f"rows-{number:05}.json") as scratch:
-            scratch.write_text(json.dumps(self.rows[self._num_saved :]))
+        new = json.dumps(self.rows[self._num_saved :])
+        write_text(self._folder / f"rows-{number:05}.json", new)
         self._num_saved, self._num_buffered = len(self.rows), 0
 
     def _open_array(self) -> zarr.Array:

@@ -18,7 +18,7 @@ from satclip_lib.data.land import MASK_CELLS_PER_DEG, is_land
 from satclip_lib.data.natural_earth import lookup_regions
 from satclip_lib.data.patch_store import hash_patch
 from satclip_lib.data.sentinel2 import BAND_NAMES
-from satclip_lib.files import write_atomically
+from satclip_lib.files import write_text
 
 PATCH_SHAPE = (len(BAND_NAMES), 256, 256)
 MAX_ZERO_SHARE = 0.1  # of the paper
@@ -119,8 +119,7 @@ def report_path(store: Path | str) -> Path:
 
 def save_report(rows: list[dict[str, Any]], store: Path | str) -> Path:
     """Write the report of a patch store, whole or not at all."""
-    with write_atomically(report_path(store)) as scratch:
-        scratch.write_text(json.dumps(rows))
+    write_text(report_path(store), json.dumps(rows))
     return report_path(store)
 
 

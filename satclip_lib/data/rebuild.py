@@ -20,7 +20,7 @@ import pandas as pd
 from satclip_lib.data.s2_folder import encode_patch
 from satclip_lib.data.scenes import ScenePatch
 from satclip_lib.data.stac import ScenePlan, draw_patch, find_search
-from satclip_lib.files import sweep, write_atomically
+from satclip_lib.files import sweep, write_atomically, write_text
 from satclip_lib.progress import progress_bar
 
 logger = logging.getLogger(__name__)
@@ -157,8 +157,7 @@ def _keep_plan(path: Path, plan: ScenePlan) -> None:
                 "choose another folder, or the same plan"
             )
         return
-    with write_atomically(path) as scratch:
-        scratch.write_text(json.dumps(wanted, indent=2) + "\n")
+    write_text(path, json.dumps(wanted, indent=2) + "\n")
 
 
 def _make_index(folder: Path) -> pd.DataFrame:

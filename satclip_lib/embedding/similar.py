@@ -11,7 +11,7 @@ from jaxtyping import Float32, Float64
 from satclip_lib.checkpoints.download import BUNDLED_MODEL
 from satclip_lib.checkpoints.store import load_training_lonlat
 from satclip_lib.embedding.retrieval import load_retrieval
-from satclip_lib.sphere import check_locations, chord_to_km, lonlat_to_unit_vectors
+from satclip_lib.sphere import check_locations, compute_distance_km
 
 
 def compare_with(
@@ -65,24 +65,17 @@ def find_similar(
         ValueError: See :func:`compare_with`.
     """
     lonlat, similarity = compare_with(lon, lat, model)
-    vectors = lonlat_to_unit_vectors(lonlat)
-    taken = lonlat_to_unit_vectors(np.array([[lon, lat]], dtype=np.float64))
-    is_free = np.full(len(lonlat), True)
+    distance = compute_distance_km(lonlat, np.array([[lon, lat]], dtype=np.float64))
+    is_free = distance >= apart_km
     rows: list[int] = []
-    while True:
-        is_free &= chord_to_km(np.linalg.norm(vectors - taken[-1], axis=1)) >= apart_km
-        if len(rows) == num_results or not is_free.any():
-            break
+    while len(rows) < num_results and is_free.any():
         rows.append(int(np.where(is_free, similarity, -np.inf).argmax()))
-        taken = vectors[rows]
-    distance = chord_to_km(
-        np.linalg.norm(vectors[rows] - lonlat_to_unit_vectors(np.array([[lon, lat]])), axis=1)
-    )
+        is_free &= compute_distance_km(lonlat, lonlat[rows[-1:]]) >= apart_km
     return pd.DataFrame(
         {
             "lon": lonlat[rows, 0],
             "lat": lonlat[rows, 1],
             "similarity": similarity[rows],
-            "distance_km": distance,
+            "distance_km": distance[rows],
         }
     )

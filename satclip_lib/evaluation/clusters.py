@@ -15,25 +15,21 @@ SILHOUETTE_POINTS = 4000  # its time and memory grow with the square
 def vote_of_neighbors(
     points: Float[np.ndarray, "num_points num_features"],
     classes: Shaped[np.ndarray, " num_points"],
-    *,
-    num_neighbors: int = NUM_NEIGHBORS,
 ) -> float:
-    """Share of points whose class is the most frequent among their nearest other points.
+    """Share of points whose class is the most frequent among their 15 nearest other points.
 
     A draw goes to the class that comes first in the alphabet.
     """
-    return KNeighborsClassifier(num_neighbors).fit(points, classes).score(None, classes)
+    return KNeighborsClassifier(NUM_NEIGHBORS).fit(points, classes).score(None, classes)
 
 
 def vote_across_continents(
     points: Float[np.ndarray, "num_points num_features"],
     classes: Shaped[np.ndarray, " num_points"],
     lonlat: Float64[np.ndarray, "num_points 2"],
-    *,
-    num_neighbors: int = NUM_NEIGHBORS,
 ) -> float:
     """As :func:`vote_of_neighbors`, but neighbours are taken from other continents only."""
-    votes = check_votes_across_continents(points, classes, lonlat, num_neighbors=num_neighbors)
+    votes = check_votes_across_continents(points, classes, lonlat)
     return float(np.nanmean(votes))
 
 
@@ -41,8 +37,6 @@ def check_votes_across_continents(
     points: Float[np.ndarray, "num_points num_features"],
     classes: Shaped[np.ndarray, " num_points"],
     lonlat: Float64[np.ndarray, "num_points 2"],
-    *,
-    num_neighbors: int = NUM_NEIGHBORS,
 ) -> Float64[np.ndarray, " num_points"]:
     """For each point, 1 if its neighbours on other continents name its class, else 0.
 
@@ -50,7 +44,7 @@ def check_votes_across_continents(
     """
     is_right = np.full(len(points), np.nan)
     for split in make_splits("continents", lonlat):
-        probe = KNeighborsClassifier(num_neighbors).fit(points[split.train], classes[split.train])
+        probe = KNeighborsClassifier(NUM_NEIGHBORS).fit(points[split.train], classes[split.train])
         is_right[split.test] = probe.predict(points[split.test]) == classes[split.test]
     return is_right
 
@@ -89,16 +83,14 @@ def score_clusters(
 def share_of_kept_neighbors(
     first: Float[np.ndarray, "num_points num_features"],
     second: Float[np.ndarray, "num_points num_other_features"],
-    *,
-    num_neighbors: int = NUM_NEIGHBORS,
 ) -> float:
-    """Share of the nearest points in ``first`` that are among the nearest in ``second`` too.
+    """Share of the 15 nearest points in ``first`` that are among those in ``second`` too.
 
-    1 if every point has the same neighbours in both, about ``num_neighbors / num_points`` by
-    chance. It does not change when a plane is turned, mirrored or scaled.
+    1 if every point has the same neighbours in both, about ``15 / num_points`` by chance. It does
+    not change when a plane is turned, mirrored or scaled.
     """
     in_first, in_second = (
-        NearestNeighbors(n_neighbors=num_neighbors).fit(points).kneighbors(return_distance=False)
+        NearestNeighbors(n_neighbors=NUM_NEIGHBORS).fit(points).kneighbors(return_distance=False)
         for points in (first, second)
     )
     kept = (in_first[:, :, None] == in_second[:, None, :]).any(axis=2)

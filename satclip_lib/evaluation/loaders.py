@@ -60,13 +60,8 @@ def load_on_land(
     return LabelledPoints(candidates[kept], found[kept], source)
 
 
-def load_population(num_points: int, seed: int) -> LabelledPoints:
-    """Logarithm of one plus the population density of the GPW grid."""
-    source = "GPW v4.11, 2020, 0.5 degree"
-    return load_on_land(num_points, seed, lookup=_log_population_density, source=source)
-
-
-def _log_population_density(lonlat: np.ndarray) -> np.ndarray:
+def lookup_log_population_density(lonlat: np.ndarray) -> np.ndarray:
+    """Logarithm of one plus the population density."""
     return np.log1p(labels.lookup_population_density(lonlat))
 
 

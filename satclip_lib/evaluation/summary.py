@@ -11,7 +11,7 @@ import pandas as pd
 
 from satclip_lib.checkpoints.model_card import escape_markdown
 from satclip_lib.evaluation.benchmark import OWN_PROBE, POOLED, BenchmarkResult
-from satclip_lib.files import write_atomically
+from satclip_lib.files import write_text
 
 CONFIDENCE = 0.95
 ALL_TASKS = "mean of tasks"
@@ -247,11 +247,9 @@ def save_tables(summary: pd.DataFrame, stem: Path) -> list[Path]:
         "tex": style.to_latex(hrules=True).replace("R²", "$R^2$"),
         "md": text.to_markdown(index=False, disable_numparse=True) + "\n",
     }
-    paths = []
-    for suffix, content in contents.items():
-        paths.append(stem.with_name(f"{stem.name}.{suffix}"))
-        with write_atomically(paths[-1]) as scratch:
-            scratch.write_text(content, encoding="utf-8")
+    paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in contents]
+    for path, content in zip(paths, contents.values(), strict=True):
+        write_text(path, content)
     return paths
 
 

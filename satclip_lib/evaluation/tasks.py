@@ -193,7 +193,7 @@ TASKS: dict[str, Task] = {
             target_name="population density",
             units="people per km²",
             transform="log(1 + x)",
-            loader=loaders.load_population,
+            loader=_on_land(loaders.lookup_log_population_density, "GPW v4.11, 2020, 0.5 degree"),
             **_terms("gpw_v4_population_density_rev11_2020_30_min.asc"),
         ),
         Task(

@@ -30,7 +30,7 @@ from scipy.spatial import cKDTree
 from satclip_lib.data.labels import load_towns
 from satclip_lib.data.land import is_land
 from satclip_lib.data.natural_earth import load_countries, lookup_regions
-from satclip_lib.files import write_atomically
+from satclip_lib.files import write_text
 from satclip_lib.plotting.globes import make_lonlat_grid
 from satclip_lib.plotting.layers import NO_VALUE_COLOR, Layer, find_islands
 from satclip_lib.plotting.maps import use_natural_earth
@@ -130,8 +130,7 @@ def save_atlas(
         "script": "\n".join(_read(f"atlas.{part}.js") for part in ("panels", "state", "side")),
     }
     page = re.sub(r"\{\{ (\w+) \}\}", lambda found: parts[found[1]], _read("atlas.html"))
-    with write_atomically(path) as scratch:
-        scratch.write_text(page, encoding="utf-8")
+    write_text(path, page)
     return Path(path)
 
 

@@ -62,7 +62,7 @@ def plot_curves(
     Raises:
         ValueError: If there are more encoders than colours.
     """
-    styles = make_styles("encoders", encoders)
+    styles = make_styles(encoders)
     _, shots, labels, _ = zip(*map(parse_protocol, summary.protocol), strict=True)
     table = summary.assign(x=labels if shots[0] is None else shots)
     ticks = sorted(table.x.unique())
@@ -108,7 +108,7 @@ def plot_distance_curve(curve: pd.DataFrame, *, encoders: Sequence[str]) -> Figu
         1, 2, figsize=(PAGE_WIDTH_IN, 3.0), sharey=True, width_ratios=(4, 1)
     )
     is_far = curve.protocol == "continents"
-    for number, (encoder, style) in enumerate(make_styles("encoders", encoders).items()):
+    for number, (encoder, style) in enumerate(make_styles(encoders).items()):
         rows = curve[(curve.encoder == encoder) & ~is_far].sort_values("label_km")
         left.plot(rows.label_km, rows.score, ms=3, lw=1, label=encoder, **style)
         left.fill_between(

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from satclip_lib.checkpoints.store import hash_checkpoint
 from satclip_lib.data.patch_store import open_patches
-from satclip_lib.files import Workspace, write_atomically
+from satclip_lib.files import Workspace, write_atomically, write_text
 
 DPI = 300  # of PNGs, and of what a PDF holds as pixels
 
@@ -169,5 +169,4 @@ def save_figure(
         "checkpoints": {path.name: hash_checkpoint(path) for path in folders},
         "satclip_lib": version("satclip-lib"),
     }
-    with write_atomically(stem.with_suffix(".json")) as scratch:
-        scratch.write_text(json.dumps(provenance, indent=2) + "\n")
+    write_text(stem.with_suffix(".json"), json.dumps(provenance, indent=2) + "\n")

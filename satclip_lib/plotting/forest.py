@@ -29,7 +29,7 @@ def plot_forest(summary: pd.DataFrame, *, reference: str, encoders: Sequence[str
     Raises:
         ValueError: If there are more encoders than colours.
     """
-    styles = make_styles("encoders", encoders, skip=1)  # the first is the reference's
+    styles = make_styles(encoders, skip=1)  # the first is the reference's
     metric = summary.drop_duplicates("task").set_index("task")["metric"].str.replace("R2", "R²")
     fig, panels = _make_panels(
         dict.fromkeys(summary.protocol.unique(), LARGEST_DIFFERENCE),

@@ -60,21 +60,22 @@ def styled():
     return plt.style.context(str(files("satclip_lib.plotting").joinpath("style.mplstyle")))
 
 
-def make_styles(what: str, names: Sequence[str], *, skip: int = 0) -> dict[str, dict[str, str]]:
-    """A colour and a marker of its own for each series, as keyword arguments of matplotlib.
+def make_styles(encoders: Sequence[str], *, skip: int = 0) -> dict[str, dict[str, str]]:
+    """A colour and a marker of its own for each encoder, as keyword arguments of matplotlib.
 
     Args:
-        what: Plural of what the series are, for the message.
-        names: Names of the series.
+        encoders: Names of the encoders.
         skip: Number of colours that are left for others.
 
     Raises:
-        ValueError: If there are more series than colours.
+        ValueError: If there are more encoders than colours.
     """
     styles = list(zip(COLORS, MARKERS, strict=True))[skip:]
-    if len(names) > len(styles):
-        raise ValueError(f"{len(names)} {what}, but colours for {len(styles)}: pass fewer {what}")
-    pairs = zip(names, styles, strict=False)
+    if len(encoders) > len(styles):
+        raise ValueError(
+            f"{len(encoders)} encoders, but colours for {len(styles)}: pass fewer encoders"
+        )
+    pairs = zip(encoders, styles, strict=False)
     return {name: {"color": color, "marker": marker} for name, (color, marker) in pairs}
 
 
