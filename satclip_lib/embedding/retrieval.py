@@ -27,7 +27,8 @@ from satclip_lib.sphere import chord_to_km, lonlat_to_unit_vectors
 CELLS_PER_DEG = 4  # of the map
 MAP_SHAPE = (180 * CELLS_PER_DEG + 1, 360 * CELLS_PER_DEG)  # rows from pole to pole, columns
 AROUND = 2  # nodes in each direction, which with the node itself are its surroundings
-STEPS_PER_STD = 31.0  # of the int8 map, which so reaches four standard deviations
+STEPS_PER_STD = 12.0  # of the int8 map: few, so that it packs well
+LARGEST = 4.0  # standard deviations on the map
 NUM_ZONAL = 4  # zonal harmonics, of degrees 1 to 4
 NUM_NEIGHBORS = 4  # training places that a node is the mean of, where it has no image of its own
 NEAREST = 1e-3  # of the Earth's radius; within 6 km a training place weighs no more
@@ -156,7 +157,7 @@ class Retrieval(nn.Module):
             batches = np.array_split(nodes[has_image], 1 + has_image.sum() // PLACES_AT_ONCE)
             found = np.zeros((len(nodes), num_components))
             found[has_image] = np.concatenate([(features_at(x) - mean) @ axes for x in batches])
-        steps = np.clip(np.round(STEPS_PER_STD * found), -127, 127)
+        steps = np.round(STEPS_PER_STD * np.clip(found, -LARGEST, LARGEST))
         steps = np.column_stack([steps, has_image]).astype(np.int8)
         model.components.copy_(torch.from_numpy(steps).reshape(model.components.shape))
         model.sum_up()
