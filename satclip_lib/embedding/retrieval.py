@@ -22,7 +22,7 @@ from satclip_lib.checkpoints.download import CheckpointError, check_is_file, fin
 from satclip_lib.checkpoints.store import RETRIEVAL_NAME
 from satclip_lib.fast.siren import ROWS_AT_ONCE
 from satclip_lib.files import write_atomically
-from satclip_lib.sphere import chord_to_km, lonlat_to_unit_vectors
+from satclip_lib.sphere import lonlat_to_unit_vectors
 
 CELLS_PER_DEG = 4  # of the map
 MAP_SHAPE = (180 * CELLS_PER_DEG + 1, 360 * CELLS_PER_DEG)  # rows from pole to pole, columns
@@ -32,7 +32,7 @@ LARGEST = 4.0  # standard deviations on the map
 NUM_ZONAL = 4  # zonal harmonics, of degrees 1 to 4
 NUM_NEIGHBORS = 4  # training places that a node is the mean of, where it has no image of its own
 NEAREST = 1e-3  # of the Earth's radius; within 6 km a training place weighs no more
-REACH_KM = 100.0  # from a training place; nodes further off, at sea, get no image of their own
+REACH = 100 / 6371  # of the same, 100 km from a training place; nodes further off have no image
 PLACES_AT_ONCE = 4096  # whose images are in memory
 INPUTS_PER_GROUP = 2  # of the latitude and of the components, in each random feature
 BANDWIDTH = 0.6  # of the Gaussian kernels, as their inverse length, on standardised inputs
@@ -60,7 +60,8 @@ class Retrieval(nn.Module):
     The components are read off a map at a quarter of a degree. A node of it has the image of its
     own place. Where imagery does not cover the land, it is the mean of the 4 nearest training
     images, weighted by the inverse square of their distance. The surroundings are the mean of 5 by
-    5 nodes, 1.25 degrees.
+    5 nodes, 1.25 degrees. Further than 100 km from any training image, as on the high seas, the
+    components are 0, those of a mean image.
 
     ``local``: random Fourier features of another sum of Gaussian kernels, of the distance between
     two places, with lengths from 0.3 to 10 degrees, as many of each order of magnitude. The encoder
@@ -122,9 +123,8 @@ class Retrieval(nn.Module):
             lonlat: Places of the training images, degrees.
             features: Features of the training images, of the frozen encoder.
             features_at: Function from places to the features of images there, see
-                :func:`satclip_lib.data.features.make_features_at`. It is asked for all nodes
-                within 100 km of a training image; at the other nodes, at sea, the components are
-                those of a mean image. None makes each node the mean of the nearest training images.
+                :func:`satclip_lib.data.features.make_features_at`. None makes each node the mean
+                of the nearest training images.
             num_components: Number of principal components of the training images' features that
                 are kept, or as many as there are features.
             num_features: Number of random Fourier features of what images show.
@@ -145,20 +145,20 @@ class Retrieval(nn.Module):
         latitude = np.linspace(90, -90, MAP_SHAPE[0])
         longitude = np.arange(MAP_SHAPE[1]) / CELLS_PER_DEG - 180
         nodes = np.stack(np.meshgrid(longitude, latitude), axis=-1).reshape(-1, 2)
-        count = min(NUM_NEIGHBORS, len(lonlat))
-        distance, rows = tree.query(lonlat_to_unit_vectors(nodes), k=[*range(1, count + 1)])
+        unit = lonlat_to_unit_vectors(nodes)
+        near = np.isfinite(tree.query(unit, distance_upper_bound=REACH)[0])
         if features_at is None:
+            count = min(NUM_NEIGHBORS, len(lonlat))
+            distance, rows = tree.query(unit[near], k=[*range(1, count + 1)])
             weight = (distance + NEAREST) ** -2.0
             weight /= weight.sum(axis=1, keepdims=True)
-            found = np.stack([(weight * x[rows]).sum(axis=1) for x in (centred @ axes).T], axis=-1)
-            has_image = np.full(len(nodes), True)
+            found = np.einsum("nk,nkc->nc", weight, (centred @ axes)[rows])
         else:
-            has_image = np.asarray(chord_to_km(distance[:, 0]) <= REACH_KM)
-            batches = np.array_split(nodes[has_image], 1 + has_image.sum() // PLACES_AT_ONCE)
-            found = np.zeros((len(nodes), num_components))
-            found[has_image] = np.concatenate([(features_at(x) - mean) @ axes for x in batches])
-        steps = np.round(STEPS_PER_STD * np.clip(found, -LARGEST, LARGEST))
-        steps = np.column_stack([steps, has_image]).astype(np.int8)
+            batches = np.array_split(nodes[near], 1 + near.sum() // PLACES_AT_ONCE)
+            found = np.concatenate([(features_at(batch) - mean) @ axes for batch in batches])
+        steps = np.zeros((len(nodes), num_components + 1), np.int8)
+        steps[near, :-1] = np.round(STEPS_PER_STD * np.clip(found, -LARGEST, LARGEST))
+        steps[near, -1] = 1
         model.components.copy_(torch.from_numpy(steps).reshape(model.components.shape))
         model.sum_up()
 
