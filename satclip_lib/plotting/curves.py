@@ -57,7 +57,7 @@ def plot_curves(
         summary: Scores of protocols that differ in their shots ("+5%") or labels (":300").
         encoders: Encoders to draw, at most seven; bands are the 95 % intervals.
         xlabel: Name of what grows to the right.
-        num_columns: Panels in a row.
+        num_columns: Panels in a row, at most.
 
     Raises:
         ValueError: If there are more encoders than colours.
@@ -69,6 +69,7 @@ def plot_curves(
     x = np.arange(len(ticks))
     tasks = list(table.task.unique())
     num_rows = -(-len(tasks) // num_columns)
+    num_columns = -(-len(tasks) // num_rows)  # rows of one length, where that can be
     size = PAGE_WIDTH_IN, 0.6 + 1.45 * num_rows
     fig, axes = plt.subplots(num_rows, num_columns, figsize=size, sharex=True, squeeze=False)
     for ax, task in zip(axes.flat, tasks, strict=False):
