@@ -145,7 +145,7 @@ class _Sums:
 
     def compute_spread(self, atoms: Atoms) -> _Spread:
         if atoms not in self.spreads:
-            count, x_sum, squares, y_sum = _add_up(self.sums[atom] for atom in atoms)
+            count, x_sum, squares, y_sum = _add_up(self.sums[atom] for atom in sorted(atoms))
             variance = squares / count - (x_sum / count) ** 2
             std = np.sqrt(np.where(variance > 1e-12, variance, 1.0))  # constants say nothing
             self.spreads[atoms] = _Spread(count, x_sum / count, std, y_sum / count)
@@ -162,7 +162,7 @@ class _Sums:
         if (fitted, at) not in self.moments:
             own, there = self.compute_spread(fitted), self.compute_spread(at)
             count, x_sum, y_sum = there.count, there.count * there.mean, there.count * there.y_mean
-            xx, xy, yy = _add_up(self.compute_products(atom) for atom in at)
+            xx, xy, yy = _add_up(self.compute_products(atom) for atom in sorted(at))
             cross = np.outer(x_sum, own.mean)
             xx = xx - cross - cross.T + count * np.outer(own.mean, own.mean)
             xy = xy - np.outer(x_sum, own.y_mean) - np.outer(own.mean, y_sum - count * own.y_mean)
