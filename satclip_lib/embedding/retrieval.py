@@ -243,10 +243,14 @@ class Retrieval(nn.Module):
 
 
 def save_retrieval(folder: Path | str, retrieval: Retrieval) -> Path:
-    """Put the map beside the weights of a checkpoint."""
+    """Put the map beside the weights of a checkpoint, without the nodes that have no image."""
     path = Path(folder) / RETRIEVAL_NAME
+    tensors = retrieval.state_dict()
+    has_image = tensors["components"][..., -1] > 0
+    tensors["components"] = tensors["components"][has_image][:, :-1].contiguous()
+    tensors["has_image"] = torch.from_numpy(np.packbits(has_image.numpy()))  # a bit for each node
     with write_atomically(path) as scratch:
-        save_file(retrieval.state_dict(), scratch)
+        save_file(tensors, scratch)
     return path
 
 
@@ -272,8 +276,9 @@ def load_retrieval(model: Any) -> Retrieval:
         if path.stat().st_size > MAX_BYTES:
             raise ValueError(f"it has more than {MAX_BYTES:,} bytes")
         tensors = load_file(path)
-        if set(tensors) != set(Retrieval(1, 1, 1).state_dict()):
+        if set(tensors) != {"has_image", *Retrieval(1, 1, 1).state_dict()}:
             raise ValueError(f"it holds {', '.join(sorted(tensors))}")
+        tensors["components"] = _unpack(tensors["components"], tensors.pop("has_image"))
         retrieval = Retrieval(
             tensors["components"].shape[-1] - 1, len(tensors["bias"]), len(tensors["local_bias"])
         )
@@ -288,6 +293,19 @@ def load_retrieval(model: Any) -> Retrieval:
     except Exception as error:  # those of safetensors are of many kinds
         raise CheckpointError(f"cannot read {path} ({error}): fetch or train it again") from error
     return retrieval.eval()
+
+
+def _unpack(found: Tensor, has_image: Tensor) -> Int8[Tensor, "rows columns channels"]:
+    """All nodes of the map, of which a file has those with an image."""
+    bits = np.unpackbits(has_image.numpy(), count=MAP_SHAPE[0] * MAP_SHAPE[1])
+    nodes = torch.from_numpy(bits.reshape(MAP_SHAPE)).bool()
+    if found.dtype != torch.int8 or found.ndim != 2 or len(found) != nodes.sum():
+        raise ValueError(
+            f"components is {found.dtype} {tuple(found.shape)} for {int(nodes.sum())} nodes"
+        )
+    components = torch.zeros(*MAP_SHAPE, found.shape[1] + 1, dtype=torch.int8)
+    components[nodes] = torch.nn.functional.pad(found, (0, 1), value=1)
+    return components
 
 
 def _interpolate(
