@@ -1,6 +1,6 @@
 """Stand-ins for what the paper profile downloads: a data set in S2-100K's layout, and weights.
 
-``python -m tools.make_rehearsal data/rehearsal/raw --num-patches 1000`` writes
+``python -m tools.make_rehearsal data/rehearsal/raw --num-patches 2000`` writes
 
 - ``s2-100k/``: ``index.csv`` and ``data/shard-*.tar`` with patches of 12 bands and 256 x 256
   pixels, drawn uniformly over land. Two shards are cut short and some patches are bad, on purpose.
@@ -77,7 +77,7 @@ FIRST_NUMBER = 2_000_000  # of the patches that are made; the genuine ones have 
 
 
 def make_rehearsal(
-    folder: Path, *, num_patches: int = 1000, num_shards: int = 20, seed: int = 0
+    folder: Path, *, num_patches: int = 2000, num_shards: int = 20, seed: int = 0
 ) -> Path:
     """Write everything that the head of this module lists; what is there already is kept.
 
@@ -300,7 +300,7 @@ def main() -> None:
     """Command line of this module."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--num-patches", type=int, default=1000)
+    parser.add_argument("--num-patches", type=int, default=2000)
     parser.add_argument("--num-shards", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
