@@ -95,7 +95,7 @@ def test_a_node_is_the_mean_of_the_nearest_images():
 
 
 def test_a_node_has_the_image_of_its_place():
-    """It is asked for near the training images alone; elsewhere everything is as in the mean."""
+    """It is asked for near the training images alone."""
     lonlat, features = make_images()
     lonlat[:2] = [[20.1, 5.2], [179.9, 61.0]]
     asked = []
@@ -114,41 +114,64 @@ def test_a_node_has_the_image_of_its_place():
     off_km = [compute_distance_km(lonlat, x[None]).min() for x in asked[::50]]
     assert max(off_km) <= 100.1 and len(asked) > 10_000
     assert np.mod(asked * 4, 1).max() == 0  # nodes, a quarter of a degree
-    np.testing.assert_array_equal(found.look_up(torch.tensor([[0.0, -90.0]])), 0)
+
+
+def with_nodes(retrieval, has_image, seed=0):
+    """The same with other nodes on the map, and their numbers."""
+    nodes = np.random.default_rng(seed).integers(-48, 49, (721, 1440, 3)) * has_image[..., None]
+    made = copy.deepcopy(retrieval)
+    made.components.copy_(torch.from_numpy(np.dstack([nodes, has_image]).astype(np.int8)))
+    made.prepare()
+    return made, nodes
+
+
+def test_a_place_without_images_is_read_at_the_nearest_node(retrieval):
+    """By the distances to all nodes with an image; on the sphere, and across the date line."""
+    has_image = np.zeros((721, 1440), bool)
+    for row, column in ((100, 3), (360, 700), (505, 1437), (700, 20)):
+        has_image[row : row + 5, column : column + 3] = True
+    islands, values = with_nodes(retrieval, has_image)
+    rows, columns = np.nonzero(has_image)
+    nodes = np.stack([columns / 4 - 180, 90 - rows / 4], axis=1)
+    places = np.array([[180, -36], [-179.9, 70], [0, -90], [0, 90], [-179, -40], [20, 0.5]])
+    for place in places.astype(np.float64):
+        nearest = compute_distance_km(nodes, np.tile(place, (len(nodes), 1))).argmin()
+        found, there = islands.look_up(torch.from_numpy(np.stack([place, nodes[nearest]])))
+        torch.testing.assert_close(found, there)
+        np.testing.assert_allclose(
+            found[3:], values[rows[nearest], columns[nearest]] / 12, rtol=1e-6
+        )
 
 
 def test_what_has_no_image_has_no_weight(retrieval):
     """Beside the sea a place, and its surroundings, are the mean of the nodes on land alone."""
-    coast = copy.deepcopy(retrieval)
-    coast.components.zero_()
-    rng = np.random.default_rng(0)
-    nodes = rng.integers(-48, 49, (721, 1440, 3))
-    on_land = rng.random((721, 1440)) < 0.3
-    nodes[~on_land] = 0
-    coast.components.copy_(torch.from_numpy(np.dstack([nodes, on_land]).astype(np.int8)))
-    coast.sum_up()
-    for row, column in ((300, 10), (240, 0), (2, 1438), (718, 700)):  # even ones are of both maps
+    on_land = np.random.default_rng(1).random((721, 1440)) < 0.3
+    chosen = ((300, 10), (240, 0), (2, 1438), (718, 700))  # even ones are of both maps
+    for at in chosen:
+        on_land[at] = True
+    coast, nodes = with_nodes(retrieval, on_land)
+    for row, column in chosen:
         lonlat = torch.tensor([[column / 4 - 180, 90 - row / 4]])
         found = coast.look_up(lonlat).numpy()[0]
         at = np.ix_(np.arange(row - 2, row + 3), np.arange(column - 2, column + 3) % 1440)
         around = nodes[at][on_land[at]].mean(axis=0)
         np.testing.assert_allclose(found, np.append(around, nodes[row, column]) / 12, rtol=1e-5)
+        middle = coast.look_up(lonlat + torch.tensor([0.125, -0.125])).numpy()[0, 3:]
         corners = np.ix_([row, row + 1], [column, (column + 1) % 1440])
-        if on_land[corners].any():
-            middle = coast.look_up(lonlat + torch.tensor([0.125, -0.125])).numpy()[0, 3:]
-            expected = nodes[corners][on_land[corners]].mean(axis=0) / 12
-            np.testing.assert_allclose(middle, expected, rtol=1e-5)
+        expected = nodes[corners][on_land[corners]].mean(axis=0) / 12
+        np.testing.assert_allclose(middle, expected, rtol=1e-5)
 
 
 def test_between_nodes_it_is_bilinear_and_wraps(retrieval):
     """In the middle of four nodes it is their mean, also across the date line."""
+    full, _ = with_nodes(retrieval, np.ones((721, 1440), bool))
     for step, part in ((0.25, slice(3, None)), (0.5, slice(3))):
         for lon in (10.0, 180 - step):
             corners = torch.tensor(
                 [[x, y] for x in (lon, lon + step - 360 * (lon > 179)) for y in (20.0, 20 + step)]
             )
-            middle = retrieval.look_up(torch.tensor([[lon + step / 2, 20 + step / 2]]))[0, part]
-            torch.testing.assert_close(middle, retrieval.look_up(corners)[:, part].mean(dim=0))
+            middle = full.look_up(torch.tensor([[lon + step / 2, 20 + step / 2]]))[0, part]
+            torch.testing.assert_close(middle, full.look_up(corners)[:, part].mean(dim=0))
     west, east = retrieval(torch.tensor([[-180.0, 5.0], [180.0, 5.0]]))
     torch.testing.assert_close(west, east)
 

@@ -34,6 +34,7 @@ NUM_NEIGHBORS = 4  # training places that a node is the mean of, where it has no
 NEAREST = 1e-3  # of the Earth's radius; within 6 km a training place weighs no more
 REACH = 100 / 6371  # of the same, 100 km from a training place; nodes further off have no image
 PLACES_AT_ONCE = 4096  # whose images are in memory
+BORDER_ROWS = 64  # places that are compared with all nodes of the border at once
 INPUTS_PER_GROUP = 2  # of the latitude and of the components, in each random feature
 BANDWIDTH = 0.6  # of the Gaussian kernels, as their inverse length, on standardised inputs
 LOCAL_DEG = (0.3, 10.0)  # lengths of the kernels of distance, shortest and longest
@@ -60,8 +61,8 @@ class Retrieval(nn.Module):
     The components are read off a map at a quarter of a degree. A node of it has the image of its
     own place. Where imagery does not cover the land, it is the mean of the 4 nearest training
     images, weighted by the inverse square of their distance. The surroundings are the mean of 5 by
-    5 nodes, 1.25 degrees. Further than 100 km from any training image, as on the high seas, the
-    components are 0, those of a mean image.
+    5 nodes, 1.25 degrees. Nodes further than 100 km from any training image have none: a place
+    among them, as on a small island, is read at the nearest node with an image.
 
     ``local``: random Fourier features of another sum of Gaussian kernels, of the distance between
     two places, with lengths from 0.3 to 10 degrees, as many of each order of magnitude. The encoder
@@ -83,6 +84,7 @@ class Retrieval(nn.Module):
 
     components: Int8[Tensor, "rows columns channels"]  # the last: 1 where there is an image
     sums: Int16[Tensor, "half_rows half_columns channels"]  # of the surroundings
+    border: Float64[Tensor, "num_border 2"]  # nodes with an image beside those without
     weight: Float[Tensor, "num_features inputs"]
     bias: Float[Tensor, " num_features"]
     zonal_mean: Float[Tensor, " zonal"]
@@ -98,6 +100,7 @@ class Retrieval(nn.Module):
         self.register_buffer(
             "sums", torch.zeros(1, 1, num_components + 1, dtype=torch.int16), persistent=False
         )
+        self.register_buffer("border", torch.zeros(1, 2, dtype=torch.float64), persistent=False)
         self.register_buffer("weight", torch.zeros(num_features, inputs))
         self.register_buffer("bias", torch.zeros(num_features))
         self.register_buffer("zonal_mean", torch.zeros(NUM_ZONAL))
@@ -160,7 +163,7 @@ class Retrieval(nn.Module):
         steps[near, :-1] = np.round(STEPS_PER_STD * np.clip(found, -LARGEST, LARGEST))
         steps[near, -1] = 1
         model.components.copy_(torch.from_numpy(steps).reshape(model.components.shape))
-        model.sum_up()
+        model.prepare()
 
         zonal = _compute_zonal(torch.from_numpy(lonlat[:, 1].astype(np.float64)))
         model.zonal_mean.copy_(zonal.mean(dim=0))
@@ -195,9 +198,8 @@ class Retrieval(nn.Module):
             [(zonal - self.zonal_mean) / self.zonal_std, self.look_up(lonlat)], dim=1
         )  # (batch, inputs)
         retrieved = (x @ self.weight.T + self.bias).cos_()
-        lon, lat = torch.deg2rad(lonlat.double()).unbind(dim=1)
-        position = torch.stack([lat.cos() * lon.cos(), lat.cos() * lon.sin(), lat.sin()], dim=1)
-        local = (position.to(x.dtype) @ self.local_weight.T + self.local_bias).cos_()
+        position = _to_unit_vectors(lonlat.double()).to(x.dtype)
+        local = (position @ self.local_weight.T + self.local_bias).cos_()
         return torch.cat([zonal, retrieved, local], dim=1)
 
     def put_before(
@@ -227,14 +229,35 @@ class Retrieval(nn.Module):
 
     def look_up(self, lonlat: Float[Tensor, "batch 2"]) -> Float[Tensor, "batch components"]:
         """Image components around some places and at them, in standard deviations."""
-        nodes = (self.sums, self.components)
-        return torch.cat([_interpolate(x, lonlat) for x in nodes], dim=1).div_(STEPS_PER_STD)
+        lonlat = lonlat.double()
+        far = _interpolate(self.components[..., -1:], lonlat)[:, 0] == 0
+        if far.any():
+            lonlat = lonlat.clone()
+            lonlat[far] = self.find_nearest(lonlat[far])
+        found = [_interpolate(nodes, lonlat) for nodes in (self.sums, self.components)]
+        return torch.cat([x[:, :-1] / x[:, -1:] for x in found], dim=1).div_(STEPS_PER_STD)
 
-    def sum_up(self) -> None:
-        """Make sums over squares of 5 x 5 nodes around every other node, for the surroundings."""
+    def find_nearest(self, lonlat: Float64[Tensor, "batch 2"]) -> Float64[Tensor, "batch 2"]:
+        """The nearest nodes with an image to places that are not between such nodes."""
+        border = _to_unit_vectors(self.border).T.contiguous()  # (3, border)
+        rows = [
+            (_to_unit_vectors(part) @ border).argmax(dim=1) for part in lonlat.split(BORDER_ROWS)
+        ]
+        return self.border[torch.cat(rows)]
+
+    def prepare(self) -> None:
+        """Make what the map's file leaves out: sums of the surroundings, and the border.
+
+        A sum is over 5 x 5 nodes around every other node.
+        """
         pad = (AROUND, AROUND)
         nodes = np.pad(self.components.numpy(), (pad, pad, (0, 0)), mode="wrap").astype(np.int16)
         nodes[:AROUND], nodes[-AROUND:] = nodes[AROUND], nodes[-1 - AROUND]  # beyond the poles
+        near = nodes[AROUND - 1 : 1 - AROUND, AROUND - 1 : 1 - AROUND, -1]  # one more on each side
+        inner = near[:-2, 1:-1] & near[2:, 1:-1] & near[1:-1, :-2] & near[1:-1, 2:]
+        rows, columns = np.nonzero(near[1:-1, 1:-1] > inner)
+        border = np.stack([columns / CELLS_PER_DEG - 180, 90 - rows / CELLS_PER_DEG], axis=1)
+        self.border = torch.from_numpy(border)
         num_rows, num_columns, _ = self.components.shape
         steps = range(2 * AROUND + 1)
         nodes = reduce(np.add, (nodes[step : step + num_rows : 2] for step in steps))
@@ -289,7 +312,7 @@ def load_retrieval(model: Any) -> Retrieval:
             if found.is_floating_point() and not found.isfinite().all():
                 raise ValueError(f"{name} holds NaN or inf")
         retrieval.load_state_dict(tensors)
-        retrieval.sum_up()
+        retrieval.prepare()
     except Exception as error:  # those of safetensors are of many kinds
         raise CheckpointError(f"cannot read {path} ({error}): fetch or train it again") from error
     return retrieval.eval()
@@ -310,8 +333,8 @@ def _unpack(found: Tensor, has_image: Tensor) -> Int8[Tensor, "rows columns chan
 
 def _interpolate(
     nodes: Shaped[Tensor, "rows columns channels"], lonlat: Float[Tensor, "batch 2"]
-) -> Float[Tensor, "batch channels-1"]:
-    """Bilinear between the nodes that have images, which the last channel tells; else 0."""
+) -> Float[Tensor, "batch channels"]:
+    """Components times weights, then weights; bilinear between the nodes that have images."""
     num_rows, num_columns, _ = nodes.shape
     y = (90 - lonlat[:, 1].double()) * (num_rows - 1) / 180
     x = (lonlat[:, 0].double() + 180) * num_columns / 360
@@ -320,8 +343,7 @@ def _interpolate(
     left, beside = left % num_columns, (left + 1) % num_columns
     north = torch.lerp(nodes[top, left].float(), nodes[top, beside].float(), right)
     south = torch.lerp(nodes[top + 1, left].float(), nodes[top + 1, beside].float(), right)
-    found = torch.lerp(north, south, down)  # components times weights, and weights
-    return found[:, :-1] / found[:, -1:].clamp_min(torch.finfo(found.dtype).tiny)
+    return torch.lerp(north, south, down)
 
 
 def _draw_sparse(num_rows: int, sizes: Sequence[int], generator: torch.Generator) -> Tensor:
@@ -338,6 +360,11 @@ def _draw_sparse(num_rows: int, sizes: Sequence[int], generator: torch.Generator
         values = torch.randn(num_rows, count, generator=generator)
         groups.append(torch.zeros(num_rows, size).scatter_(1, chosen[:num_rows], values))
     return torch.cat(groups, dim=1)
+
+
+def _to_unit_vectors(lonlat: Float64[Tensor, "batch 2"]) -> Float64[Tensor, "batch 3"]:
+    lon, lat = torch.deg2rad(lonlat).unbind(dim=1)
+    return torch.stack([lat.cos() * lon.cos(), lat.cos() * lon.sin(), lat.sin()], dim=1)
 
 
 def _compute_zonal(latitude_deg: Float[Tensor, " batch"]) -> Float[Tensor, "batch zonal"]:
