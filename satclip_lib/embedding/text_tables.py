@@ -8,7 +8,6 @@ import csv
 import gzip
 import itertools
 import re
-import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -169,13 +168,15 @@ def open_text(path: Path, mode: str = "rt") -> Iterator[TextIO]:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Fields longer than Python allows by itself, as polygons are; errors that name the file."""
-    before = csv.field_size_limit(sys.maxsize)
+    """Allow fields of any length, such as polygons, and name the file in errors."""
+    before = csv.field_size_limit(2**31 - 1)  # the most that every system takes
     try:
         yield
     except UnicodeDecodeError as error:
         raise ValueError(f"{path.name} is not in UTF-8 or UTF-16: {error}") from error
-    except (csv.Error, EOFError, zlib.error) as error:
+    except (csv.Error, EOFError, OSError, zlib.error) as error:
+        if getattr(error, "errno", None) is not None:  # of the disk; gzip and bz2 give none
+            raise
         raise ValueError(f"{path.name} is damaged: {error}") from error
     finally:
         csv.field_size_limit(before)
