@@ -305,21 +305,21 @@ def test_order_keeps_cosines_and_sorts():
 
 def test_similar_places(checkpoint, capsys, tmp_path):
     """Sorted, apart from each other, and with the similarity of all places; also as a command."""
-    place = make_images()[0][0].tolist()
-    lonlat, similarity = compare_with(*place, checkpoint)
+    lon, lat = make_images()[0][0].tolist()
+    lonlat, similarity = compare_with(lon, lat, checkpoint)
     assert similarity[0] == similarity.max() == pytest.approx(1) and similarity.min() < 0
-    found = find_similar(*place, checkpoint, num_results=4, apart_km=2000)
+    found = find_similar(lon, lat, checkpoint, num_results=4, apart_km=2000)
     assert (found.similarity.diff()[1:] <= 0).all()
     for row in found.itertuples():
         index = np.flatnonzero((lonlat == [row.lon, row.lat]).all(axis=1))
         assert similarity[index] == pytest.approx(row.similarity)
-    places = np.vstack([place, found[["lon", "lat"]].to_numpy()])
+    places = np.vstack([[lon, lat], found[["lon", "lat"]].to_numpy()])
     for number in range(len(places)):
         others = np.delete(places, number, axis=0)
         assert compute_distance_km(others, places[[number]]).min() >= 2000
     far = compute_distance_km(lonlat, places[:1]) >= 2000
     assert similarity[far].max() == pytest.approx(found.similarity[0])
-    words = f"similar {place[0]} {place[1]} --model {checkpoint} -k 4 --apart 2000 --map {tmp_path}/map.png"
+    words = f"similar {lon} {lat} --model {checkpoint} -k 4 --apart 2000 --map {tmp_path}/map.png"
     assert main(words.split()) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "lon,lat,similarity,distance_km" and len(lines) == 5

@@ -39,7 +39,8 @@ def compare_with(
         found = retrieval.look_up(torch.from_numpy(np.concatenate([place, lonlat])))
     if not found[0].any():
         raise ValueError(
-            f"the model has no image near longitude {lon:g}, latitude {lat:g}: choose a place on land"
+            f"the model has no image near longitude {lon:g}, latitude {lat:g}: choose a place on "
+            "land"
         )
     found = F.normalize(found, dim=1)
     return lonlat, (found[1:] @ found[0]).numpy()
