@@ -105,8 +105,18 @@ def test_lines_and_points_have_a_middle():
     np.testing.assert_allclose(found[5], [5, 6], atol=1e-12)
 
 
+@pytest.mark.parametrize("end", [(30, 15), (30.3, 15.15), (0.003, 0.0015)])
+def test_polygons_without_area_are_lines(end):
+    """There and back along a line is where the line is, not where rounding points to."""
+    line = LineString([(0, 0), end])
+    flat = Polygon([(0, 0), line.interpolate(0.3, normalized=True).coords[0], end])
+    assert _distance_deg(_compute(flat)[0], _compute(line)[0]) < 1e-4
+
+
 def test_what_is_nowhere_is_missing():
-    """No geometry, an empty one and the whole globe have no centre; a part of a pole has."""
-    found = _compute(None, Polygon(), Point(), MultiPoint(), box(-180, -90, 180, 90))
+    """No geometry, an empty one, the globe, the equator and antipodes have no centre."""
+    empty = (None, Polygon(), Point(), MultiPoint(), LineString([(5, 5), (5, 5)]))
+    equator, antipodes = LineString([(-180, 0), (180, 0)]), MultiPoint([(10, 20), (-170, -20)])
+    found = _compute(*empty, box(-180, -90, 180, 90), equator, antipodes)
     assert np.isnan(found).all()
     np.testing.assert_allclose(_compute(box(-180, 60, 180, 90))[0, 1], 90, atol=0.02)

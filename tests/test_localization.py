@@ -71,6 +71,8 @@ def test_cached_features_are_images(dataset, model, store):
     by_images = localize(load_images(dataset, rows), model, gallery)
     by_features = localize(store, model, gallery, rows=rows)
     np.testing.assert_allclose(by_features.similarity, by_images.similarity, atol=1e-5)
+    by_rows = localize(load_images(dataset), model, gallery, rows=rows)
+    np.testing.assert_allclose(by_rows.similarity, by_images.similarity, atol=1e-5)
     assert localize(store, model, gallery, num_candidates=1).similarity.shape[0] == 30
 
 

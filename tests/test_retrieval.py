@@ -328,25 +328,30 @@ def test_order_keeps_cosines_and_sorts():
 
 def test_similar_places(checkpoint, capsys, tmp_path):
     """Sorted, apart from each other, and with the similarity of all places; also as a command."""
-    lonlat, similarity = compare_with(10.0, 20.0, checkpoint)
-    found = find_similar(10.0, 20.0, checkpoint, num_results=4, apart_km=2000)
+    lon, lat = make_images()[0][0].tolist()
+    lonlat, similarity = compare_with(lon, lat, checkpoint)
+    assert similarity[0] == similarity.max() == pytest.approx(1) and similarity.min() < 0
+    found = find_similar(lon, lat, checkpoint, num_results=4, apart_km=2000)
     assert (found.similarity.diff()[1:] <= 0).all()
     for row in found.itertuples():
         index = np.flatnonzero((lonlat == [row.lon, row.lat]).all(axis=1))
         assert similarity[index] == pytest.approx(row.similarity)
-    places = np.vstack([[[10.0, 20.0]], found[["lon", "lat"]].to_numpy()])
+    places = np.vstack([[lon, lat], found[["lon", "lat"]].to_numpy()])
     for number in range(len(places)):
         others = np.delete(places, number, axis=0)
         assert compute_distance_km(others, places[[number]]).min() >= 2000
     far = compute_distance_km(lonlat, places[:1]) >= 2000
     assert similarity[far].max() == pytest.approx(found.similarity[0])
-    words = f"similar 10 20 --model {checkpoint} -k 4 --apart 2000 --map {tmp_path}/map.png"
+    words = f"similar {lon} {lat} --model {checkpoint} -k 4 --apart 2000 --map {tmp_path}/map.png"
     assert main(words.split()) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "lon,lat,similarity,distance_km" and len(lines) == 5
     assert (tmp_path / "map.png").read_bytes()[:4] == b"\x89PNG"
     assert main(["similar", "10", "95", "--model", str(checkpoint)]) == 1
     assert "latitude" in capsys.readouterr().err
+    assert compute_distance_km(lonlat, np.array([[0.0, 90.0]])).min() > 500
+    assert main(["similar", "0", "90", "--model", str(checkpoint)]) == 1
+    assert "no image near longitude 0, latitude 90" in capsys.readouterr().err
 
 
 def test_the_model_of_the_package():

@@ -136,6 +136,17 @@ def test_what_is_printed_the_same_is_bold_alike(result, tmp_path):
     assert latex.read_text().count(r"\textbf{0.30}") == 3
 
 
+def test_tasks_that_a_probe_does_not_predict_are_left_out(result):
+    """A probe for classes alone has no numbers to compare those of other probes with."""
+    on_classes = (result.scores.task == "land_use") & (result.scores.probe == "linear")
+    result.scores.loc[on_classes, "probe"] = "logistic"
+    elevation = result.scores.task == "elevation"
+    result.scores.loc[elevation & (result.scores.encoder == "twin"), "probe"] = "own"
+    table = summarise(result, reference="ours", probe="logistic")
+    assert [*table.task] == ["land_use"] * 3
+    assert table.difference.tolist() == pytest.approx([0, 0.001, 0.1])
+
+
 def test_names_that_are_not_there_are_errors(result):
     """An unknown reference or probe is a ValueError that lists what there is; so is no score."""
     with pytest.raises(ValueError, match=r"no scores; see result\.absent"):

@@ -23,10 +23,11 @@ def read_axes(grid: Any) -> tuple[Any, Any]:
     """Longitudes and latitudes of an xarray grid, in degrees east and north.
 
     Returns:
-        Two ``DataArray`` without coordinates, with the names and dimensions that they have there.
+        Two ``DataArray`` without coordinates; their names and dimensions are those of the grid.
 
     Raises:
-        ValueError: If there are no such coordinates, each along a dimension of its own.
+        ValueError: If the grid has no longitude and latitude, each along a dimension of its own,
+            or their attributes contradict that.
     """
     import xarray as xr
 
@@ -44,7 +45,15 @@ def read_axes(grid: Any) -> tuple[Any, Any]:
 
 
 def find_degrees(data: Any) -> tuple[Any, Any, tuple[Any, Any]]:
-    """The two variables of a place as they are, and longitude and latitude, degrees, of them."""
+    """Find the variables that hold locations: lon and lat, or x and y with a CRS.
+
+    Returns:
+        The variable lon or x as it is, the variable lat or y as it is, and a pair of ``Variable``:
+        longitude and latitude, degrees.
+
+    Raises:
+        ValueError: If there are no such variables, or their attributes or CRS are not clear.
+    """
     if names := _find_names(data):
         lon, lat = (data[name] for name in names)
         return lon, lat, (_to_degrees(lon, 0), _to_degrees(lat, 1))
@@ -61,12 +70,12 @@ def find_degrees(data: Any) -> tuple[Any, Any, tuple[Any, Any]]:
 
 
 def _find_names(data: Any) -> tuple[Hashable, Hashable] | None:
-    """Names of longitude and latitude, among the coordinates first."""
+    """Names of longitude and latitude: of coordinates, else of other variables."""
     return find_variables(data.coords) or find_variables(getattr(data, "variables", {}))
 
 
 def _to_degrees(values: Any, axis: int) -> Any:
-    """Longitudes (axis 0) or latitudes (axis 1) by their CF attributes, as a ``Variable``."""
+    """Longitudes (axis 0) or latitudes (axis 1) in degrees east or north, as a ``Variable``."""
     claimed = values.attrs.get("standard_name")
     if claimed not in (None, STANDARD_NAMES[axis]):
         raise ValueError(
@@ -78,7 +87,7 @@ def _to_degrees(values: Any, axis: int) -> Any:
 
 
 def _decode(values: Any) -> Any:
-    """A float64 ``Variable``, unpacked and with NaN for missing values where that is still due."""
+    """A float64 ``Variable``; packed numbers are unpacked, and missing ones become NaN."""
     import xarray as xr
 
     variable = values.variable.to_base_variable()
@@ -90,7 +99,7 @@ def _decode(values: Any) -> Any:
 
 
 def _project_back(x: Any, y: Any, crs: Any) -> tuple[Any, Any]:
-    """Longitude and latitude, as variables, of x and y in some CRS."""
+    """Longitude and latitude, degrees, of every crossing of x and y, as ``Variable``."""
     import xarray as xr
     from pyproj import Transformer
 
@@ -106,7 +115,7 @@ def _project_back(x: Any, y: Any, crs: Any) -> tuple[Any, Any]:
 
 
 def _crs_units_per_unit(axis: Any, crs: Any) -> float:
-    """What an x or y is multiplied by for its CRS, whose own units it has where it names none."""
+    """Factor from the units of an x or y to those of its CRS; 1 where it names no units."""
     units = str(axis.attrs.get("units", "")).strip()
     own = crs.axis_info[0].unit_conversion_factor if crs.axis_info else 1.0  # metres or radians
     if not units:
@@ -126,13 +135,13 @@ def _crs_units_per_unit(axis: Any, crs: Any) -> float:
 
 
 def _find_crs(data: Any, names: tuple[Hashable, Hashable]) -> Any:
-    """The CRS of x and y, by the grid mapping that the variables name, else by the only one."""
+    """The CRS of x and y: the grid mapping that a variable names, else the only one there is."""
     from pyproj import CRS
 
     is_dataset = hasattr(data, "data_vars")
     on_grid = (
         [v for v in data.data_vars.values() if set(v.dims) & set(data[names[0]].dims)]
-        if (is_dataset)
+        if is_dataset
         else []
     )
     mentioned = {
@@ -164,7 +173,7 @@ def _find_crs(data: Any, names: tuple[Hashable, Hashable]) -> Any:
 
 
 def _parse_grid_mapping(text: str, names: tuple[Hashable, Hashable]) -> set[str]:
-    """Names of the mappings of x and y in ``"crs"`` or ``"crs: x y other: lat lon"``."""
+    """Names of the grid mappings of x and y; a text is "crs" or "crs: x y other: lat lon"."""
     if ":" not in text:
         return {text.strip()}
     mapping, found = "", set()

@@ -17,13 +17,13 @@ class Locations:
     """What was found in an object that holds locations.
 
     Attributes:
-        lonlat: ``(num_points, 2)`` degrees, not checked yet.
-        restore: takes columns, a mapping of names to ``(num_points,)`` or ``(num_points, n)``
-            arrays, and puts them in an object like the one that came, with its index, coordinates
-            and CRS. The name of an ``(num_points, n)`` array becomes ``name_0 .. name_<n-1>``.
-        is_table: whether ``restore`` makes one table of all columns, rather than a mapping.
-        axes: longitudes and latitudes, degrees, where the locations are all crossings of them,
-            latitude by latitude; else None.
+        lonlat: Longitude and latitude, ``(num_points, 2)`` degrees, not checked yet.
+        restore: Function from a mapping of names to ``(num_points,)`` or ``(num_points, n)``
+            arrays to an object like the one that came, with its index, coordinates and CRS. In a
+            table, the name of a ``(num_points, n)`` array becomes ``name_0 .. name_<n-1>``.
+        is_table: Whether ``restore`` returns one table of all columns, rather than a mapping.
+        axes: Longitudes and latitudes, degrees, where the locations are all crossings of the two,
+            in the order of a grid ``(lat, lon)``; else None.
     """
 
     lonlat: np.ndarray
@@ -43,13 +43,14 @@ def read_locations(
             ``GeoSeries`` of points with a CRS; an xarray object with coordinates lon and lat, or x
             and y with a CRS. What is masked is missing.
         columns: Names of the columns of longitude and latitude in a ``DataFrame`` that calls them
-            something else; of a ``GeoDataFrame`` they are taken instead of the geometry.
-        centres: Whether geometries other than points count as their centres of mass.
+            something else. In a ``GeoDataFrame`` they are used instead of the geometry.
+        centres: Whether geometries other than points are replaced by their centres of mass on the
+            sphere, see :func:`~satclip_lib.embedding.geometries.compute_centres`, or refused.
 
     Raises:
-        TypeError: if it is something else.
-        ValueError: if there is no longitude and latitude in it, or no CRS, or what names, units
-            and CRS say is not clear.
+        TypeError: If ``data`` is none of these.
+        ValueError: If it holds no longitude and latitude, or no CRS, or its names, units and CRS
+            are not clear.
     """
     packages = [kind.__module__.partition(".")[0] for kind in type(data).__mro__]
     is_table = "pandas" in packages and hasattr(data, "columns")
@@ -100,7 +101,7 @@ def to_numbers(column: Any, name: Hashable) -> Float64[np.ndarray, " num_rows"]:
     """A pandas column of coordinates; every kind of missing value is NaN.
 
     Raises:
-        ValueError: If it holds something else than numbers.
+        ValueError: If it holds anything but numbers.
     """
     try:
         if column.dtype == bool:
@@ -189,7 +190,7 @@ def _read_xarray(data: Any) -> Locations:
 
 
 def split_columns(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """One-dimensional columns; what has two dimensions gets a number behind its name."""
+    """Cut two-dimensional arrays into columns; the number of a column follows the name."""
     return {
         name if values.ndim == 1 else f"{name}_{index}": column
         for name, values in found.items()

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 COMMON_NAMES = (("lon", "longitude", "lng", "long"), ("lat", "latitude"))
-NAMES = (  # of people who also have columns of the common names
+NAMES = (  # looked for where there are no columns of the common names
     (*COMMON_NAMES[0], "decimallongitude", "decimal_longitude", "nav_lon", "xlong"),
     (*COMMON_NAMES[1], "decimallatitude", "decimal_latitude", "nav_lat", "xlat"),
 )
@@ -22,8 +22,8 @@ def find_lonlat(
     """Where longitude and latitude stand among the names of columns.
 
     Args:
-        names: Names of all columns. Upper and lower case are the same, and what a scikit-learn
-            ``ColumnTransformer`` puts before a name is no part of it.
+        names: Names of all columns. Upper and lower case are the same, and a prefix that ends in
+            two underscores, as scikit-learn's ``ColumnTransformer`` writes it, is ignored.
         columns: Names of longitude and latitude, if they are called something else.
 
     Returns:
@@ -50,7 +50,7 @@ def find_variables(variables: Mapping[Hashable, Any]) -> tuple[Hashable, Hashabl
     """Names of longitude and latitude among variables of xarray, by name or CF standard name.
 
     Returns:
-        The two names, or None unless there is just one of each.
+        The two names; None unless there is exactly one of each.
     """
     try:
         positions = find_lonlat(list(variables))
@@ -71,10 +71,10 @@ def find_by_standard_name(
 
 
 def degrees_per_unit(units: str, *, is_latitude: bool) -> float:
-    """What numbers in CF units are multiplied by to become degrees east or north.
+    """Factor that turns numbers in CF units into degrees east or north.
 
     Args:
-        units: Such as "degrees_east", "degrees_west", "radians"; nothing means degrees.
+        units: Units, such as "degrees_east", "degrees_west", "radians"; "" means degrees.
         is_latitude: Whether the numbers are latitudes.
 
     Raises:

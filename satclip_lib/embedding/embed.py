@@ -53,42 +53,45 @@ def embed(
     xarray with x, y and CRS    the same
     ==========================  ==============================================================
 
-    Which names, units and CRS are understood is listed in ``docs/locations.md``; what is not clear
-    is refused.
+    The names, units and CRS that are understood are listed in ``docs/locations.md``; what is not
+    clear is refused.
 
     Args:
-        data: see above; longitude first, degrees. Coordinates in another CRS are transformed, and
-            other angles where CF units say what they are.
-        model: a :class:`LocationEncoder`, a :class:`SatCLIP`, any module
-            ``(batch, 2) -> (batch, embed_dim)`` in eval mode, or what :func:`load_location_encoder`
-            takes. It runs on the device it is on. Any other module gets its degrees as float64.
-            Without one it is the small model that travels with the package.
-        num_dims: How many of the first numbers of the embedding are kept, such as 16, 32 or 64:
-            what images share, of a model that was trained to be ordered. None keeps all.
+        data: Locations, see above; longitude first, degrees. Coordinates in another CRS are
+            transformed, and so are other angles with CF units.
+        model: A :class:`LocationEncoder`, a :class:`SatCLIP`, any module
+            ``(batch, 2) -> (batch, embed_dim)`` in eval mode, which gets float64 degrees, or what
+            :func:`load_location_encoder` takes. It stays on its device. The default is the small
+            model that travels with the package.
+        num_dims: Number of dimensions to keep, the first ones, such as 16, 32 or 64. They hold
+            most of what images show if the model was trained to be ordered; other models are
+            refused. None keeps all.
         retrieval: Whether three more groups come before the embedding, which then has length one:
             ``zonal``, four functions of the latitude, ``retrieved``, what images of the place and
-            around it look like, and ``local``, where it lies, finely. A table gets columns
-            such as ``zonal_<i>``; everything else has all groups side by side. Take them for
+            around it look like, and ``local``, its position at a finer scale. A table gets columns
+            such as ``zonal_<i>``; everything else has all groups side by side. Use them for
             regions without labels. True reads them from the checkpoint; a :class:`Retrieval` is
             used as it is.
-        columns: names of longitude and latitude in a ``DataFrame`` that calls them something else.
-        missing: what to do with NaN: "raise", or "propagate" to embeddings of NaN.
-        wrap_longitude: accept longitudes beyond 180 degrees, such as 0 to 360.
-        with_uncertainty: Whether to say where not to trust the embeddings, see
+        columns: Names of longitude and latitude in a ``DataFrame`` that calls them something else.
+        missing: How to treat NaN: "raise" an error, or "propagate" it to the embedding.
+        wrap_longitude: Whether longitudes beyond 180 degrees, such as 0 to 360, are accepted.
+        with_uncertainty: Whether to add two measures of how far to trust each embedding, see
             :func:`~satclip_lib.embedding.uncertainty.compute_uncertainty`. Arrays and tensors come
             back as a dictionary ``{"embedding": ..., "distance_km": ..., "dropout_spread": ...}``,
             tables have two more columns, and xarray becomes a ``Dataset``.
-        training_lonlat: where the model was trained; None reads it from the checkpoint.
-        batch_size: locations per forward pass; None takes as many as suit the device. Products of
-            matrices round as their shapes ask for: embeddings agree over batch sizes to rounding,
-            not to the last bit.
+        training_lonlat: Locations that the model was trained on, for ``distance_km``; None reads
+            them from the checkpoint.
+        batch_size: Number of locations per forward pass; None takes as many as suit the device.
+            The blocks of an xarray grid do not depend on it. Embeddings of different batch sizes
+            agree to rounding, not to the last bit.
 
     Raises:
-        TypeError: if ``data`` is none of the above, or the uncertainty of a module is asked for
+        TypeError: If ``data`` is none of the above, or the uncertainty of a module is asked for
             that is no :class:`LocationEncoder`.
-        ValueError: if the model is in training mode (dropout would make embeddings random), its
-            embedding has no order or no map of images, there is no CRS, or a coordinate is not a
-            longitude and latitude. Says which rows.
+        ValueError: If the model is in training mode (dropout would make embeddings random), or has
+            no ordered embedding, map of images or training locations that are asked for; if there
+            is no CRS, or a coordinate is not a longitude and latitude. The message names the first
+            row.
 
     Example:
         >>> embed(pd.DataFrame({"lon": [2.35], "lat": [48.86]}, index=["Paris"]), encoder)
@@ -130,7 +133,7 @@ def resolve_encoder(model: nn.Module | Path | str) -> nn.Module:
     """The module that embeds locations, ready for use.
 
     Raises:
-        ValueError: if it is in training mode.
+        ValueError: If it is in training mode.
     """
     if isinstance(model, str | Path):
         model = load_location_encoder(model)
@@ -141,10 +144,10 @@ def resolve_encoder(model: nn.Module | Path | str) -> nn.Module:
 
 
 def check_num_dims(num_dims: int | None, encoder: nn.Module) -> None:
-    """Refuse to cut an embedding short that is shorter, or whose numbers have no order.
+    """Check that an embedding can be cut to its first ``num_dims`` dimensions.
 
     Raises:
-        ValueError: With what to do instead.
+        ValueError: If the model has fewer dimensions, or was not trained to be ordered.
     """
     if num_dims is None:
         return
@@ -194,12 +197,12 @@ def _embed_grid(
 
 
 def _find_device(module: nn.Module) -> torch.device:
-    """Where its first tensor is; the CPU if it has none."""
+    """The device of a module's first tensor; the CPU if it has none."""
     return next(chain(module.parameters(), module.buffers()), torch.empty(0)).device
 
 
 def to_numpy(embeddings: torch.Tensor) -> np.ndarray:
-    """NumPy has no bfloat16, and float32 holds it."""
+    """An array of the same type, but float32 for bfloat16, which NumPy does not have."""
     if embeddings.dtype == torch.bfloat16:
         embeddings = embeddings.float()
     return embeddings.cpu().numpy()

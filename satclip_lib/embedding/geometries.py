@@ -6,7 +6,8 @@ from jaxtyping import Float64, Int, Shaped
 
 from satclip_lib.sphere import lonlat_to_unit_vectors
 
-STEP_DEG = 1.0  # edges are straight in degrees; in such steps they are so on the sphere as well
+STEP_DEG = 1.0  # edges are straight in degrees; shorter pieces are nearly so on the sphere
+FLAT = 1e-12  # area over squared perimeter; what has less, has area by rounding only
 
 
 def compute_centres(
@@ -14,19 +15,21 @@ def compute_centres(
 ) -> Float64[np.ndarray, "num_geometries 2"]:
     """Centre of mass of each geometry on the sphere, brought back to its surface.
 
-    Areas count where there are any, else lengths, else points. An edge between longitudes more
-    than 180 degrees apart, such as 179 and -179, takes the shorter way around.
+    Areas count where there are any, else lengths, else points; a polygon without area is a line.
+    An edge between longitudes more than 180 degrees apart, such as 179 and -179, takes the shorter
+    way around.
 
     Args:
         geometries: Shapely geometries in degrees, longitude first.
 
     Returns:
-        Longitude and latitude, degrees; NaN where a geometry is missing or empty or has no centre,
-        as the whole globe.
+        Longitude and latitude, degrees; NaN where a geometry is missing or empty, or has no centre,
+        such as the whole globe or the equator.
     """
     parts, row = shapely.get_parts(geometries, return_index=True)
     parts, of_part = shapely.get_parts(parts, return_index=True)  # of parts of collections
     row, dimension = row[of_part], shapely.get_dimensions(parts)
+    dimension -= (dimension == 2) & (shapely.area(parts) <= FLAT * shapely.length(parts) ** 2)
     parts, row, dimension = (x[~shapely.is_empty(parts)] for x in (parts, row, dimension))
     highest = np.full(len(geometries), -1)
     np.maximum.at(highest, row, dimension)
@@ -37,7 +40,12 @@ def compute_centres(
     length = np.linalg.norm(moments, axis=1)
     x, y, z = (moments / np.where(length > 1e-300, length, np.nan)[:, None]).T
     centres = np.degrees(np.stack([np.arctan2(y, x), np.arctan2(z, np.hypot(x, y))], axis=1))
-    centres[(length < 1e-9) & (shapely.area(geometries) > 1)] = np.nan  # all around the globe
+    size = np.select(
+        [highest == 0, highest == 1],
+        [np.inf, shapely.length(geometries)],
+        shapely.area(geometries),
+    )
+    centres[(length < 1e-9) & (size > 1)] = np.nan  # all around the globe
     return centres
 
 

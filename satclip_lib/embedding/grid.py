@@ -1,4 +1,4 @@
-"""The embedding of every cell of a grid, block by block, when its values are asked for."""
+"""The embedding of every cell of a grid, computed block by block with Dask."""
 
 from pathlib import Path
 from typing import Literal, get_args
@@ -29,7 +29,7 @@ Dtype = Literal["float32", "float16", "int8"]
 Registration = Literal["gridline", "pixel"]
 BLOCK_BYTES = 2**26  # what one task computes and one file holds, before compression
 CHUNK_CELLS = (16, 32)  # what one read fetches: half a megabyte of 256 float32
-NUM_SAMPLED = 4096  # cells from which the range and the error of rounded numbers are measured
+NUM_SAMPLED = 4096  # cells for the range of rounded numbers, and as many others for their error
 LAT_ATTRS = {"standard_name": "latitude", "long_name": "latitude", "units": "degrees_north"}
 LON_ATTRS = {"standard_name": "longitude", "long_name": "longitude", "units": "degrees_east"}
 
@@ -44,10 +44,10 @@ def embed_grid(
     registration: Registration = "gridline",
     dtype: Dtype = "float32",
 ) -> xr.DataArray:
-    """Embed a whole grid, block by block, when and where its values are asked for.
+    """Embed a whole grid, block by block, when its values are needed.
 
-    Nothing is computed before ``.compute()``, :func:`save_grid` or anything else that Dask runs,
-    on the threads of this process or on the cluster of the current ``dask.distributed.Client``.
+    Nothing is computed before ``.compute()``, :func:`save_grid` or anything else that makes Dask
+    run, on the threads of this process or the cluster of the current ``dask.distributed.Client``.
 
     Args:
         model: A :class:`LocationEncoder` or what :func:`load_location_encoder` takes.
@@ -62,12 +62,13 @@ def embed_grid(
         registration: Kind of the grid that ``resolution_deg`` makes: "gridline" puts points on the
             poles and on 180 W, as ERA5 does (721 x 1440 at 0.25 degrees), "pixel" in the middle of
             cells, as rasters do (720 x 1440).
-        dtype: Type of the numbers kept. "float16" and "int8" save space; the cost of rounding is
-            measured on some of the cells and said in the attributes. xarray applies the
-            ``scale_factor`` of int8 when it opens the file.
+        dtype: Type of the numbers kept. "float16" and "int8" save space; the error of rounding is
+            measured on 4096 cells and written into the attributes. Numbers of int8 are to be
+            multiplied by the attribute ``scale_factor``; xarray does so when it opens the file.
 
     Returns:
-        ``(lat, lon, feature)`` with CF attributes, not normalised.
+        ``(lat, lon, feature)`` with CF attributes; embeddings are not normalised unless
+        ``retrieval`` is on.
 
     Raises:
         ValueError: If the grid cannot be made; the message says which argument to change.
@@ -190,7 +191,7 @@ def _embed_block(
 def _round(
     embeddings: Float[np.ndarray, "*shape"], dtype: Dtype, scale: float
 ) -> Shaped[np.ndarray, "*shape"]:
-    """What is kept of embeddings; int8 times ``scale`` is an embedding, and -128 is kept free."""
+    """Embeddings as they are kept: int8 times ``scale``, from -127; -128 is for missing cells."""
     if dtype != "int8":
         return embeddings.astype(dtype)
     return np.clip(np.rint(embeddings / scale), -127, 127).astype(np.int8)
@@ -203,9 +204,9 @@ def _measure_rounding(
     latitude_deg: Float64[np.ndarray, " rows"],
     dtype: Dtype,
 ) -> dict[str, float]:
-    """Attributes with the cost of rounding: one half of some cells gives the range for int8.
+    """Attributes with the error of rounding, in units of the embedding, and the scale of int8.
 
-    The other half gives the error.
+    Half of a random sample of cells gives the scale, the other half the error.
     """
     if dtype == "float32":
         return {}

@@ -32,8 +32,8 @@ def save_grid(grid: xr.DataArray, path: Path | str) -> Path:
 
     Memory holds a few blocks at a time. Blocks are computed by the threads of this process, or by
     the cluster of the current ``dask.distributed.Client``, whose workers must see the same disk.
-    A run that was stopped continues where it was, as long as it is for the same grid. Until then
-    its blocks lie beside ``path`` in a hidden folder, which the next run for ``path`` clears away.
+    A run that was stopped is continued by the next one for the same grid and ``path``. Until then
+    its blocks lie in a hidden folder beside ``path``; a run for another grid removes them.
 
     Args:
         grid: Grid from :func:`embed_grid`, or computed from such a grid by xarray. Blocks of
@@ -42,13 +42,18 @@ def save_grid(grid: xr.DataArray, path: Path | str) -> Path:
             :func:`save_raster`. What this function wrote there before is replaced. A link is
             followed.
 
+    Returns:
+        ``path``.
+
     Raises:
-        ValueError: If the grid is not lazy, or cannot be a GeoTIFF.
+        ValueError: If the grid is not lazy, has no cells, or cannot be a GeoTIFF.
         FileExistsError: If there is something else at ``path``.
         BlockingIOError: If another run is writing to ``path``.
     """
     if grid.chunks is None:
-        raise ValueError("the grid is in memory already: write it with grid.to_zarr(path)")
+        raise ValueError(
+            "the grid is in memory already: write it with grid.to_zarr(path) or save_raster()"
+        )
     if grid.size == 0:
         raise ValueError(f"the grid has no cells: its sizes are {dict(grid.sizes)}")
     is_tif = Path(path).suffix.lower() in TIF_SUFFIXES
@@ -104,8 +109,8 @@ def save_raster(grid: xr.DataArray, path: Path | str) -> Path:
         path: File that is written. What this function wrote there before is replaced.
 
     Raises:
-        ValueError: If steps are not equal, cells reach off the map, or GeoTIFF has no such
-            numbers.
+        ValueError: If the steps of lon or lat are not equal, cells reach beyond the map, or the
+            numbers are neither float32 nor int8.
         FileExistsError: If there is something else at ``path``.
         BlockingIOError: If another run is writing to ``path``.
     """
@@ -143,9 +148,9 @@ def _write_block(block: Shaped[np.ndarray, "..."], array: Path, region: tuple[sl
 
 @contextmanager
 def _reserve(path: Path | str) -> Iterator[tuple[Path, Path]]:
-    """Yield what a path leads to, and a folder beside it for this process alone.
+    """Yield the target of a path, with links followed, and a folder beside it for one process.
 
-    The folder stays if the block fails, for a later run to go on, and goes if it succeeds.
+    The folder is kept if the block fails, so that a later run can continue, and removed otherwise.
     """
     target = Path(path).resolve()
     work = target.with_name(f".{target.name}.saving")
@@ -160,13 +165,13 @@ def _reserve(path: Path | str) -> Iterator[tuple[Path, Path]]:
 
 
 def _discard(folder: Path, work: Path) -> None:
-    """Take a folder away at once: of one that is being deleted a killed run would leave a half."""
+    """Move a folder away at once: a run killed while it deletes would leave half of it."""
     shutil.rmtree(work / "discarded", ignore_errors=True)
     folder.rename(work / "discarded")
 
 
 def _refuse_others(target: Path) -> None:
-    """Let only nothing, or what this module wrote, be replaced."""
+    """Raise if there is anything at a path that this module did not write."""
     if target.suffix.lower() in TIF_SUFFIXES:
         is_ours = not target.exists() or (target.is_file() and was_made_here(target))
     else:

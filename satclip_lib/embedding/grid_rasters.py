@@ -17,11 +17,11 @@ from rasterio.windows import Window
 from satclip_lib.embedding.coordinates import find_variables
 from satclip_lib.progress import progress_bar
 
-MADE_BY = "satclip_lib"  # how files say that they may be replaced
+MADE_BY = "satclip_lib"  # mark of the files that may be replaced
 NODATA = {"float32": np.nan, "int8": -128}
-STEP_TOLERANCE = 0.02  # of a step: how far float32 puts the lines of an axis from their places
+STEP_TOLERANCE = 0.02  # of a step, for the rounding of axes that are kept as float32
 TIF_BLOCK = (64, 256)  # rows and columns of a tile
-WINDOW_BYTES = 2**27  # what memory holds of a raster
+WINDOW_BYTES = 2**27  # of a raster that are in memory at a time
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _lay_out_columns(longitude_deg: Shaped[np.ndarray, " columns"]) -> Lines:
 def _find_edges(
     axis_deg: Shaped[np.ndarray, " lines"],
 ) -> tuple[Int64[np.ndarray, " lines"], float, float]:
-    """Order of the lines of an axis from the least, the lower edge of the first, and the step."""
+    """Order of the lines from the least, lower edge of the first (degrees), and step (degrees)."""
     order = np.argsort(axis_deg)
     places = axis_deg[order].astype(np.float64)
     step_deg = (places[-1] - places[0]) / max(1, len(places) - 1) if len(places) else 0.0
@@ -121,8 +121,8 @@ def write_raster(grid: xr.DataArray, layout: tuple[Lines, Lines], target: Path, 
     Args:
         grid: Grid ``(lat, lon, feature)``.
         layout: Rows and columns of the raster.
-        target: File that is replaced when the raster is whole.
-        work: Folder on the same disk for what is not whole yet.
+        target: File that is replaced when the raster is complete.
+        work: Folder on the same disk for unfinished files.
     """
     rows, columns = layout
     nodata = NODATA[grid.dtype.name]
@@ -168,7 +168,7 @@ def write_raster(grid: xr.DataArray, layout: tuple[Lines, Lines], target: Path, 
 def _pick(
     grid: xr.DataArray, rows: Int64[np.ndarray, " rows"], columns: Int64[np.ndarray, " columns"]
 ) -> Shaped[np.ndarray, "rows columns features"]:
-    """Values of some rows and columns of a grid, of which each is read once."""
+    """Values of some rows and columns of a grid; a row or column named twice is read once."""
     (row, row_again), (column, column_again) = (
         np.unique(index, return_inverse=True) for index in (rows, columns)
     )
@@ -177,7 +177,7 @@ def _pick(
 
 
 def was_made_here(tif: Path) -> bool:
-    """Tell whether :func:`write_raster` wrote a file."""
+    """Whether :func:`write_raster` wrote a file."""
     try:
         with rasterio.open(tif, driver="GTiff") as file:
             return file.tags().get("TIFFTAG_SOFTWARE") == MADE_BY

@@ -1,4 +1,4 @@
-"""Where was this image taken, and which images look like that place? Compared with a gallery."""
+"""Where an image may have been taken, and which images fit a place, by cosine similarity."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,7 +33,7 @@ class Gallery:
         embeddings: Their embeddings, of length one, memory-mapped where cached.
         index_path: File that keeps the index of a large gallery, see
             :func:`satclip_lib.embedding.similarity_search.search`; None builds it each time.
-        encoder_hash: Hash of the location encoder that made it; None where it is not known.
+        encoder_hash: Hash of the location encoder that made them; None where it is not known.
     """
 
     lonlat: Float64[np.ndarray, "num_places 2"]
@@ -83,13 +83,13 @@ def make_gallery(
         num_points: Number of places on the whole globe; 100,000 are 71 km apart.
         land_only: Whether to leave out places at sea.
         within: Part of the Earth that the places lie in, see
-            :func:`~satclip_lib.embedding.regions.find_within`. A small one
-            takes more ``num_points``.
+            :func:`~satclip_lib.embedding.regions.find_within`. A small part needs a larger
+            ``num_points``.
         folder: Folder where galleries are kept; this one becomes ``folder/<hash>`` and is found
-            again for as long as encoder and places stay the same.
+            again for as long as encoder and places stay the same. None keeps nothing.
 
     Raises:
-        ValueError: If no place is left, or the region is none.
+        ValueError: If no place is left, or the region is unknown.
     """
     lonlat = make_equal_area_lonlat(num_points)
     if within is not None:
@@ -116,7 +116,7 @@ def localize(
     gallery: Gallery,
     *,
     num_candidates: int = 10,
-    rows: Int64[np.ndarray, " num_images"] | None = None,
+    rows: Int64[np.ndarray, " num_rows"] | None = None,
 ) -> Localization:
     """Rank the places of a gallery by how well they fit an image.
 
@@ -125,10 +125,10 @@ def localize(
         model: Model with both encoders.
         gallery: Gallery that was made with the same model.
         num_candidates: Number of places per image.
-        rows: Rows of a feature store; None takes all.
+        rows: Row numbers of the images to take; None takes all.
 
     Raises:
-        ValueError: If the gallery has not that many places, or gallery or features are of
+        ValueError: If the gallery has fewer places than that, or gallery or features come from
             another model.
     """
     units = _embed_images(images, model, rows)
@@ -168,7 +168,11 @@ def retrieve(
 
     Returns:
         One row per place and patch, best first: ``place``, ``rank`` (from 0), ``patch`` (its row
-        in the store), where it was taken, ``lon`` and ``lat``, and ``similarity`` (cosine).
+        in the store), ``lon`` and ``lat`` (where it was taken, degrees) and ``similarity``
+        (cosine).
+
+    Raises:
+        ValueError: If there are fewer patches than that, or the features come from another model.
     """
     rows = np.arange(len(store.lonlat)) if rows is None else rows
     patches, similarity = search(
@@ -182,7 +186,15 @@ def retrieve(
 def score_localization(
     lonlat: Float64[np.ndarray, "num_images 2"], found: Float64[np.ndarray, "num_images 2"]
 ) -> pd.Series:
-    """Measure ``median_km`` to the truth, and the shares within 25, 200, 750 and 2500 km.
+    """Measure how far places that were found lie from the true ones.
+
+    Args:
+        lonlat: True longitude and latitude, degrees.
+        found: Longitude and latitude that were found, in the same order.
+
+    Returns:
+        ``median_km``, and ``accuracy_25_km``, ``_200_km``, ``_750_km`` and ``_2500_km``: the share
+        of images with an error of at most so many kilometres, 0 to 1.
 
     References:
         The radii are those of photo geolocation: Vo et al. (2017), Revisiting IM2GPS,
@@ -203,7 +215,7 @@ def _embed_units(
 def _embed_images(
     images: Tensor | FeatureStore, model: SatCLIP, rows: np.ndarray | None
 ) -> Float32[np.ndarray, "num_images embed_dim"]:
-    """Embeddings of length one, some images at a time, where and how precise the model is."""
+    """Embeddings of length one, in batches, on the device and in the precision of the model."""
     weight = model.image_projection.weight
     if isinstance(images, FeatureStore):
         is_exact = weight.dtype == torch.float32  # else the encoder's own weights were rounded
@@ -217,6 +229,7 @@ def _embed_images(
         batches = (torch.from_numpy(images.features[part]) for part in parts)
         encode = model.image_projection
     else:
+        images = images if rows is None else images[rows]
         batches, encode = images.split(BATCH_SIZE), model.encode_images
     with torch.inference_mode():
         units = [
@@ -228,7 +241,7 @@ def _embed_images(
 def _tabulate(
     name: str, lonlat: np.ndarray, found: np.ndarray, similarity: np.ndarray
 ) -> pd.DataFrame:
-    """Results ``(num_queries, num_results)`` as a table with a row for each."""
+    """A table with one row for each of the ``(num_queries, num_results)`` results."""
     query, rank = (index.ravel() for index in np.indices(found.shape))
     lon, lat = lonlat[found.ravel()].T
     columns = {name: query, "rank": rank, "lon": lon, "lat": lat, "similarity": similarity.ravel()}

@@ -15,17 +15,18 @@ Region: TypeAlias = tuple[float | int, ...] | str  # a box or a country
 def find_within(
     lonlat: Float64[np.ndarray, "num_points 2"], region: Region
 ) -> Bool[np.ndarray, " num_points"]:
-    """Tell which points lie in a box or a country.
+    """True for the points that lie in a box or a country.
 
     Args:
         lonlat: Longitude and latitude, degrees.
         region: Box ``(west, south, east, north)``, degrees, which crosses 180 E if west is larger
             than east; or the name of a country, or its three letters (ISO 3166), as
             :func:`satclip_lib.data.natural_earth.load_countries` has them. Its outline is coarse
-            (1:110 million), so that points of the coast may be missing.
+            (1:110 million), so that points near the coast may be missed.
 
     Raises:
-        ValueError: If the box is none, or there is no such country; the message names similar ones.
+        ValueError: If the four numbers are no box, or there is no such country; the message then
+            names similar ones.
     """
     if isinstance(region, str):
         countries = load_countries()

@@ -1,10 +1,10 @@
 """What the images at a place show: a map of image components that travels in the checkpoint.
 
-A location encoder has to guess what an unseen region looks like. Images of that region are known,
-however, and only its labels are not. So the checkpoint keeps what they show, and
+A location encoder has to extrapolate to regions without training images. Often images of such a
+region exist, and only its labels are missing. So the checkpoint keeps what the images show, and
 :func:`~satclip_lib.embedding.embed.embed` with ``retrieval=True`` puts three more groups of numbers
-before the embedding: the latitude, what the place and its surroundings look like, and where the
-place lies, more finely than the encoder tells.
+before the embedding: the latitude, what the place and its surroundings look like, and the position
+of the place, at a finer scale than the encoder resolves.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int8, Int16, Shaped
+from jaxtyping import Bool, Float, Float64, Int8, Int16, Shaped
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -49,31 +49,34 @@ class Retrieval(nn.Module):
     r"""Three groups of numbers for each place: its latitude, the images around it, its position.
 
     ``zonal``: the Legendre polynomials of degrees 1 to 4 in the sine of the latitude, which are the
-    zonal harmonics but for their scale: what continents have in common.
+    zonal harmonics up to a factor. They depend on the latitude alone, so they mean the same on
+    every continent.
 
     ``retrieved``: random Fourier features :math:`\cos(Wx + b)` of two sums of Gaussian kernels, the
-    first two thirds of one and the rest of the other. Two places have similar numbers if x is
-    similar, wherever they are: the latitude and what the surroundings show in the first sum, the
-    latitude and what the place itself shows in the second. Each row of W looks at two zonal
-    numbers and two image components: a place of an unseen continent is often like known ones in a
-    few respects, and rarely in all. Each number stays between -1 and 1 on any continent.
+    first two thirds of one and the rest of the other. Here x holds the latitude and the image
+    components: those of the surroundings in the first sum, those of the place itself in the second.
+    Places with similar x have similar numbers, wherever they are. Each row of W has four entries
+    that are not zero, for two zonal numbers and two image components: a place on an unseen
+    continent is often like known ones in a few respects, and rarely in all. All numbers lie
+    between -1 and 1.
 
-    The components are read off a map at a quarter of a degree. A node of it has the image of its
-    own place. Where imagery does not cover the land, it is the mean of the 4 nearest training
-    images, weighted by the inverse square of their distance. The surroundings are the mean of 5 by
-    5 nodes, 1.25 degrees. Nodes further than 100 km from any training image have none: a place
-    among them, as on a small island, is read at the nearest node with an image.
+    The components are interpolated on a map with a node every quarter of a degree. A node has the
+    components of the image at its own place. If the imagery covers the training places alone, it
+    has the mean of the 4 nearest training images, weighted by the inverse square of their
+    distance. The surroundings are the mean of 5 by 5 nodes, 1.25 degrees. Nodes further than 100 km
+    from any training image have none. A place among them, as on a small island, has the components
+    of the nearest node with an image.
 
     ``local``: random Fourier features of another sum of Gaussian kernels, of the distance between
-    two places, with lengths from 0.3 to 10 degrees, as many of each order of magnitude. The encoder
-    itself tells nothing finer than its damped harmonics do, some 30 degrees.
+    two places. Their lengths are from 0.3 to 10 degrees, uniform in the logarithm. The encoder
+    itself resolves nothing finer than its damped harmonics do, some 30 degrees.
 
     Build it with :meth:`fit`. The constructor only sets sizes, for a state dict to be loaded.
 
     Args:
         num_components: Number of image components on the map.
         num_features: Number of random Fourier features of what images show.
-        num_local: Number of those of the position.
+        num_local: Number of random Fourier features of the position.
 
     References:
         Rahimi & Recht (2007), Random features for large-scale kernel machines; Duvenaud et al.
@@ -124,15 +127,15 @@ class Retrieval(nn.Module):
 
         Args:
             lonlat: Places of the training images, degrees.
-            features: Features of the training images, of the frozen encoder.
+            features: Features of the training images, computed by the frozen image encoder.
             features_at: Function from places to the features of images there, see
                 :func:`satclip_lib.data.features.make_features_at`. None makes each node the mean
                 of the nearest training images.
-            num_components: Number of principal components of the training images' features that
-                are kept, or as many as there are features.
+            num_components: Number of principal components of the training images' features to
+                keep; all of them where the features are fewer.
             num_features: Number of random Fourier features of what images show.
-            num_local: Number of those of the position.
-            seed: Random seed of all of these.
+            num_local: Number of random Fourier features of the position.
+            seed: Random seed for drawing all random Fourier features.
         """
         from scipy.spatial import cKDTree  # here, for a plain installation has no SciPy
 
@@ -188,11 +191,11 @@ class Retrieval(nn.Module):
 
     @property
     def num_features(self) -> int:
-        """How many numbers these groups have together."""
+        """How many numbers all groups have together."""
         return sum(self.groups.values())
 
     def forward(self, lonlat: Float[Tensor, "batch 2"]) -> Float[Tensor, "batch features"]:
-        """The groups side by side, ``(batch, 4 + num_features + num_local)``; degrees."""
+        """All groups side by side, ``(batch, self.num_features)``, for locations in degrees."""
         zonal = _compute_zonal(lonlat[:, 1].double()).to(self.bias.dtype)
         x = torch.cat(
             [(zonal - self.zonal_mean) / self.zonal_std, self.look_up(lonlat)], dim=1
@@ -207,7 +210,7 @@ class Retrieval(nn.Module):
         lonlat: Float64[np.ndarray, "num_points 2"],
         embeddings: Float[np.ndarray, "num_points embed_dim"],
     ) -> Float[np.ndarray, "num_points features"]:
-        """The groups, then the embeddings, which get length one, as all others are bounded."""
+        """The groups, then the embeddings scaled to length one: so all numbers are bounded."""
         batches = torch.from_numpy(np.ascontiguousarray(lonlat)).split(ROWS_AT_ONCE)
         shape = (len(lonlat), self.num_features + embeddings.shape[1])
         values = np.empty(shape, np.float32)
@@ -222,20 +225,24 @@ class Retrieval(nn.Module):
     def split(
         self, values: Float[np.ndarray, "num_points features"]
     ) -> dict[str, Float[np.ndarray, "num_points _"]]:
-        """What :meth:`put_before` returns, as columns of each group and of the "embedding"."""
+        """Cut what :meth:`put_before` returns into its groups and the "embedding", by name."""
         ends = np.cumsum([*self.groups.values()])
         parts = np.split(values, ends, axis=1)
         return dict(zip([*self.groups, "embedding"], parts, strict=True))
 
     def look_up(self, lonlat: Float[Tensor, "batch 2"]) -> Float[Tensor, "batch components"]:
-        """Image components around some places and at them, in standard deviations."""
+        """Components of the surroundings, then of the places, in standard deviations."""
         lonlat = lonlat.double()
-        far = _interpolate(self.components[..., -1:], lonlat)[:, 0] == 0
+        far = ~self.has_image(lonlat)
         if far.any():
             lonlat = lonlat.clone()
             lonlat[far] = self.find_nearest(lonlat[far])
         found = [_interpolate(nodes, lonlat) for nodes in (self.sums, self.components)]
         return torch.cat([x[:, :-1] / x[:, -1:] for x in found], dim=1).div_(STEPS_PER_STD)
+
+    def has_image(self, lonlat: Float64[Tensor, "batch 2"]) -> Bool[Tensor, " batch"]:
+        """Whether a node beside the place has an image."""
+        return _interpolate(self.components[..., -1:], lonlat)[:, 0] > 0
 
     def find_nearest(self, lonlat: Float64[Tensor, "batch 2"]) -> Float64[Tensor, "batch 2"]:
         """The nearest nodes with an image to places that are not between such nodes."""
@@ -266,7 +273,7 @@ class Retrieval(nn.Module):
 
 
 def save_retrieval(folder: Path | str, retrieval: Retrieval) -> Path:
-    """Put the map beside the weights of a checkpoint, without the nodes that have no image."""
+    """Write the map into the folder of a checkpoint, without the nodes that have no image."""
     path = Path(folder) / RETRIEVAL_NAME
     tensors = retrieval.state_dict()
     has_image = tensors["components"][..., -1] > 0
@@ -278,7 +285,7 @@ def save_retrieval(folder: Path | str, retrieval: Retrieval) -> Path:
 
 
 def load_retrieval(model: Any) -> Retrieval:
-    """The map of a checkpoint.
+    """Load the map of a checkpoint.
 
     Args:
         model: What :func:`~satclip_lib.checkpoints.download.find_checkpoint` takes; anything else
@@ -319,7 +326,7 @@ def load_retrieval(model: Any) -> Retrieval:
 
 
 def _unpack(found: Tensor, has_image: Tensor) -> Int8[Tensor, "rows columns channels"]:
-    """All nodes of the map, of which a file has those with an image."""
+    """All nodes of the map, from the nodes with an image, which a file keeps."""
     bits = np.unpackbits(has_image.numpy(), count=MAP_SHAPE[0] * MAP_SHAPE[1])
     nodes = torch.from_numpy(bits.reshape(MAP_SHAPE)).bool()
     if found.dtype != torch.int8 or found.ndim != 2 or len(found) != nodes.sum():
@@ -334,7 +341,7 @@ def _unpack(found: Tensor, has_image: Tensor) -> Int8[Tensor, "rows columns chan
 def _interpolate(
     nodes: Shaped[Tensor, "rows columns channels"], lonlat: Float[Tensor, "batch 2"]
 ) -> Float[Tensor, "batch channels"]:
-    """Components times weights, then weights; bilinear between the nodes that have images."""
+    """Bilinear means of the nodes: components times weights; last, weights, 1 with all images."""
     num_rows, num_columns, _ = nodes.shape
     y = (90 - lonlat[:, 1].double()) * (num_rows - 1) / 180
     x = (lonlat[:, 0].double() + 180) * num_columns / 360

@@ -1,4 +1,4 @@
-"""The places on Earth that look most like one."""
+"""The places on Earth that look most like a given one."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from satclip_lib.sphere import check_locations, compute_distance_km
 def compare_with(
     lon: float | int, lat: float | int, model: Path | str = BUNDLED_MODEL
 ) -> tuple[Float64[np.ndarray, "num_places 2"], Float32[np.ndarray, " num_places"]]:
-    """How much each training place of a model looks like one place.
+    """Compare each training place of a model with one place, by what images show.
 
     Args:
         lon: Longitude of the place, degrees.
@@ -26,18 +26,23 @@ def compare_with(
 
     Returns:
         Longitude and latitude of the places, and the cosine of their image components with those
-        of the place: 1 where images show the same, about 0 where they have nothing in common.
+        of the place, from -1 to 1, where images show the same.
 
     Raises:
-        ValueError: If the model has no map or no list of places, or the place is no longitude and
-            latitude.
+        ValueError: If the model has no map or no list of places, or the place is not a longitude
+            and latitude, or the map has no image within some 100 km of it, as at sea.
     """
     place, _ = check_locations(np.array([[lon, lat]], dtype=np.float64))
     lonlat = load_training_lonlat(model).astype(np.float64)
     retrieval = load_retrieval(model)
+    if not retrieval.has_image(torch.from_numpy(place)):
+        raise ValueError(
+            f"the model has no image near longitude {lon:g}, latitude {lat:g}: "
+            "choose a place on land"
+        )
     with torch.inference_mode():
         found = retrieval.look_up(torch.from_numpy(np.concatenate([place, lonlat])))
-        found = F.normalize(found, dim=1)
+    found = F.normalize(found, dim=1)
     return lonlat, (found[1:] @ found[0]).numpy()
 
 
@@ -49,17 +54,18 @@ def find_similar(
     num_results: int = 10,
     apart_km: float | int = 1000,
 ) -> pd.DataFrame:
-    """List the places that look most like one, each far from it and from those before.
+    """List the places that look most like a given one, far from it and from each other.
 
     Args:
         lon: Longitude of the place, degrees.
         lat: Latitude of the place, degrees.
         model: See :func:`compare_with`.
-        num_results: Number of places at most; fewer if the Earth has no more so far apart.
-        apart_km: Least distance between any two, kilometres.
+        num_results: Number of places at most; fewer if no more training places are so far apart.
+        apart_km: Least distance between any two places, kilometres.
 
     Returns:
-        Columns ``lon``, ``lat``, ``similarity`` and ``distance_km``, from the place; best first.
+        One row per place, best first: ``lon`` and ``lat`` (degrees), ``similarity`` (see
+        :func:`compare_with`) and ``distance_km`` from the given place.
 
     Raises:
         ValueError: See :func:`compare_with`.

@@ -1,4 +1,4 @@
-"""The most similar of many unit vectors: all compared where they are few, an index where not."""
+"""The most similar of many unit vectors: by comparing all where they are few, else by an index."""
 
 from pathlib import Path
 
@@ -31,15 +31,16 @@ def search(
         queries: Vectors of length one, so that the product is the cosine.
         vectors: Vectors of length one.
         num_results: Number of results per query.
-        index_path: File where the index of these vectors is kept and found again.
+        index_path: File that keeps the index of these vectors; one that is there is used as it is.
+            None keeps nothing.
         exact: Whether to compare with all vectors, or to use an index that misses some of the
             best. None is exact up to ``EXACT_UP_TO`` vectors.
 
     Returns:
-        Rows of the vectors, best first, and their similarity.
+        Row numbers of the vectors, best first, and their inner products with the query.
 
     Raises:
-        ValueError: If there are not as many vectors as results.
+        ValueError: If ``num_results`` is not between 1 and the number of vectors.
     """
     if not 1 <= num_results <= len(vectors):
         raise ValueError(f"cannot give {num_results} of {len(vectors)}: change num_results")
@@ -56,7 +57,7 @@ def search(
 
 
 def build_index(vectors: Float32[np.ndarray, "num_vectors embed_dim"]) -> faiss.Index:
-    """Sort vectors into cells around their means, of which a query tries the nearest ones.
+    """Sort vectors into cells around means; a query looks only into the cells nearest to it.
 
     References:
         Douze et al. (2024), The Faiss library, arXiv 2401.08281.

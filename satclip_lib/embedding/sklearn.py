@@ -22,28 +22,29 @@ from satclip_lib.embedding.retrieval import load_retrieval
 class LocationEmbedder(TransformerMixin, BaseEstimator):
     """Turns longitude and latitude, degrees, into embeddings, inside a scikit-learn pipeline.
 
-    Nothing is learned from the data: ``fit`` loads the model and checks the first locations. A
-    fitted embedder carries its weights and can be pickled and used elsewhere.
+    Nothing is learned from the data: ``fit`` loads the model, checks that ``X`` holds two columns
+    of numbers, and embeds the first location. A fitted embedder can be pickled with its weights.
 
     Args:
-        model: what :func:`satclip_lib.load_location_encoder` takes, or a location encoder in eval
-            mode. Without one it is the small model that travels with the package.
-        num_dims: how many of the first numbers of an ordered embedding are kept; None keeps all.
+        model: What :func:`satclip_lib.load_location_encoder` takes, or a location encoder in eval
+            mode. The default is the small model that travels with the package.
+        num_dims: Number of dimensions of an ordered embedding to keep, the first ones; None keeps
+            all.
         retrieval: Whether the groups ``zonal``, ``retrieved`` and ``local`` come before the
             embedding, see :func:`embed`.
-        columns: which two columns are longitude and latitude: positions, or names where ``X`` is a
+        columns: Which two columns are longitude and latitude: positions, or names where ``X`` is a
             ``DataFrame``; the others are left out. None takes the columns called lon and lat, by
-            the rule of :func:`embed`; where columns have no names ``X`` must have just these two,
+            the rule of :func:`embed`; where columns have no names, ``X`` must have only these two,
             longitude first.
-        missing: "raise" refuses NaN, "propagate" embeds it as NaN.
-        wrap_longitude: accept longitudes beyond 180 degrees.
-        batch_size: locations per forward pass; None takes as many as suit the device.
+        missing: How to treat NaN: "raise" an error, or "propagate" it to the embedding.
+        wrap_longitude: Whether longitudes beyond 180 degrees are accepted.
+        batch_size: Number of locations per forward pass; None takes as many as suit the device.
 
     Attributes:
-        encoder_: the location encoder.
-        retrieval_: what a place and its surroundings look like; None without ``retrieval``.
-        n_features_in_: columns of ``X`` in ``fit``.
-        feature_names_in_: their names, where they are all strings.
+        encoder_: The location encoder.
+        retrieval_: The map of image components; None without ``retrieval``.
+        n_features_in_: Number of columns of ``X`` in ``fit``.
+        feature_names_in_: Names of these columns, where they are all strings.
 
     Example:
         >>> embedder = LocationEmbedder("satclip-resnet18-l40")
@@ -74,12 +75,12 @@ class LocationEmbedder(TransformerMixin, BaseEstimator):
         """Load the model.
 
         Args:
-            X: locations, ``(num_points, 2)``, or more columns with ``columns``.
-            y: not used.
+            X: Locations, ``(num_points, 2)`` degrees, or more columns with ``columns``.
+            y: Not used.
 
         Raises:
-            ValueError: if the model has no order or map of images that is asked for, or ``X``
-                holds no longitude and latitude.
+            ValueError: If the model has no ordered embedding or map of images that is asked for,
+                or ``X`` has no columns of longitude and latitude.
         """
         lonlat = self._read(X, reset=True)
         self.encoder_ = resolve_encoder(self.model)
@@ -89,17 +90,22 @@ class LocationEmbedder(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: Any) -> np.ndarray:
-        """Embed locations, ``(num_points, embed_dim)``, not normalised.
+        """Embed locations.
+
+        Returns:
+            ``(num_points, embed_dim)``, not normalised; with ``retrieval`` three more groups of
+            columns, and then the embedding of length one.
 
         Raises:
-            NotFittedError: before ``fit``.
-            ValueError: if ``X`` is not like that of ``fit``, or holds no longitude and latitude.
+            NotFittedError: Before ``fit``.
+            ValueError: If ``X`` has other columns than in ``fit``, or a row is no longitude and
+                latitude.
         """
         check_is_fitted(self)
         return self._embed(self._read(X, reset=False))
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Names of the columns of ``transform``: embedding_0, ..., after those of retrieval."""
+        """Names of the columns of ``transform``: those of retrieval, then embedding_0, ..."""
         check_is_fitted(self)
         _check_feature_names_in(self, input_features)
         groups = self.retrieval_.groups if self.retrieval_ else {}

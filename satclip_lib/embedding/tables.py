@@ -1,7 +1,7 @@
-"""Files of places, some rows at a time; columns that are no coordinates pass through unread.
+"""Read and write files of places, some rows at a time, with all columns that they have.
 
-A text file keeps its records as they are written, a Parquet file its Arrow columns and its
-metadata. Only new columns are put behind them.
+The records of a text file are copied as they are written, and so are the Arrow columns and the
+metadata of a Parquet file. New columns come last.
 """
 
 import contextlib
@@ -43,12 +43,13 @@ def read_chunks(
         path: Text (``.csv``, ``.tsv``, ``.txt``, also compressed), ``.parquet``, or what
             geopandas reads (``.geojson``, ``.gpkg``, ``.shp``, ``.fgb``). Where there are
             geometries, they are the places.
-        columns: Names of longitude and latitude, if they are called something else than lon and
-            lat; they are taken instead of geometries.
-        centres: Whether geometries other than points count as their centres of mass.
+        columns: Names of longitude and latitude, if they are not called lon and lat; these columns
+            are used instead of geometries.
+        centres: Whether geometries other than points are replaced by their centres of mass, or
+            refused.
 
     Yields:
-        Rows in their order; one empty chunk if there are none.
+        Rows in the order of the file; one empty chunk if there are none.
 
     Raises:
         ValueError: If the kind of file is not known, or it has no longitude and latitude, or a row
@@ -71,12 +72,14 @@ def write_chunks(chunks: Iterator[tuple[Chunk, dict[str, np.ndarray]]], path: Pa
     """Write the rows of a file with new columns behind those that are there.
 
     Args:
-        chunks: What was read, and the new columns by name, ``(num_rows,)`` or ``(num_rows, n)``;
-            the name of the latter becomes ``name_0 .. name_<n-1>``.
-        path: ``.csv`` or ``.tsv``, also compressed, or ``.parquet``, which keeps its metadata.
+        chunks: Pairs of rows as :func:`read_chunks` gives them and of new columns by name, each
+            ``(num_rows,)`` or ``(num_rows, n)``; the latter become ``name_0 .. name_<n-1>``.
+        path: File to write: ``.csv`` or ``.tsv``, also compressed, or ``.parquet``, which keeps
+            the metadata of a Parquet file.
 
     Raises:
-        ValueError: If the kind of file is not known, or a new column has the name of another.
+        ValueError: If the kind of file is not known, or the table already has a column with the
+            name of a new one.
     """
     kind = find_suffix(path)
     if kind != ".parquet" and kind not in TEXT_SUFFIXES:
@@ -125,7 +128,7 @@ def _read_parquet(
 def _locate(
     table: pa.Table, columns: tuple[str, str] | None, *, centres: bool
 ) -> Float64[np.ndarray, "num_rows 2"]:
-    """Longitude and latitude of a table of Parquet, degrees: its geometries, if it has any."""
+    """Longitude and latitude of a Parquet table, degrees: of its geometries, if it has any."""
     about = json.loads((table.schema.metadata or {}).get(b"geo", "{}"))
     if about and columns is None:
         import geopandas
@@ -171,7 +174,7 @@ def _write_text(path: Path, chunk: Chunk, new: pa.Table) -> Iterator[Callable]:
 
 
 def _to_records(chunk: Chunk, delimiter: str) -> list[str]:
-    """Header and rows as text, as they are written if that is in a text file like this one."""
+    """Header and rows as text; unchanged if they come from text with the same delimiter."""
     if chunk.records is not None and chunk.delimiter == delimiter:
         return chunk.records
     if chunk.records is not None:
@@ -197,7 +200,7 @@ def _to_records(chunk: Chunk, delimiter: str) -> list[str]:
 
 
 def _to_texts(column: pa.ChunkedArray, *, is_geometry: bool) -> list[str]:
-    """Numbers with all their digits, geometries as WKT, nothing for what is missing."""
+    """Text of each value: numbers with all their digits, geometries as WKT, "" if missing."""
     if is_geometry and pa.types.is_binary(column.type):
         import shapely
 

@@ -1,6 +1,7 @@
-"""Tables as text: some records at a time, each as it is written.
+"""Read tables of text, some records at a time, and keep each record as it is written.
 
-Text with a comma, a tab or a semicolon between fields, packed or not, in UTF-8 or UTF-16.
+Fields are separated by a comma, a tab or a semicolon; files may be compressed with gzip or bzip2,
+and are in UTF-8 or UTF-16.
 """
 
 import bz2
@@ -8,7 +9,6 @@ import csv
 import gzip
 import itertools
 import re
-import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,9 +35,10 @@ class Chunk:
 
     Attributes:
         lonlat: Locations, ``(num_rows, 2)``, degrees, not checked yet.
-        columns: All columns, in their order; those of a text file are text, with None for nothing.
-        records: Rows of a text file as they are written there, else None. The first is the header.
-        delimiter: What stands between the fields of ``records``.
+        columns: All columns, in their order. Those of a text file are text, with None for an empty
+            field, but longitude and latitude are numbers.
+        records: Header and rows of a text file as they are written there; None for other files.
+        delimiter: Character between the fields of ``records``.
     """
 
     lonlat: Float64[np.ndarray, "num_rows 2"]
@@ -47,7 +48,7 @@ class Chunk:
 
 
 def find_suffix(path: Path) -> str:
-    """Kind of a file by the end of its name, without that of its compression."""
+    """Suffix of a file in lower case, such as ".csv", without that of its compression."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if len(suffixes) > 1 and suffixes[-1] in COMPRESSIONS and suffixes[-2] in TEXT_SUFFIXES:
         return suffixes[-2]
@@ -57,10 +58,11 @@ def find_suffix(path: Path) -> str:
 def read_text(
     path: Path, columns: tuple[str, str] | None, *, rows_per_chunk: int
 ) -> Iterator[Chunk]:
-    """Rows of a file of text, in their order; one empty chunk if there are none.
+    """Read the rows of a text file, in their order; one empty chunk if there are none.
 
     Raises:
-        ValueError: If it is damaged, or not what it has to be. The message names the line.
+        ValueError: If the file is damaged, has no longitude and latitude, or a row has more or
+            fewer fields than the header. The message names the file or the line.
     """
     with _reading(path), open_text(path) as file:
         lines: list[str] = []  # of the current record
@@ -137,27 +139,27 @@ def _parse(
 
 
 def to_float(text: str) -> float:
-    """A number as it is written in a file, NaN where it is missing.
+    """Read a number from the text of a field; NaN where it is missing, see ``MISSING``.
 
     Raises:
-        ValueError: If it is no number.
+        ValueError: If the text is no number.
     """
     if text.strip().lower() in MISSING:
         return np.nan
-    if "_" in text:  # which Python would read over
+    if "_" in text:  # Python ignores it in numbers
         raise ValueError(f"{text!r} is no number")
     return float(text)
 
 
 def _find_delimiter(header: str, *, default: str) -> str:
-    """The usual one, unless only another one is there; what is in quotes does not count."""
+    """The default if the header has it outside of quotes, else the most frequent of the three."""
     header = re.sub(r'"[^"]*"', "", header)
     return default if default in header else max(",\t;", key=header.count)
 
 
 @contextmanager
 def open_text(path: Path, mode: str = "rt") -> Iterator[TextIO]:
-    """A file of text, packed or not, in the encoding that it begins with."""
+    """Open a text file, compressed or not: UTF-16 if it begins with its mark, else UTF-8."""
     open_file = COMPRESSIONS.get(path.suffix.lower(), open)
     encoding = "utf-8"
     if mode == "rt":
@@ -169,13 +171,15 @@ def open_text(path: Path, mode: str = "rt") -> Iterator[TextIO]:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Fields longer than Python allows by itself, as polygons are; errors that name the file."""
-    before = csv.field_size_limit(sys.maxsize)
+    """Allow fields of any length, such as polygons, and name the file in errors."""
+    before = csv.field_size_limit(2**31 - 1)  # the most that every system takes
     try:
         yield
     except UnicodeDecodeError as error:
         raise ValueError(f"{path.name} is not in UTF-8 or UTF-16: {error}") from error
-    except (csv.Error, EOFError, zlib.error) as error:
+    except (csv.Error, EOFError, OSError, zlib.error) as error:
+        if getattr(error, "errno", None) is not None:  # of the disk; gzip and bz2 give none
+            raise
         raise ValueError(f"{path.name} is damaged: {error}") from error
     finally:
         csv.field_size_limit(before)

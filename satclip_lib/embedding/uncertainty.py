@@ -1,4 +1,4 @@
-"""Where not to trust an embedding: far from all training locations, or unsure of itself."""
+"""How far to trust an embedding: distance to the training locations, and spread under dropout."""
 
 import numpy as np
 import torch
@@ -19,11 +19,11 @@ def compute_uncertainty(
     num_passes: int = 16,
     seed: int = 0,
 ) -> dict[str, Float32[np.ndarray, " num_points"]]:
-    """Two warnings for each location.
+    """Compute two measures for each location; large values are warnings.
 
     Returns:
         ``distance_km``, see :func:`compute_distance_to_nearest_km`, and ``dropout_spread``, see
-        :func:`compute_dropout_spread`.
+        :func:`compute_dropout_spread`, which also describes the arguments.
     """
     return {
         "distance_km": compute_distance_to_nearest_km(lonlat, training_lonlat),
@@ -35,10 +35,14 @@ def compute_distance_to_nearest_km(
     lonlat: Float64[np.ndarray, "num_points 2"],
     training_lonlat: Float[np.ndarray, "num_training 2"],
 ) -> Float32[np.ndarray, " num_points"]:
-    """Great-circle distance to the nearest location the encoder was trained on.
+    """Great-circle distance to the nearest training location, km.
+
+    Args:
+        lonlat: Longitude and latitude, ``(num_points, 2)`` degrees.
+        training_lonlat: Locations that the encoder was trained on, ``(num_training, 2)`` degrees.
 
     Raises:
-        ValueError: if there are no training locations.
+        ValueError: If there are no training locations.
     """
     if len(training_lonlat) == 0:
         raise ValueError("training_lonlat is empty: pass the locations the model was trained on")
@@ -61,18 +65,18 @@ def compute_dropout_spread(
 
     The encoder runs ``num_passes`` times with the dropout it was trained with; in each pass the
     same units are dropped for all locations, so a location's spread does not depend on the others.
-    One minus the length of the mean of the unit embeddings is the spread: 0 where they all agree,
-    towards 1 where they point anywhere.
+    The embeddings of all passes are scaled to length one; the spread is one minus the length of
+    their mean: 0 where they all agree, towards 1 where their directions are random.
 
     Args:
-        lonlat: ``(num_points, 2)`` degrees.
-        encoder: trained with dropout.
-        num_passes: more give a steadier number.
-        seed: Random seed for the dropped units; global random numbers stay as they are.
+        lonlat: Longitude and latitude, ``(num_points, 2)`` degrees.
+        encoder: Encoder that was trained with dropout.
+        num_passes: Number of passes; more give a steadier value.
+        seed: Random seed for the dropped units; the global generators are not touched.
 
     Raises:
-        TypeError: if the encoder is no :class:`LocationEncoder`.
-        ValueError: if it was trained without dropout, or ``num_passes`` is below 2.
+        TypeError: If the encoder is no :class:`LocationEncoder`.
+        ValueError: If it was trained without dropout, or ``num_passes`` is below 2.
 
     References:
         Gal & Ghahramani (2016), Dropout as a Bayesian approximation, arXiv 1506.02142.

@@ -1,4 +1,4 @@
-"""What a benchmark says: means with confidence intervals, tables for print, and a paragraph."""
+"""Results of a benchmark: means with confidence intervals, tables for print, and a paragraph."""
 
 import json
 from collections.abc import Sequence
@@ -30,7 +30,8 @@ def summarise(
     Args:
         result: Result of a benchmark.
         reference: Encoder that the others are compared with, on the same bootstrap draws.
-        probe: Probe to report; encoders with a probe of their own are always there.
+        probe: Probe to report; encoders with a probe of their own are always there. Tasks that
+            this probe does not predict, such as numbers for "logistic", are left out.
         by_part: Whether there is one row per continent, and one for the points of all continents
             ("pooled"), instead of the mean over continents.
 
@@ -41,7 +42,7 @@ def summarise(
         the order of the benchmark.
 
     Raises:
-        ValueError: If the result has no scores, or not the reference or the probe.
+        ValueError: If the result has no scores, or lacks the reference or the probe.
     """
     scores = result.scores
     if scores.empty:
@@ -50,6 +51,7 @@ def summarise(
         if value not in set(scores[name]):
             raise ValueError(f"no {name} {value!r} in the result, but {[*scores[name].unique()]}")
     scores = scores[scores.probe.isin([probe, OWN_PROBE])]
+    scores = scores[scores.task.isin(scores.task[scores.encoder == reference])]
     part = scores["part"]
     if not by_part:
         scores = scores[part != POOLED]
@@ -93,8 +95,8 @@ def average_tasks(
 
     Args:
         result: Result of a benchmark.
-        tasks: Tasks that are averaged, those among them that the result has.
-        lowest: Score of whatever scores lower: each task, part, seed and bootstrap draw.
+        tasks: Names of the tasks to average; those that the result lacks are left out.
+        lowest: Lower scores count as this one, in each task, part, seed and bootstrap draw.
 
     Raises:
         ValueError: If the result has none of the tasks, or not the same under every protocol,
@@ -118,22 +120,22 @@ def average_tasks(
 
 
 def load_committed_curve() -> pd.DataFrame:
-    """Means of the six zero-shot tasks with pretrained peers, as ``benchmarks/downstream.py`` left.
+    """Means of the six zero-shot tasks with pretrained peers, by ``benchmarks/downstream.py``.
 
     Returns:
-        Columns ``protocol``, ``encoder``, ``label_km``, the median distance of a test point to the
-        nearest label in km, ``score``, ``low`` and ``high``, nearest labels first.
+        Columns ``protocol``, ``encoder``, ``label_km`` (median distance of a test point to the
+        nearest label, km), ``score``, ``low`` and ``high``; nearest labels first.
     """
     means = json.loads((COMMITTED / "downstream.json").read_text())["mean_of_zero_shot_tasks"]
     return pd.DataFrame(means)[["protocol", "encoder", "label_km", "score", "low", "high"]]
 
 
 def load_committed_parts() -> pd.DataFrame:
-    """What each group of numbers is worth, as ``benchmarks/parts.py`` left it.
+    """What each group of numbers is worth, measured by ``benchmarks/parts.py``.
 
     Returns:
-        Mean score of the six zero-shot tasks: one row per choice of groups, one column per
-        protocol, and seeds on which they were chosen and confirmed.
+        Mean score of the six zero-shot tasks: one row per choice of groups, and columns by seeds
+        (on which groups were chosen, or confirmed) and protocol.
     """
     means = json.loads((COMMITTED / "parts.json").read_text())["mean of six tasks"]
     tables = {seeds: pd.DataFrame(of_encoder).T for seeds, of_encoder in means.items()}
@@ -159,9 +161,9 @@ class Record(NamedTuple):
 
 
 def count_wins(summary: pd.DataFrame, protocol: str, *, over: str) -> Record:
-    """How often the reference of a summary is ahead of another encoder.
+    """Count the tasks on which the reference of a summary is ahead of the encoder ``over``.
 
-    A win or loss is clear if the 95 % interval of the difference leaves zero out.
+    A win or loss is clear if the 95 % interval of the difference does not contain zero.
     """
     rows = summary[(summary.protocol == protocol) & (summary.encoder == over)]
     return Record(
@@ -175,11 +177,11 @@ def count_wins(summary: pd.DataFrame, protocol: str, *, over: str) -> Record:
 def describe(
     summary: pd.DataFrame, *, reference: str, twin: str, not_ranked: Sequence[str] = ()
 ) -> str:
-    """A paragraph made of the numbers: where the reference wins, where it loses and to whom.
+    """Write a line per protocol: where the reference wins, where it loses and to whom.
 
     Args:
         summary: Table of :func:`summarise`, for this reference.
-        reference: Encoder that the paragraph is about.
+        reference: Encoder that the lines are about.
         twin: Name of the same network untrained; the difference to it is what pretraining adds.
         not_ranked: Encoders that see more than coordinates, and are left out of the ranking.
     """
@@ -223,10 +225,13 @@ def make_table(summary: pd.DataFrame, *, values: str = "score") -> pd.DataFrame:
 
 
 def save_tables(summary: pd.DataFrame, stem: Path) -> list[Path]:
-    """Write a summary as ``<stem>.csv`` (everything) and its scores as LaTeX and Markdown.
+    """Write a summary as ``<stem>.csv``, and its scores as ``<stem>.tex`` and ``<stem>.md``.
 
-    The best score of each protocol and task is bold, and so is what is printed the same; the head
-    says which metric a column has.
+    The best score of each protocol and task is bold, and so are scores that look the same with
+    two decimals; the head of a column names its metric.
+
+    Returns:
+        Paths of the three files.
     """
     one_line = {name: summary[name].str.split().str.join(" ") for name in ("protocol", "encoder")}
     table = make_table(summary.assign(**one_line)).round(2)  # as it is printed
