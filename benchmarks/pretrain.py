@@ -275,8 +275,6 @@ def measure_all(sizes: Sizes, *, device: str) -> dict[str, Any]:
         for function in (measure_step, measure_recipe)
     )
     backbones = [measure_backbone(n, m, sizes, device=device) for n in BACKBONES for m in modes]
-    fastest = max(row["samples_per_s"] for row in recipes)
-    slowest = next(row["samples_per_s"] for row in backbones if row["backbone"] == "resnet18")
     return {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
@@ -286,8 +284,15 @@ def measure_all(sizes: Sizes, *, device: str) -> dict[str, Any]:
         "full_recipe": recipes,
         "backbones": backbones,
         "locations": [measure_locations(n, sizes, device=device) for n in (10, 40)],
-        "cached_over_per_step_backbone": round(fastest / slowest),
+        "cached_over_per_step_backbone": compare_with_backbone(recipes, backbones),
     }
+
+
+def compare_with_backbone(recipes: list[dict], backbones: list[dict]) -> int:
+    """Rate of cached training over that of ResNet18, each in its fastest type of numbers."""
+    cached = max(row["samples_per_s"] for row in recipes)
+    resnet18 = max(row["samples_per_s"] for row in backbones if row["backbone"] == "resnet18")
+    return round(cached / resnet18)
 
 
 def cpu_name() -> str:

@@ -68,13 +68,14 @@ def list_pretraining_bars(result: dict) -> Iterator[Bar]:
             minutes = recipe["projected_minutes_of_full_recipe"]
             yield Bar(
                 f"full recipe, L = {recipe['num_degrees']}, {recipe['dtype']}, from "
-                f"{recipe['measured_epochs']} epochs",
+                f"{recipe['measured_epochs']} epochs ({machine})",
                 "60 min" if recipe["num_degrees"] == 10 else "",
                 f"{minutes} min (matrix products alone: {recipe['minutes_at_matmul_rate']} min)",
                 minutes <= 60,
             )
         if ratio := entry.get("cached_over_per_step_backbone"):
-            yield Bar("cached training over a ResNet18 step", "100x", f"{ratio}x", ratio >= 100)
+            what = f"cached training over a ResNet18 step ({machine})"
+            yield Bar(what, "100x", f"{ratio}x", ratio >= 100)
 
 
 def list_gpu_bars(result: dict) -> Iterator[Bar]:
