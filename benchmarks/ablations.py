@@ -1,4 +1,4 @@
-"""What each knob of pretraining is worth on tasks: ``python benchmarks/ablations.py``.
+"""How each setting of pretraining changes scores on tasks: ``python benchmarks/ablations.py``.
 
 Trains variants on one month of the Blue Marble and scores each by linear probes on seven tasks,
 under random folds, held-out blocks and held-out continents. A variant differs from the paper's
@@ -122,7 +122,7 @@ def list_scores(result: BenchmarkResult, *, encoder: str) -> list[dict]:
 
 
 def tabulate(runs: list[dict]) -> pd.DataFrame:
-    """Mean over tasks and seeds."""
+    """Mean score over tasks and seeds, by variant and protocol, and the number of seeds."""
     rows = pd.concat(
         pd.DataFrame(run["scores"]).assign(variant=run["variant"], seed=run["seed"]) for run in runs
     )

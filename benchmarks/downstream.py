@@ -67,7 +67,7 @@ def tabulate_curve(result: BenchmarkResult, *, reference: str) -> pd.DataFrame:
 
 
 def list_bars(result: dict, summary: pd.DataFrame, curve: pd.DataFrame) -> Iterator[Bar]:
-    """How much is compared, how long that takes, and what training and images are worth."""
+    """Bars of coverage, time, training against none, and the peer."""
     for name, bar in COUNTS.items():
         count = result["counts"][name]
         yield Bar(f"downstream benchmark: {name}", f"{bar}", f"{count}", count >= bar)
