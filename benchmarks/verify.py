@@ -163,9 +163,7 @@ def main() -> None:
     """Compare, or update what is expected."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", default="demo")
-    parser.add_argument(
-        "--update", action="store_true", help="write the present numbers as expected"
-    )
+    parser.add_argument("--update", action="store_true", help="replace the expected numbers")
     arguments = parser.parse_args()
     workspace = Workspace(arguments.profile)
     path = Path(__file__).parent / "expected" / f"{arguments.profile}.json"
