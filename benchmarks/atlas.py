@@ -1,10 +1,10 @@
-"""How long the atlas takes to make, to open and to answer: ``python benchmarks/atlas.py``.
+"""How long the atlas takes to make, to open and to respond: ``python benchmarks/atlas.py``.
 
-UMAP of 20,000 places from 256 numbers each, by :func:`compute_umap` (exact neighbours) and by
-umap-learn as it comes, both in fresh processes, compilation included. Then the size of the file;
-how long headless Chromium, which draws without a graphics card, takes from the start of loading
-to the first drawn panels; and from a finger's lifting off the map to the next picture, for
-``NUM_TOUCHES`` places. Writes ``benchmarks/results/atlas.json``.
+Measures UMAP of 20,000 places from 256 numbers each, by :func:`compute_umap` (exact neighbours) and
+by umap-learn itself, in fresh processes, compilation included. Then the
+size of the file, and two times in headless Chromium, which draws without a graphics card: from the
+start of loading to the first drawn panels, and from the end of a touch of the plane to the next
+picture, for ``NUM_TOUCHES`` places. Writes ``benchmarks/results/atlas.json``.
 """
 
 import os
@@ -54,7 +54,7 @@ TOUCH = """([x, y]) => new Promise((resolve) => {
   const {canvas} = atlas.plane, box = canvas.getBoundingClientRect()
   const finger = {pointerId: 1, pointerType: "touch", bubbles: true,
                   clientX: box.left + x * box.width, clientY: box.top + y * box.height}
-  canvas.setPointerCapture = () => {}  // a finger that is none cannot be captured
+  canvas.setPointerCapture = () => {}  // a synthetic finger cannot be captured
   canvas.dispatchEvent(new PointerEvent("pointerdown", finger))
   const start = performance.now(), before = atlas.state.query
   canvas.dispatchEvent(new PointerEvent("pointerup", finger))
@@ -106,7 +106,7 @@ def measure_umap(folder: Path) -> tuple[np.ndarray, dict]:
 
 
 def measure_atlas(folder: Path, *, plane: np.ndarray) -> dict:
-    """The size of the atlas of these places, and how fast it opens and answers."""
+    """The size of the atlas of these places, and how fast it opens and responds."""
     lonlat = sample_land_lonlat(NUM_POINTS, seed=0)
     embeddings = np.random.default_rng(0).normal(size=(NUM_POINTS, EMBED_DIM))
     atlas = save_atlas(

@@ -1,4 +1,4 @@
-"""What the benchmarks share: bars, where results go, and clocks."""
+"""Shared by the benchmarks: bars, result files, and timing."""
 
 import json
 import os
@@ -24,9 +24,9 @@ class Bar(NamedTuple):
 
     Attributes:
         what: What was measured.
-        bar: What it has to reach; empty where there is nothing to reach.
-        measured: What came out.
-        holds: Whether the bar is reached; None where nothing could be measured.
+        bar: Goal that it has to reach; empty if there is none.
+        measured: Measured value.
+        holds: Whether the bar is reached; None if it could not be measured.
     """
 
     what: str
@@ -51,13 +51,13 @@ def save_result(
 
 
 def load_result(name: str) -> dict:
-    """What a script has measured; of one that nobody could run yet, nothing."""
+    """Result of a script, by its name; an empty dictionary if it has not run yet."""
     path = RESULTS / f"{name}.json"
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def time_once(run: Callable[[], Any]) -> tuple[Any, float]:
-    """What a function returns, and the seconds it took."""
+    """Result of a function, and the seconds it took."""
     start = time.perf_counter()
     returned = run()
     return returned, time.perf_counter() - start
@@ -66,7 +66,7 @@ def time_once(run: Callable[[], Any]) -> tuple[Any, float]:
 def time_in_turns(
     contenders: dict[str, Callable[[], Any]], *, num_rounds: int
 ) -> dict[str, list[float]]:
-    """Seconds of each contender in each of several rounds, in which all have their turn."""
+    """Seconds of each contender in each of several rounds, in which all run one after another."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(num_rounds):
         for name, run in contenders.items():
@@ -75,7 +75,7 @@ def time_in_turns(
 
 
 def run_fresh(code: str, *arguments: Any, **environment: str) -> list[float]:
-    """The numbers that code prints in its last line, in a process in which nothing else runs."""
+    """Run code in a new Python process; return the numbers in the last line that it prints."""
     output = subprocess.check_output(
         [sys.executable, "-c", code, *map(str, arguments)],
         env=os.environ | {"SATCLIP_PROGRESS": "0"} | environment,
@@ -92,10 +92,10 @@ def draw_on_sphere(num_points: int, *, seed: int = 0) -> np.ndarray:
 
 
 def replace_marked(page: Path, marks: tuple[str, str], text: str) -> str:
-    """The content of a page with a new text between two marks that are in it once.
+    """The content of a page with a new text between two marks, each of which is in it once.
 
     Raises:
-        ValueError: If the page does not have the marks.
+        ValueError: If the page does not have each mark once.
     """
     parts = re.split("|".join(map(re.escape, marks)), page.read_text())
     if len(parts) != 3:

@@ -1,9 +1,10 @@
 """Locations per second, beside peers and the machine's limit: ``python benchmarks/embed.py``.
 
 Writes ``benchmarks/results/embed.json``. All contenders run in this process, in turns, and the
-best of several rounds counts; what they return is dropped batch by batch, as in use. The bound is
-what the machine's own matrix product would need for the products of the encoder. sphericart-torch
-is optional (``pip install sphericart-torch``); its float32 is not finite from degree 30.
+best of several rounds counts. Batches of results are dropped at once. The bound is the rate at
+which the machine could do the encoder's matrix products, at the speed of its own square matrix
+product. sphericart-torch is optional (``pip install sphericart-torch``); its float32 is not finite
+from degree 30.
 """
 
 import argparse
@@ -35,7 +36,7 @@ print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_m
 
 
 def measure_matrix_product(dtype: torch.dtype, size: int) -> Callable[[], object]:
-    """A product of two matrices that fit in the cache of one core or more."""
+    """Four products of two square matrices, as a function to be timed."""
     left, right = torch.rand(2, size, size).to(dtype)
     out = torch.empty(size, size, dtype=dtype)
     return lambda: [torch.mm(left, right, out=out) for _ in range(4)] and None
@@ -48,7 +49,7 @@ def compute_by_scipy(lonlat: torch.Tensor, num_degrees: int) -> np.ndarray:
 
 
 def make_sphericart(num_degrees: int) -> Callable[[torch.Tensor], torch.Tensor]:
-    """sphericart-torch in float64, from degrees as ours."""
+    """The harmonics of sphericart-torch in float64, as a function of degrees like ours."""
     import sphericart.torch
 
     harmonics = sphericart.torch.SphericalHarmonics(num_degrees - 1)

@@ -1,7 +1,8 @@
 """How exact the spherical harmonics are, against SciPy: ``python benchmarks/harmonics.py``.
 
-Writes ``benchmarks/results/harmonics.json``: the largest absolute difference over all columns,
-at places all over the sphere, both poles and the date line, with the bar each has to stay under.
+Writes ``benchmarks/results/harmonics.json``: the largest absolute difference over all columns, at
+places all over the sphere, both poles and the date line included, and the bar that it must stay
+under.
 """
 
 import numpy as np

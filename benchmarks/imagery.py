@@ -1,10 +1,10 @@
 """What seasons, lights and scales add to image features. ``python benchmarks/imagery.py``.
 
-Random convolutional features of the Blue Marble at the place itself, 512 of them whatever the
-imagery, under the linear probe and the protocols of the downstream benchmark; labels and imagery
-are those of the repository. Writes ``benchmarks/results/imagery.json``: scores by encoder,
-protocol and task, mean and spread of three seeds. A seed's score on continents is the mean over
-six continents. Takes a quarter of an hour on a shared core.
+Scores random convolutional features of the Blue Marble at the place itself, 512 of them for any
+imagery, by the linear probe under the protocols of the downstream benchmark. Labels and imagery are
+those of the repository and its packages. Writes ``benchmarks/results/imagery.json``: scores by
+encoder, protocol and task, as mean and spread of three seeds. The score on continents is the mean
+over six continents. Takes a quarter of an hour on a shared core.
 """
 
 import functools
@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def list_bars(gains: dict[str, list[float]]) -> list[Bar]:
-    """What seasons, lights and scales have to add on unseen continents."""
+    """Bars of what seasons, lights and scales add on unseen continents."""
     return [
         Bar(
             f"image features at the place, continents, {task}: seasons, lights and scales over "

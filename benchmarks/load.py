@@ -1,4 +1,4 @@
-"""How long loading takes, and how near float32 embeddings are: ``python benchmarks/load.py``.
+"""How long loading takes, and how exact float32 embeddings are: ``python benchmarks/load.py``.
 
 Times are of fresh processes, after ``import torch``, with everything in the disk cache. The model
 is of the size of the published ViT16-L40, with random weights, in three forms: a published name

@@ -1,10 +1,10 @@
 """The main job as a newcomer runs it: ``python benchmarks/main_job.py``.
 
-Clones the committed state into a temporary folder and there runs ``make figures`` from nothing,
-once more, and, with all that was made deleted, once more with SATCLIP_OFFLINE=1. No run has other
+Clones the committed state into a temporary folder and runs ``make figures`` there three times: from
+nothing; again at once; and, after all results are deleted, with SATCLIP_OFFLINE=1. No run has other
 label files than those of the repository. Another clone runs ``make figures PROFILE=rehearsal``;
 ``--runs rehearsal`` does only that. Writes ``benchmarks/results/main_job.json``: seconds, peak
-memory, and what came out.
+memory, figures, and which files of the first and the last run are the same.
 """
 
 import argparse
@@ -33,7 +33,7 @@ MADE = ("data/demo", "build", "figures/*.*")
 
 
 def run(clone: Path, *, profile: str = "demo", **environment: str) -> dict:
-    """Make the figures; exit code, seconds, those of processors, and the most memory of all."""
+    """Make the figures; return exit code, seconds, processor seconds, and peak memory in GB."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = ["make", "figures", f"PROFILE={profile}"]
     with open(clone.parent / "log.txt", "w") as log:
@@ -75,7 +75,7 @@ def hash_outputs(clone: Path) -> dict[str, str]:
 
 
 def time_stages(clone: Path, profile: str = "demo") -> dict[str, float]:
-    """Seconds of the notebooks: up to the trained encoders, after them, and each."""
+    """Seconds up to the end of training, seconds of all notebooks after it, and of each one."""
     ran = pd.DataFrame(
         {
             path.stem: json.loads(path.read_text())["metadata"]["papermill"]
@@ -92,7 +92,7 @@ def time_stages(clone: Path, profile: str = "demo") -> dict[str, float]:
 
 
 def delete_made(clone: Path) -> None:
-    """Delete all that `make figures` makes but the installation."""
+    """Delete everything that `make figures` makes, except the installation."""
     for pattern in MADE:
         for path in clone.glob(pattern):
             if path.name != "README.md":
@@ -100,7 +100,7 @@ def delete_made(clone: Path) -> None:
 
 
 def list_bars(result: dict) -> Iterator[Bar]:
-    """What a newcomer was promised."""
+    """Bars of time, memory, offline use and repeatability."""
     first = result["first"]
     minutes, seconds = first["seconds"] / 60, first["figures_s"]
     num_figures = sum(f"{name}.png" in result["figures"] for name in FIGURES)

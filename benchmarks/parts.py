@@ -1,9 +1,9 @@
-"""What each group of numbers is worth for transfer: ``python benchmarks/parts.py``.
+"""Scores of each group of numbers, alone and together: ``python benchmarks/parts.py``.
 
-Nothing is trained: the checkpoint of the demo profile (``make pretrain``) is scored on the six
-zero-shot tasks, whole and with parts left out, by linear probes under random folds, blocks of 10
-degrees and held-out continents. Parts were chosen on seeds 0 to 2; seeds 3 to 5 confirm.
-Writes ``benchmarks/results/parts.json``.
+Nothing is trained. The checkpoint of the demo profile (``make pretrain``) is scored on the six
+zero-shot tasks, with all groups and with some left out, by linear probes under random folds, blocks
+of 10 degrees and held-out continents. The groups were chosen on seeds 0 to 2; seeds 3 to 5 confirm
+the choice. Writes ``benchmarks/results/parts.json``.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def make_parts() -> list[Encoder]:
 
 
 def vote_on_biomes(num_points: int) -> dict[str, dict[str, float]]:
-    """Share of places whose biome the 15 nearest places of other continents name, by seeds."""
+    """Share of places whose biome the 15 nearest neighbours on other continents vote for."""
     twin = make_untrained(load_location_encoder(FOLDER).config, seed=0)
     encoders = {x.name: x for x in make_parts() if "|" not in x.name}
     found = {}

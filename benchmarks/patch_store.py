@@ -1,9 +1,9 @@
 """The patch store against the tifs it is made from: ``python benchmarks/patch_store.py FOLDER``.
 
-FOLDER holds S2-100K or a part of it. Writes ``benchmarks/results/patch_store.json``: size, time
-to read shuffled batches, whether the numbers are the same, and the peak memory of computing
-features. To have volume, the patches are stored many times over, which is said in the result;
-the tifs are read from the operating system's cache.
+FOLDER holds S2-100K or a part of it. Writes ``benchmarks/results/patch_store.json``: the size, the
+time to read shuffled batches, whether the pixels are the same, and the peak memory of computing
+features. For a realistic volume the store repeats the patches, which the result notes; the tifs are
+read from the operating system's cache.
 """
 
 import sys
@@ -24,8 +24,8 @@ BATCH_SIZE, NUM_BATCHES, ROUNDS = 32, 6, 5
 FEATURE_BATCH_SIZE = 64
 SIZE_RATIO, SPEEDUP, PEAK_GB = 1.05, 3.0, 4.0  # the bars
 
-# In a process of its own, whose peak nothing else has raised. The encoder only takes means, to be
-# quick: what an encoder needs depends on the batch, not on the number of patches.
+# Runs in a process of its own, so that its peak is that of this code alone. The encoder only takes
+# means, to be fast: the memory of an encoder depends on the batch, not on the number of patches.
 FEATURES = """
 import re, sys
 from pathlib import Path
@@ -39,7 +39,7 @@ class Means(nn.Module):
     def forward(self, images):
         return images.mean(dim=(2, 3))
 
-def peak_kb():  # not getrusage, which starts from the peak of the parent
+def peak_kb():  # not getrusage, whose peak includes that of the parent
     return re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]
 
 before = peak_kb()
@@ -49,7 +49,7 @@ print(before, peak_kb())
 
 
 def repeat(store: Path, path: Path, *, num_rows: int) -> Path:
-    """A store of ``num_rows`` patches, those of ``store`` over and over, and their locations."""
+    """Write a store of ``num_rows`` patches that repeats those of ``store``."""
     dataset = open_patches(store).load()
     patches = dataset.patches.values
     hashes = [hash_patch(patch) for patch in patches]

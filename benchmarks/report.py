@@ -3,8 +3,8 @@
 The means of the downstream benchmark go into the README.
 
 Every row is read from ``benchmarks/results/*.json``, where the script that measured it has put
-it, or is computed from the runs there; what stands around the table is prose. ``--check`` only
-says whether the table is up to date.
+it, or is computed from the runs there. The text around the tables is written by hand. ``--check``
+changes nothing and fails if a table is out of date.
 """
 
 import argparse
@@ -25,7 +25,6 @@ ORDER = (
     "main_job", "harmonics", "load", "patch_store", "imagery", "pretrain", "ablations",
     "downstream", "parts", "atlas", "embed", "uncertainty",
 )  # fmt: skip
-# Ours was chosen among variants by the scores of the first; the others played no part in that.
 PROTOCOLS = {
     "random": "random folds", "blocks": "10-degree blocks", "blocks@40": "40-degree blocks",
     "continents": "held-out continents",
@@ -38,6 +37,7 @@ IN_README = {
     "GeoCLIP": "GeoCLIP, pretrained on photos",
     "inverse distance": "inverse-distance weighting, no encoder",
 }
+# Ours was chosen among variants by the scores of the first seeds, not by those of the others.
 SEEDS = {"3 seeds, chosen by them": (0, 1, 2), "3 other seeds": (3, 4, 5)}
 
 
@@ -68,17 +68,18 @@ def list_pretraining_bars(result: dict) -> Iterator[Bar]:
             minutes = recipe["projected_minutes_of_full_recipe"]
             yield Bar(
                 f"full recipe, L = {recipe['num_degrees']}, {recipe['dtype']}, from "
-                f"{recipe['measured_epochs']} epochs",
+                f"{recipe['measured_epochs']} epochs ({machine})",
                 "60 min" if recipe["num_degrees"] == 10 else "",
                 f"{minutes} min (matrix products alone: {recipe['minutes_at_matmul_rate']} min)",
                 minutes <= 60,
             )
         if ratio := entry.get("cached_over_per_step_backbone"):
-            yield Bar("cached training over a ResNet18 step", "100x", f"{ratio}x", ratio >= 100)
+            what = f"cached training over a ResNet18 step ({machine})"
+            yield Bar(what, "100x", f"{ratio}x", ratio >= 100)
 
 
 def list_gpu_bars(result: dict) -> Iterator[Bar]:
-    """Those of a GPU, where one was at hand."""
+    """Bars of a GPU; not measured if there was none."""
     on_gpu = {name: entry for name, entry in result.items() if name.startswith("cuda")}
     what = "full recipe on a GPU, L = 10", "bfloat16 over float32", "held-out loss of the two"
     bars = "1 min", "2x", "within 1 %"
@@ -97,7 +98,7 @@ def list_gpu_bars(result: dict) -> Iterator[Bar]:
 
 
 def list_ablation_bars(result: dict) -> Iterator[Bar]:
-    """What training is worth."""
+    """Trained against untrained, and ours against the paper's encoder."""
     rows = pd.concat(
         pd.DataFrame(run["scores"]).assign(variant=run["variant"], seed=run["seed"])
         for run in result["runs"]

@@ -1,10 +1,10 @@
 """Does error grow with the uncertainty that embed() reports? ``python benchmarks/uncertainty.py``.
 
-A linear probe on the demo encoder (`make pretrain`) learns a task at half of the places that lie
-within 100 km of a pretraining location, and is tested at all others: most of these are as near,
-some lie in the blocks that pretraining held out, in Antarctica or on islands. Test places are put
-into fifths by each measure of uncertainty. Writes ``benchmarks/results/uncertainty.json``: root
-mean squared error of the z-scored target per fifth, and the rank correlation of error and measure.
+A linear probe on the demo encoder (`make pretrain`) is fitted at half of the places that lie within
+100 km of a pretraining location, and tested at all others. Most of these are as near; some lie in
+the blocks that pretraining held out, in Antarctica or on islands. Test places are sorted into
+fifths by each measure of uncertainty. Writes ``benchmarks/results/uncertainty.json``: the root mean
+squared error of the z-scored target per fifth, and the rank correlation of error and measure.
 """
 
 import numpy as np
@@ -26,7 +26,7 @@ LABELS_WITHIN_KM = 100
 
 
 def measure(task: str, checkpoint) -> dict:
-    """Errors of one task by fifths of each measure."""
+    """Errors of one task by fifths of each measure of uncertainty."""
     data = load_task(task, num_points=NUM_POINTS, seed=SEED)
     found = embed(data.lonlat, checkpoint, with_uncertainty=True)
     x = found.pop("embedding")

@@ -1,4 +1,4 @@
-"""Does this machine get the committed numbers?
+"""Compare the numbers of figures made on this machine with the committed ones.
 
 ``make verify`` makes the figures and compares the numbers in them with
 ``benchmarks/expected/<profile>.json``. ``make expected`` writes that file, and the table in
@@ -23,16 +23,16 @@ from satclip_lib.plotting.figures import FIGURES
 ROOT = Path(__file__).resolve().parents[1]
 REPRODUCING = ROOT / "REPRODUCING.md"
 MARKS = ("<!-- made by `make expected` -->\n", "<!-- end -->\n")
-# A choice: seeds are fixed, so one machine agrees with itself to the last digit, while other
-# processors and library versions round differently and training lets that grow.
+# A choice, not measured: seeds are fixed, so one machine repeats its numbers to the last digit, but
+# other processors and library versions round differently, and training amplifies that.
 ABSOLUTE_TOLERANCE = 0.03
 RELATIVE_TOLERANCE = 0.02
-MANY_ROWS = 1000  # beyond, a table is compared by its means
+MANY_ROWS = 1000  # longer tables are compared by their means
 NOT_COMPARED = ("epoch", "seconds")  # and the coordinates of UMAP planes, see below
 
 
 def collect_numbers(workspace: Workspace) -> dict[str, dict[str, float]]:
-    """By figure: the numbers in the table behind it, each under words that say which it is."""
+    """Numbers in the table behind each figure, by figure and by a description of the number."""
     numbers = {}
     for figure_id in FIGURES:
         path = workspace.figures / f"{figure_id}.csv"
@@ -42,11 +42,11 @@ def collect_numbers(workspace: Workspace) -> dict[str, dict[str, float]]:
 
 
 def summarise(table: pd.DataFrame) -> dict[str, float]:
-    """The numbers of a table worth comparing.
+    """The numbers of a table that are compared, by description.
 
-    Every cell of a table with names in its rows; the last row of one that runs over epochs; the
-    means of one with a row per place. UMAP planes are left out: where islands come to lie hangs
-    on the last digit.
+    These are every cell of a table with names in its rows, the last row of a table without names,
+    and the means of a table with more than ``MANY_ROWS`` rows. Coordinates of UMAP planes are left
+    out: the position of islands depends on the last digit.
     """
     measured = [
         name
@@ -73,7 +73,8 @@ def compare(
     """Compare numbers.
 
     Returns:
-        What is off, and what was expected but not found, one sentence each; how many agree.
+        Sentences about numbers beyond the tolerance, sentences about expected numbers that are
+        absent, and how many numbers agree.
     """
     off, absent, num_agreeing = [], [], 0
     for figure_id, numbers in expected.items():
@@ -92,7 +93,7 @@ def compare(
 
 
 def tolerance(value: float) -> float:
-    """By how much a number may be off."""
+    """Largest difference from an expected number that is accepted."""
     return max(ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE * abs(value))
 
 
@@ -101,7 +102,7 @@ def _format(value: float) -> str:
 
 
 def time_notebooks(workspace: Workspace) -> dict[str, float]:
-    """Seconds that each notebook took when it ran."""
+    """Seconds that each executed notebook took."""
     return {
         path.stem: round(nbformat.read(path, as_version=4).metadata.papermill.duration, 1)
         for path in sorted(workspace.build.glob("[0-9]*.ipynb"))
@@ -136,7 +137,7 @@ def make_table(expected: dict) -> str:
 
 
 def update(workspace: Workspace, path: Path) -> None:
-    """Write what is to be expected from now on, and the table that shows it."""
+    """Write the present numbers as the expected ones, and for the demo profile the table."""
     machine = {
         "processor": platform.machine(),
         "cores": os.cpu_count(),
@@ -162,7 +163,7 @@ def main() -> None:
     """Compare, or update what is expected."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", default="demo")
-    parser.add_argument("--update", action="store_true", help="take what is there as expected")
+    parser.add_argument("--update", action="store_true", help="replace the expected numbers")
     arguments = parser.parse_args()
     workspace = Workspace(arguments.profile)
     path = Path(__file__).parent / "expected" / f"{arguments.profile}.json"

@@ -1,7 +1,7 @@
-"""Make the site from what is there: ``python -m docs.build_site --profile demo``.
+"""Make the site from what exists: ``python -m docs.build_site --profile demo``.
 
-Collects pages in ``build/site-work``, has Sphinx render them, looks for broken links, and
-only then puts the result into ``build/site``. Nothing is executed and nothing is downloaded.
+Collects pages in ``build/site-work``, renders them with Sphinx, looks for broken links, and only
+then moves the result to ``build/site``. Nothing is executed and nothing is downloaded.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def build_site(profile: str = "demo") -> Path:
         Its folder.
 
     Raises:
-        RuntimeError: if Sphinx warns of anything, or a link or an image is broken.
+        RuntimeError: If Sphinx gives a warning, or a link or an image is broken.
     """
     site = project_root() / "build" / "site"
     work = project_root() / "build" / "site-work"
@@ -95,7 +95,7 @@ def collect_pages(source: Path, *, workspace: Workspace) -> None:
 def collect_notebooks(
     source: Path, *, build: Path, figures: Path
 ) -> dict[str, nbformat.NotebookNode]:
-    """Copy the notebooks as they ran, or as they are where they have not run.
+    """Copy the executed notebooks, or the committed ones of those that have not run.
 
     Returns:
         The notebooks by page.
@@ -127,12 +127,12 @@ def collect_notebooks(
 
 
 def frame_files(shown: str, *, page: str, figures: Path) -> str:
-    """Let a frame that holds a whole file show the copy of the file that the site has.
+    """Make iframes that embed a whole file load the site's copy of the file instead.
 
     Args:
-        shown: HTML.
-        page: path of the page it stands in, from the site's root, without suffix.
-        figures: folder of the files that the site has copies of.
+        shown: HTML of an output.
+        page: Path of the page that has it, from the site's root, without suffix.
+        figures: Folder of the files of which the site has copies.
     """
 
     def rewrite(match: re.Match) -> str:
@@ -143,14 +143,14 @@ def frame_files(shown: str, *, page: str, figures: Path) -> str:
 
 
 def rewrite_links(text: str, *, document: str, page: str) -> str:
-    """Let links between files of the repository lead to the pages of the site.
+    """Rewrite links between files of the repository as links between pages of the site.
 
-    A link to a file that is no page becomes its text, and so does an image from the network.
+    A link to a file that is no page is replaced by its text, as is an image from the network.
 
     Args:
         text: Markdown.
-        document: path of the file it stands in, from the repository's root.
-        page: path of the page it becomes, from the site's root, without suffix.
+        document: Path of the file that has the text, from the repository's root.
+        page: Path of the page it becomes, from the site's root, without suffix.
     """
 
     def rewrite(match: re.Match) -> str:

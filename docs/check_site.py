@@ -1,4 +1,4 @@
-"""Look for broken links, missing images, and anything that a page would ask the network for."""
+"""Look for broken links, missing images, and resources that a page would load from the network."""
 
 import re
 from functools import cache
@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 
 class Page(HTMLParser):
-    """What a page refers to, and the places in it that can be referred to."""
+    """The links, resources and anchors of a page."""
 
     def __init__(self, path: Path):
         super().__init__()
@@ -19,7 +19,7 @@ class Page(HTMLParser):
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note what one tag refers to."""
+        """Collect the link, the resource and the anchors of one tag."""
         values = {name: value for name, value in attrs if value}
         self.anchors |= {values[name] for name in ("id", "name") if name in values}
         if tag == "a" and "href" in values:
@@ -31,7 +31,7 @@ class Page(HTMLParser):
 
 
 def find_problems(site: Path) -> list[str]:
-    """What is wrong with a folder of HTML pages, one sentence each; empty if all is well."""
+    """Faults of a folder of HTML pages, one sentence each; an empty list if there are none."""
     site = site.resolve()
     holds_something = cache(lambda file: file.is_file() and file.stat().st_size > 0)
     pages = {path: Page(path) for path in sorted(site.rglob("*.html"))}

@@ -1,4 +1,4 @@
-"""How Sphinx makes the site; `build_site.py` puts this file beside the pages and runs it."""
+"""Sphinx configuration of the site; `build_site.py` puts this file beside the pages."""
 
 from importlib.metadata import files, version
 

@@ -34,7 +34,7 @@ def html_table(rows: pd.DataFrame) -> str:
 
 # --- the course ---------------------------------------------------------------------------------
 def make_course_page(notebooks: Mapping[str, NotebookNode]) -> str:
-    """The notebooks, with what each leaves the reader with and how long it takes."""
+    """The notebooks, with what the reader holds at the end of each, and the solutions."""
     lessons = {page: notebook for page, notebook in notebooks.items() if "solutions" not in page}
     solutions = [page for page in notebooks if "solutions" in page]
     text = "# The course\n\n| notebook | at the end |\n|---|---|\n"
@@ -54,11 +54,11 @@ def make_course_page(notebooks: Mapping[str, NotebookNode]) -> str:
 def make_gallery_page(source: Path, *, figures: Path) -> str:
     """All figures of the table, with captions, files to download, and interactive pages.
 
-    (``index.html`` among the figures is the contact sheet, whose place this page takes.)
+    On the site this page replaces the contact sheet, ``index.html`` among the figures.
 
     Args:
-        source: folder of the site's source; the files shown are copied into it.
-        figures: the profile's figures. Of one that is not there the tracked copy is shown.
+        source: Folder of the site's source; the files that are shown are copied into it.
+        figures: Folder of the profile's figures. If one is missing, its tracked copy is shown.
     """
     text = "# Figures\n\nNotebooks make all figures from real data (`make figures`).\n"
     for path in sorted(set(figures.glob("*.html")) - {figures / "index.html"}):
@@ -93,7 +93,7 @@ def _title(stem: str) -> str:
 
 # --- benchmark results --------------------------------------------------------------------------
 def make_benchmarks_page(folder: Path) -> str:
-    """Every result file as tables, under the first words of the script that wrote it."""
+    """Every result file as tables, under the first sentence of its script's docstring."""
     text = "# Benchmarks\n\nMeasured by the scripts in `benchmarks/`. A bar is a number's goal.\n"
     for path in sorted((folder / "results").glob("*.json")):
         script = folder / f"{path.stem}.py"
@@ -105,7 +105,7 @@ def make_benchmarks_page(folder: Path) -> str:
 
 
 def tables_of(result: dict[str, Any]) -> str:
-    """Show parsed JSON as tables: one of each list of rows, and one of all single values."""
+    """Show parsed JSON as tables: one for each list of rows, and one for all single values."""
     flat = pd.json_normalize(result, sep=", ").astype(object).iloc[0]
     is_list = flat.map(_is_list_of_rows)
     text = ""
@@ -135,13 +135,13 @@ def _show(value: Any) -> str:
 
 
 def _one_line(value: Any) -> str:
-    """Text without empty lines, behind which Markdown would begin again inside of HTML."""
+    """Text on one line: after an empty line, Markdown would be parsed again inside HTML."""
     return " ".join(str(value).split())
 
 
 # --- data ---------------------------------------------------------------------------------------
 def make_registry_section() -> str:
-    """The files that are downloaded: a row each."""
+    """A table of the registered files."""
     rows = pd.DataFrame(
         {
             "file": entry.name,
@@ -164,7 +164,7 @@ def module_name(path: PurePosixPath) -> str:
 
 
 def make_api_pages(package: Path) -> dict[str, str]:
-    """A page per module, and one with the public names and the list of modules."""
+    """A page for each module, and one with the public names and the list of modules."""
     text = "# API\n\n`import satclip_lib` and use these. Longitude first, degrees, always.\n\n"
     text += "| name | what |\n|---|---|\n"
     for name in satclip_lib.__all__:

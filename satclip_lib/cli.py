@@ -109,7 +109,7 @@ def export_grid(options: argparse.Namespace) -> None:
 
 
 def list_similar(options: argparse.Namespace) -> None:
-    """Print the places most similar to one place, best first, as CSV, and draw a map."""
+    """Print the places most similar to one place, best first, as CSV; --map also draws them."""
     from satclip_lib.embedding.similar import compare_with, find_similar
 
     lon, lat = options.lon, options.lat
@@ -163,7 +163,7 @@ def show_info(options: argparse.Namespace) -> None:
 
 
 def _parse_region(words: list[str]) -> tuple[float, ...] | str:
-    """The box or the country of ``--within``."""
+    """Read ``--within``: a box as four numbers, or the name of a country."""
     text = " ".join(words)
     try:
         numbers = tuple(float(word) for word in text.replace(",", " ").split())
@@ -177,18 +177,23 @@ def _parse_region(words: list[str]) -> tuple[float, ...] | str:
 def _read_image(
     path: str, image_encoder: "ImageEncoder", *, scale: float | None, trained_on: dict[str, Any]
 ) -> "Tensor":
-    """A raster as ``(1, bands, height, width)``, its middle where the encoder wants a size.
+    """Read a raster as ``(1, bands, height, width)``; the centre is cropped to the encoder's size.
 
-    Integers are multiplied by ``scale`` or, without it, by that of the images the model was
-    trained on, if these were integers of the same kind.
+    Encoders with Sentinel-2 weights take digital numbers of Level-2A. For others, integers are
+    multiplied by ``scale`` or, without it, by that of the images the model was trained on, if
+    these were integers of the same type.
     """
     import rasterio
     import torch
 
     from satclip_lib.data.sentinel2 import MODEL_BAND_NAMES, prepare_sentinel2
     from satclip_lib.data.transforms import center_crop
+    from satclip_lib.image_encoder import BACKBONES
 
-    if image_encoder.num_bands == len(MODEL_BAND_NAMES):
+    is_backbone = image_encoder.config["name"] in BACKBONES
+    if is_backbone and image_encoder.num_bands == len(MODEL_BAND_NAMES):
+        if scale is not None:
+            raise ValueError("leave out --scale: Sentinel-2 digital numbers are divided by 10,000")
         image = prepare_sentinel2(path)
     else:
         if (suffix := Path(path).suffix.lower()) not in PICTURE_DRIVERS:
@@ -229,7 +234,7 @@ def _make_parser() -> argparse.ArgumentParser:
         sub.add_argument(flag, help=text, **default)
 
     def add_groups(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--dims", type=int, help="keep only the first numbers of the embedding")
+        sub.add_argument("--dims", type=int, help="keep this many of the embedding's first numbers")
         text = "add the zonal, retrieved and local numbers before the embedding"
         sub.add_argument("--retrieval", action="store_true", help=text)
 
@@ -240,7 +245,7 @@ def _make_parser() -> argparse.ArgumentParser:
     add_groups(table)
     table.add_argument("--columns", nargs=2, metavar=("LON", "LAT"), help="names of the columns")
     nan: dict[str, Any] = {"choices": ("raise", "propagate"), "default": "raise"}
-    table.add_argument("--missing", **nan, help="NaN is an error, or stays NaN")
+    table.add_argument("--missing", **nan, help="whether a NaN is an error or gives NaN")
     table.add_argument("--wrap-longitude", action="store_true", help="wrap longitudes beyond 180")
     table.add_argument("--uncertainty", action="store_true", help="add two measures of uncertainty")
 

@@ -26,16 +26,16 @@ import torch
 with suppress(ImportError):  # Windows has no such locks
     import fcntl
 
-TIMEOUT_S = 30.0  # without a byte; afterwards a download must keep up MIN_BYTES_PER_S on average
+TIMEOUT_S = 30.0  # longest wait for a byte; a longer download must reach MIN_BYTES_PER_S on average
 MIN_BYTES_PER_S = 1024
-MAX_DOWNLOAD_BYTES = 2**36  # of a file whose size nobody knows beforehand
+MAX_DOWNLOAD_BYTES = 2**36  # limit for a file whose size is not known beforehand
 
 
 def project_root() -> Path:
     """The folder that holds ``data/``, ``build/`` and ``figures/``.
 
-    ``$SATCLIP_HOME`` where it is set, else the checkout of this project that the current folder
-    lies in, else the current folder. Where the package is installed plays no part.
+    ``$SATCLIP_HOME`` if it is set, else the checkout of this project that the current folder lies
+    in, else the current folder. It does not matter where the package is installed.
     """
     if home := os.environ.get("SATCLIP_HOME"):
         return Path(home).expanduser().resolve()
@@ -54,10 +54,10 @@ def is_offline() -> bool:
 
 @dataclass(frozen=True)
 class Workspace:
-    """Names of everything one profile makes; nothing is created by asking for a name.
+    """Paths of everything that one profile makes; reading a path creates nothing.
 
     Attributes:
-        profile: "smoke", "demo" or "paper".
+        profile: Name of the profile, such as "smoke", "demo" or "paper".
     """
 
     profile: str = "demo"
@@ -98,13 +98,13 @@ class Workspace:
 def write_atomically(path: Path | str) -> Iterator[Path]:
     """Yield a scratch path near ``path``; move it there only if the block succeeds.
 
-    The scratch path has the name of ``path``, since many writers look at the suffix, and lies in a
-    folder of its own beside ``path``, which nobody else can guess or open. Works for files and
-    folders; where ``path`` is a link, what it leads to is written. A run that dies half-way leaves
-    nothing under ``path`` (or leaves what stood there before); the next run that writes beside it
-    sweeps up what dead runs left. A run holds a lock on its scratch folder while it lives, so that
-    runs on other hosts and in other containers can tell. A process sweeps a folder once, since
-    folders may hold 100,000 files. Of two runs that write ``path`` at once, the later one's stays.
+    The scratch path has the name of ``path``, because many writers look at the suffix. It lies in
+    a private folder with a random name, beside ``path``. Works for files and folders; if ``path``
+    is a link, its target is written. If two runs write ``path`` at once, the later result stays.
+
+    A run that dies half-way leaves ``path`` as it was. The next process that writes into the same
+    folder deletes the scratch folders of dead runs, once, since folders may hold 100,000 files. A
+    living run holds a lock on its scratch folder, which works across hosts and containers.
 
     Example:
         >>> with write_atomically(folder / "table.csv") as scratch:
@@ -145,7 +145,7 @@ def sweep(folder: Path) -> None:
 def hold_folder(folder: Path) -> Iterator[None]:
     """Make a folder if there is none, and keep other runs out of it until the block ends.
 
-    The lock goes with the process that holds it, however that ends.
+    The lock is released when the process ends, in whatever way.
 
     Raises:
         BlockingIOError: If another run holds the folder.
@@ -185,18 +185,18 @@ class _StayOnHttps(HTTPRedirectHandler):
 
 
 def download_file(url: str, path: Path, *, max_bytes: int | None = None) -> str | None:
-    """Write what lies at an address to a file, within limits of time and size.
+    """Download a file, within limits of time and size.
 
     Args:
-        url: Address, http or https; from https no redirect leads to http.
+        url: Address, http or https; redirects from https to http are refused.
         path: File to write. It may be incomplete after an error.
-        max_bytes: Most bytes that may come; None for ``MAX_DOWNLOAD_BYTES``.
+        max_bytes: Largest number of bytes to accept; None for ``MAX_DOWNLOAD_BYTES``.
 
     Returns:
         The ETag without its quotes, if the server sends one.
 
     Raises:
-        OSError: If the file cannot be had or written, with the reason in one sentence.
+        OSError: If the file cannot be downloaded or written, with the reason in one sentence.
     """
     import certifi  # here, because most runs find the file on disk
 
@@ -243,7 +243,7 @@ def sha256_of_file(path: Path | str) -> str:
 
 
 def fingerprint(*parts: Any) -> str:
-    """Hexadecimal SHA-256 of values, by which a result says what it was made from.
+    """Hexadecimal SHA-256 of values, to record what a result was made from.
 
     Args:
         parts: Arrays and tensors (hashed with their shape and type), modules (their parameters and
@@ -287,7 +287,7 @@ def _add_to_digest(digest: Any, part: Any) -> None:
 
 
 def _make_scratch_folder(path: Path) -> tuple[Path, int | None]:
-    """A new folder beside ``path``, and the lock that says its owner lives, if there are locks."""
+    """Make a folder beside ``path``; return it and its owner's lock, None without locks."""
     while True:
         folder = path.with_name(f".partial-{secrets.token_hex(8)}-{path.name}")
         folder.mkdir(mode=0o700)
@@ -303,10 +303,10 @@ def _make_scratch_folder(path: Path) -> tuple[Path, int | None]:
 
 
 def _lock(folder: Path) -> int:
-    """Hold a folder until the descriptor is closed, or the process is dead.
+    """Lock a folder until the descriptor is closed or the process ends.
 
     Raises:
-        BlockingIOError: If another one holds it.
+        BlockingIOError: If another process holds the lock.
         OSError: If there is no such folder, or the system has no such locks.
     """
     descriptor = os.open(folder, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
@@ -319,7 +319,7 @@ def _lock(folder: Path) -> int:
 
 
 def _put_in_place(scratch: Path, path: Path) -> None:
-    """``os.replace``, which alone does not replace a full folder."""
+    """Replace ``path`` by ``scratch``, also where ``path`` is a folder that is not empty."""
     while True:
         try:
             os.replace(scratch, path)

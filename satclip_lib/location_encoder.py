@@ -1,4 +1,4 @@
-"""The location encoder: longitude and latitude in, a description of the place out."""
+"""The location encoder: from longitude and latitude to an embedding of the place."""
 
 import itertools
 import math
@@ -17,10 +17,11 @@ class Damping:
 
     Attributes:
         degree: Degree :math:`l_0` whose harmonics are halved.
-        power: Power :math:`p` that says how steeply the harmonics beyond that degree fade.
-        learned: Whether the factor of each degree is trained, from this start.
-        scaled_init: Whether the first layer is drawn for as many inputs as damping leaves, so
-            that the network starts with the variance it would have on few undamped harmonics.
+        power: Power :math:`p`; with a larger one, harmonics fade more steeply around that degree.
+        learned: Whether the factor of each degree is trained; it starts from the formula's value.
+        scaled_init: Whether the first layer is initialised with the sum of the squared factors as
+            its fan-in, instead of the number of harmonics, so that damping does not lower the
+            variance with which the network starts.
 
     Raises:
         ValueError: If ``degree`` is not positive.
@@ -46,11 +47,12 @@ class LocationEncoderConfig:
         embed_dim: Number of values per location.
         hidden_dim: Width of the hidden layers.
         num_hidden_layers: Number of sine layers before the linear one.
-        first_omega: Frequency of the first sine, SIREN's w0.
+        first_omega: Factor of the first sine's argument, SIREN's w0; later sines have 1.
         dropout: Share of hidden pre-activations set to zero while training.
         damping: Damping of high degrees, see :class:`SpectralDamping`; None leaves the harmonics
             as they are, as the paper does.
-        ordered: Whether training turns the embedding so that what images share comes first.
+        ordered: Whether training ends by rotating the embedding onto the principal axes of the
+            image embeddings, the largest first, so that its first numbers can be used alone.
         convention: Sign and scale of the harmonics, see :class:`SphericalHarmonics`.
 
     Raises:
@@ -128,16 +130,16 @@ class LocationEncoder(nn.Module):
         return self.embed_harmonics(self.compute_harmonics(lonlat))
 
     def compute_harmonics(self, lonlat: Float[Tensor, "batch 2"]) -> Tensor:
-        """The first half, ``(batch, num_degrees**2)``, in the dtype of the weights.
+        """The harmonics, ``(batch, num_degrees**2)``, in the dtype of the weights.
 
-        It has no trained parameter, so locations that stay the same need it only once.
+        No trained parameter is involved, so locations that do not change need this only once.
         """
         return self.harmonics(lonlat, dtype=self.network.last_layer.weight.dtype)
 
     def embed_harmonics(
         self, harmonics: Float[Tensor, "batch num_features"]
     ) -> Float[Tensor, "batch embed_dim"]:
-        """The second half: from what :meth:`compute_harmonics` returns to the embedding."""
+        """Damping and network: from the result of :meth:`compute_harmonics` to the embedding."""
         return self.network(self.damping(harmonics))
 
 
@@ -145,14 +147,15 @@ class SpectralDamping(nn.Module):
     r"""Multiplies the harmonics of degree l by :math:`1 / (1 + (l / l_0)^p)`.
 
     A smoothness prior on the sphere. Undamped, the :math:`L^2` harmonics enter the network with
-    equal weight, and nearly all of them have high degrees: at L = 40 three quarters vary within
-    less than 10 degrees, and the network can tell places apart without finding out what they
-    have in common. Damped, what is coarse is learned first and what is fine has to earn its place.
+    equal weight, and nearly all of them have high degrees: at L = 40 three quarters change sign
+    within less than 10 degrees, and the network can distinguish places without learning what they
+    have in common. With damping the network learns coarse patterns first, and uses fine ones only
+    where they lower the loss enough.
 
     Args:
         num_degrees: Number of degrees of the harmonics.
-        damping: Where and how steeply they fade. Learned factors are trained as logarithms, and
-            so stay positive.
+        damping: Degree and power of the formula. Learned factors are trained as logarithms, so
+            that they stay positive.
     """
 
     orders_per_degree: Tensor
@@ -171,7 +174,7 @@ class SpectralDamping(nn.Module):
         )
 
     def factors(self) -> Float[Tensor, " num_features"]:
-        """What each column is multiplied by, ``(num_degrees**2,)``."""
+        """Factor of each column, ``(num_degrees**2,)``."""
         return self.log_factors.exp().repeat_interleave(self.orders_per_degree)
 
     def forward(
@@ -216,7 +219,8 @@ class Siren(nn.Module):
         """Uniform weights and biases: +-1/n in the first layer, +-sqrt(6/n) later, n the fan-in.
 
         Args:
-            fan_in: Fan-in of the first layer, where its inputs differ in size; None counts them.
+            fan_in: Effective number of inputs of the first layer, where these differ in size; None
+                takes their number.
         """
         for index, layer in enumerate([*self.layers, self.last_layer]):
             if index == 0:

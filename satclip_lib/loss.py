@@ -14,11 +14,11 @@ class SoftTargets:
 
     The target of pair i is no longer pair i alone but :math:`(1 - \alpha) I + \alpha S` with
     :math:`S_{ij} = e^{\langle p_i, p_j\rangle / \tau} / \sum_k e^{\langle p_i, p_k\rangle / \tau}`
-    over the batch: two patches of the same desert are one answer, not a right and a wrong one.
+    over the batch, so that another patch of the same desert does not count as a wrong answer.
 
     Attributes:
         components: Unit vectors :math:`p` that describe the images, ``(batch, num_components)``.
-        weight: Share :math:`\alpha` of the images' similarity in the target; 0 leaves pairs alone.
+        weight: Share :math:`\alpha` of the images' similarity in the target; 0 uses the pairs only.
         temperature: Temperature :math:`\tau`. With a lower one only very similar images share.
     """
 
@@ -47,13 +47,14 @@ def contrastive_loss(
     numbers faster, in bounded memory and over several processes.
 
     Args:
-        image_embeddings: Image embeddings of any length, ``(batch, embed_dim)``; normalised here.
-        location_embeddings: Location embeddings; row i belongs to image i. Normalised here.
+        image_embeddings: Image embeddings, ``(batch, embed_dim)``; normalised to unit length here.
+        location_embeddings: Location embeddings, ``(batch, embed_dim)``; row i belongs to image i.
+            Normalised to unit length here.
         logit_scale: Learned logarithm of the inverse temperature, :math:`t`.
-        soft_targets: Targets that take the place of pair i alone.
+        soft_targets: Soft targets; None takes the pairs as the only targets.
 
     Returns:
-        Scalar; ``log(batch)`` for embeddings that tell nothing.
+        Scalar; ``log(batch)`` if all logits are equal.
 
     Raises:
         ValueError: If the two batches differ in shape or are empty.

@@ -1,4 +1,4 @@
-"""SatCLIP: a frozen image encoder and a location encoder that meet in one space."""
+"""SatCLIP: a frozen image encoder and a location encoder with a shared embedding space."""
 
 import math
 
@@ -39,13 +39,13 @@ class SatCLIP(nn.Module):
     def encode_images(
         self, images: Float[Tensor, "batch bands height width"]
     ) -> Float[Tensor, "batch embed_dim"]:
-        """Embed images, not normalised."""
+        """Embed images as ``(batch, embed_dim)``, not normalised."""
         return self.image_projection(self.compute_image_features(images))
 
     def compute_image_features(
         self, images: Float[Tensor, "batch bands height width"]
     ) -> Float[Tensor, "batch num_features"]:
-        """What the frozen encoder says, without gradients; may be computed once and kept."""
+        """Features of the frozen image encoder, without gradients; they can be kept and reused."""
         with torch.no_grad():
             return self.image_encoder(images)
 
@@ -58,7 +58,7 @@ class SatCLIP(nn.Module):
         images: Float[Tensor, "images bands height width"],
         lonlat: Float[Tensor, "locations 2"],
     ) -> Float[Tensor, "images locations"]:
-        """Similarity of every image with every location, ``logits_per_image``."""
+        """Scaled cosine similarity of every image with every location, ``logits_per_image``."""
         image_embeddings = F.normalize(self.encode_images(images), dim=-1)
         location_embeddings = F.normalize(self.encode_locations(lonlat), dim=-1)
         return self.logit_scale.exp() * image_embeddings @ location_embeddings.T

@@ -7,11 +7,11 @@ from tqdm.auto import tqdm
 
 
 def progress_bar(iterable: Iterable | None = None, **options) -> tqdm:
-    """A tqdm bar that goes away when done; ``SATCLIP_PROGRESS=0`` shows none.
+    """A tqdm bar that disappears when done; ``SATCLIP_PROGRESS=0`` hides all bars.
 
     Args:
         iterable: Things to iterate over, or None for a bar that is updated by hand.
-        options: Options of tqdm, such as ``desc`` and ``total``.
+        **options: Options of tqdm, such as ``desc`` and ``total``.
     """
     hidden = os.environ.get("SATCLIP_PROGRESS") == "0"
     return tqdm(iterable, **{"leave": False, "disable": hidden} | options)

@@ -1,4 +1,4 @@
-"""Ground floor: checked locations, unit vectors, kilometres, blocks, and points of equal area."""
+"""Geometry on the sphere: checked locations, unit vectors, distances, blocks, equal-area points."""
 
 from typing import Literal, get_args
 
@@ -10,7 +10,7 @@ from satclip_lib.spherical_harmonics import check_lonlat
 
 EARTH_RADIUS_KM = 6371.0088  # mean radius, IUGG
 METRES_PER_DEG = 111_195.0  # along a meridian
-MAX_LONGITUDE_DEG = 540  # that can be wrapped
+MAX_LONGITUDE_DEG = 540  # longitudes up to this can be wrapped
 
 Missing = Literal["raise", "propagate"]
 
@@ -21,21 +21,22 @@ def check_locations(
     missing: Missing = "raise",
     wrap_longitude: bool = False,
 ) -> tuple[Float64[np.ndarray, "num_known 2"], Bool[np.ndarray, " num_points"]]:
-    """Refuse everything but longitudes and latitudes in degrees, in this order.
+    """Raise an error unless these are longitudes and latitudes in degrees, in this order.
 
     Args:
         lonlat: Locations, ``(num_points, 2)``.
-        missing: What a NaN means: "raise" makes it an error, "propagate" leaves the location out.
-        wrap_longitude: Whether longitudes from -540 to 540, a turn away from those of the map at
-            the most, are brought into [-180, 180]. Numbers beyond that are taken for missing
-            values or other units, and refused.
+        missing: Treatment of NaN: "raise" makes it an error, "propagate" leaves the location out.
+        wrap_longitude: Whether longitudes from -540 to 540, at most one turn too far, are brought
+            into [-180, 180]. Numbers beyond that are probably missing values or other units, and
+            are an error.
 
     Returns:
-        The known locations, and a mask that says which of all locations these are.
+        The known locations, ``(num_known, 2)``, and a mask of all that is True for these,
+        ``(num_points,)``.
 
     Raises:
-        ValueError: If a row is no location. The message says what came, in which row first, and
-            what to change.
+        ValueError: If a row is no location. The message names the first such row and what to
+            change.
     """
     if missing not in get_args(Missing):
         raise ValueError(f"missing must be one of {get_args(Missing)}, got {missing!r}")
@@ -49,7 +50,7 @@ def check_locations(
             "drop them, or pass missing='propagate' to get NaN embeddings for them",
         )
     is_infinite = np.isinf(lonlat).any(axis=1)
-    _refuse(is_infinite, "locations are infinite", "they lie outside of their CRS, or are damaged")
+    _refuse(is_infinite, "locations are infinite", "drop them; they may lie outside of their CRS")
     if wrap_longitude:
         with np.errstate(invalid="ignore"):  # NaN compares as False
             beyond = np.abs(lonlat[:, 0]) > MAX_LONGITUDE_DEG
@@ -73,7 +74,7 @@ def check_locations(
 def wrap_lonlat(
     lonlat: Float64[np.ndarray, "num_points 2"],
 ) -> Float64[np.ndarray, "num_points 2"]:
-    """Bring longitudes into [-180, 180]; those that are there stay as they are, 180 too."""
+    """Bring longitudes into [-180, 180]; those inside stay as they are, 180 too."""
     if lonlat.ndim != 2 or lonlat.shape[1] != 2:
         raise ValueError(f"lonlat must have shape (num_points, 2), got {lonlat.shape}")
     with np.errstate(invalid="ignore"):  # infinity has no remainder
@@ -94,7 +95,7 @@ def lonlat_to_unit_vectors(
 def chord_to_km(
     chord: Float64[np.ndarray, " num_points"] | float,
 ) -> Float64[np.ndarray, " num_points"] | float:
-    """Great-circle distance, on the mean sphere, of points so far apart on the unit sphere.
+    """Great-circle distance in km from the straight distance (chord) on the unit sphere.
 
     Rounding can make the chord between antipodes longer than 2; it counts as 2.
     """
@@ -104,18 +105,20 @@ def chord_to_km(
 def compute_distance_km(
     lonlat: Float64[np.ndarray, "num_points 2"], other: Float64[np.ndarray, "num_others 2"]
 ) -> Float64[np.ndarray, " num_points"]:
-    """Great-circle distance of each location to the one in the same row, on the mean sphere.
+    """Great-circle distance in km from each location to the one in the same row of ``other``.
 
-    One ``other`` alone, ``(1, 2)``, counts for all locations.
+    If ``other`` has one row, ``(1, 2)``, the distances of all locations are to this one.
     """
     a, b = lonlat_to_unit_vectors(lonlat), lonlat_to_unit_vectors(other)
-    # the angle's tangent has no weak spot, as its cosine has near 0 and its sine near 90 degrees
+    # the tangent is exact at all angles; the cosine is not near 0 degrees, the sine not near 90
     angle = np.arctan2(np.linalg.norm(np.cross(a, b), axis=1), (a * b).sum(axis=1))
     return EARTH_RADIUS_KM * angle
 
 
 def make_equal_area_lonlat(num_points: int) -> Float64[np.ndarray, "num_points 2"]:
-    """Points that share the sphere evenly: a spiral with the golden angle between neighbours.
+    """Points of equal area on the sphere, ``(num_points, 2)`` degrees, from north to south.
+
+    They lie on a spiral, with the golden angle in longitude between one and the next.
 
     References:
         González (2010), Measurement of areas on a sphere using Fibonacci and latitude-longitude
@@ -132,10 +135,10 @@ def make_equal_area_lonlat(num_points: int) -> Float64[np.ndarray, "num_points 2
 def compute_block_ids(
     lonlat: Float64[np.ndarray, "num_points 2"], *, block_deg: float = 10.0
 ) -> Int64[np.ndarray, " num_points"]:
-    """Number of the spatial block, ``block_deg`` by ``block_deg`` degrees, of each location.
+    """Index of the spatial block, ``block_deg`` by ``block_deg`` degrees, of each location.
 
     Blocks are counted from 180 W, 90 S, row by row; 180 E is 180 W. Where ``block_deg`` divides
-    360 but not 180, as 40 does, the northernmost row is lower than the others.
+    360 but not 180, as 40 does, blocks of the northernmost row span fewer degrees of latitude.
 
     Raises:
         ValueError: If ``block_deg`` does not divide 360, or is more than 180.

@@ -1,4 +1,4 @@
-"""Real spherical harmonics of a location: what sines and cosines are on a line, on the sphere."""
+"""Real spherical harmonics of a location: the analogue on the sphere of sines and cosines."""
 
 import math
 from functools import lru_cache
@@ -23,12 +23,12 @@ class SphericalHarmonics(nn.Module):
 
     .. math:: Y_{lm} = f_m(\phi)\, (\sin\theta)^{|m| \bmod 2} \sum_{k<L} C_{lm,k} \cos k\theta
 
-    so that all harmonics of all locations are one product of matrices. The coefficients are found
-    once, from a stable recurrence.
+    so that all harmonics of all locations are one product of matrices. The coefficients are
+    computed once, from a stable recurrence.
 
-    Angles, and what is computed from them, are float64, because ``sin(m phi)`` loses digits in
-    float32; the product is float32 or float64, and shorter numbers are rounded at the end.
-    Longitudes of -180 and 180 degrees give the same numbers, and at a pole every longitude does.
+    Sines and cosines are computed in float64, because ``sin(m phi)`` loses digits in float32. The
+    product is computed in float32 or float64; shorter types are rounded from float32.
+    Longitudes of -180 and 180 degrees give the same numbers, and at a pole all longitudes do.
     Gradients flow to ``lonlat``.
 
     Args:
@@ -65,7 +65,8 @@ class SphericalHarmonics(nn.Module):
         """Evaluate all harmonics.
 
         Args:
-            lonlat: Longitude and latitude in degrees, in that order, float32 or float64.
+            lonlat: Longitude and latitude in degrees, in that order, of a floating-point type;
+                degrees are not checked.
             dtype: Type of the result; None takes that of ``lonlat``.
 
         Returns:
@@ -97,10 +98,10 @@ class SphericalHarmonics(nn.Module):
     def latitude_factors(
         self, latitude_deg: Float64[Tensor, " batch"]
     ) -> tuple[Float64[Tensor, "num_degrees batch"], Float64[Tensor, "orders batch"]]:
-        """``(L, batch)`` cos(k theta), and ``(2 L - 1, batch)`` what depends on m as well.
+        """``cos(k theta)``, ``(L, batch)``, and the factor of each order, ``(2 L - 1, batch)``.
 
-        The latter is sin(theta) for odd orders and 1 for even ones, but 0 at the poles, where
-        only the order 0 does not vanish.
+        The factor is sin(theta) for odd orders and 1 for even ones. At the poles, where only the
+        order 0 does not vanish, it is 0 for all others.
         """
         k = torch.arange(self.num_degrees, dtype=torch.float64, device=latitude_deg.device)
         cosines = (k[:, None] * torch.deg2rad(latitude_deg + 90.0)).cos()
@@ -112,23 +113,23 @@ class SphericalHarmonics(nn.Module):
     def coefficients(
         self, device: torch.device | str, dtype: torch.dtype
     ) -> Float[Tensor, "num_features num_degrees"]:
-        """``(L * L, L)``, the C of the formula above, with the convention's constants."""
+        """The C of the formula above with the convention's constants, ``(L * L, L)``."""
         return _compute_coefficients(self.num_degrees, self.convention, str(device), dtype)
 
     def order_of_column(self, device: torch.device | str) -> Int[Tensor, " num_features"]:
-        """For each column the row of its order m among the orders -(L-1) .. L-1."""
+        """Index of each column's order m among the orders -(L-1) .. L-1, ``(L * L,)``."""
         return _order_of_column(self.num_degrees, str(device))
 
     def extra_repr(self) -> str:
-        """What ``repr`` shows between the brackets."""
+        """Settings that ``repr`` shows."""
         return f"num_degrees={self.num_degrees}, convention={self.convention!r}"
 
 
 def check_shape(lonlat: Tensor) -> None:
-    """Refuse what is not a ``(batch, 2)`` floating point tensor.
+    """Raise an error unless the tensor is floating point with shape ``(batch, 2)``.
 
     Raises:
-        ValueError: If the shape or type is another; says what came and what was expected.
+        ValueError: If the shape or type differs.
     """
     if lonlat.ndim != 2 or lonlat.shape[-1] != 2:
         raise ValueError(
@@ -145,8 +146,8 @@ def check_lonlat(lonlat: Tensor) -> None:
         lonlat: Locations, ``(batch, 2)``.
 
     Raises:
-        ValueError: If the shape is another, or a row is not finite or out of range. The message
-            says what came, in which row first, and what to change.
+        ValueError: If the shape differs, or a row is not finite or out of range. The message
+            names the first such row and what to change.
     """
     check_shape(lonlat)
     lon, lat = lonlat.detach().abs().unbind(-1)
@@ -188,7 +189,7 @@ def _order_of_column(num_degrees: int, device: str) -> Tensor:
 def _compute_coefficients(
     num_degrees: int, convention: Convention, device: str, dtype: torch.dtype
 ) -> Tensor:
-    """Cosine series of the Legendre functions, with what does not depend on the location.
+    """Cosine series of the Legendre functions, ``(L * L, L)``, times the convention's constants.
 
     A polynomial of degree below L is known from its values at L Chebyshev nodes.
     """

@@ -1,5 +1,8 @@
 """Variants are compared seed by seed, and their figures show what the tables say."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,9 +18,12 @@ from satclip_lib.evaluation.ablations import (
     tabulate_differences,
 )
 from satclip_lib.evaluation.baselines import Encoder
-from satclip_lib.evaluation.benchmark import run_benchmark
+from satclip_lib.evaluation.benchmark import BenchmarkResult, run_benchmark
 from satclip_lib.plotting.forest import plot_rankings, plot_variants
 from satclip_lib.sphere import lonlat_to_unit_vectors
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import ablations
 
 ENCODERS = [
     Encoder("base", lonlat_to_unit_vectors),
@@ -112,6 +118,30 @@ def test_full_size_runs_are_read(tmp_path):
     assert runs.score.between(-5, 1).all()
     with pytest.raises(FileNotFoundError, match=r"benchmarks/ablations\.py writes them"):
         load_full_size_runs(tmp_path / "none.json")
+
+
+def test_script_makes_what_was_measured():
+    """Every variant in the results is one of the script's; ours has the measured temperature."""
+    assert set(load_full_size_runs().encoder) <= {*ablations.VARIANTS, *ablations.UNTRAINED}
+    assert ablations.ours.pretraining.soft_targets.temperature == 0.2
+
+
+def test_continents_are_scored_together_and_alone():
+    """All points together count as "continents"; countries lie on one continent and do not."""
+    cases = [
+        ("biome", "random", "all", 0.9), ("biome", "continents", "Asia", 0.1),
+        ("biome", "continents", "Africa", 0.3), ("biome", "continents", "pooled", 0.25),
+        ("country", "random", "all", 0.8), ("country", "continents", "pooled", 0.5),
+    ]  # fmt: skip
+    scores = pd.DataFrame(cases, columns=["task", "protocol", "part", "score"])
+    same = {"encoder": "ours", "probe": "linear", "metric": "accuracy", "seed": 0}
+    scores = scores.assign(**same, z_mse=0.0, macro_f1=0.0, label_km=0.0)
+    result = BenchmarkResult(scores, np.zeros((len(cases), 5), np.float32), pd.DataFrame())
+    found = ablations.list_scores(result, encoder="ours")
+    assert {(row["task"], row["protocol"]): row["score"] for row in found} == {
+        ("biome", "random"): 0.9, ("biome", "Asia"): 0.1, ("biome", "Africa"): 0.3,
+        ("biome", "continents"): 0.25, ("country", "random"): 0.8,
+    }  # fmt: skip
 
 
 def test_forest_shows_variant_minus_reference():

@@ -18,6 +18,7 @@ from satclip_lib import cli
 from satclip_lib.checkpoints.store import save_pretrained, save_training_lonlat
 from satclip_lib.embedding.embed import embed
 from satclip_lib.embedding.localization import localize, make_gallery
+from satclip_lib.image_encoder import RandomConvolutionalFeatures, make_image_encoder
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +147,18 @@ def test_pictures_without_a_scale_are_refused(model, picture, tmp_path, capsys):
         assert re.search(f"satclip: .*{message}", capsys.readouterr().err)
     name = _write_raster(tmp_path / "c.tif", (pixels / 255).astype(np.float32))
     assert cli.main(["localize", name, "--model", unknown, "--places", "99"]) == 0
+
+
+def test_thirteen_bands_are_sentinel2_for_its_backbones_alone(model, tmp_path):
+    """Random features of 13 bands see the pixels as they were trained; a scale is never ignored."""
+    pixels = np.random.default_rng(0).integers(0, 255, (13, 8, 8), dtype=np.uint8)
+    path = _write_raster(tmp_path / "a.tif", pixels)
+    about = {"scale": 1 / 255, "dtype": "uint8"}
+    features = RandomConvolutionalFeatures.fit(torch.rand(4, 13, 8, 8), num_random_features=4)
+    image = cli._read_image(path, features, scale=None, trained_on=about)
+    np.testing.assert_allclose(image[0], pixels / 255, rtol=1e-6)
+    with pytest.raises(ValueError, match="leave out --scale"):
+        cli._read_image(path, make_image_encoder("resnet18"), scale=0.1, trained_on={})
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""PyTorch's archives: tensors and plain values, read without running code or unfolding bombs."""
+"""Read PyTorch's archives of tensors and plain values; no code is run, nothing is decompressed."""
 
 import re
 import threading
@@ -33,15 +33,15 @@ CONTAINERS = (
 
 
 def read_archive(path: Path) -> Any:
-    """Content of a file that ``torch.save`` wrote; anything that would run code is refused.
+    """Content of a file that ``torch.save`` wrote; anything that would run code is an error.
 
     Args:
-        path: Archive of PyTorch 1.6 or newer. Tensors are mapped, not read: those that are not
-            used cost nothing.
+        path: Archive of PyTorch 1.6 or newer. Tensors are memory-mapped: those that are not used
+            are not read.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        CheckpointError: If it is damaged, would run code, or would become larger than it is.
+        CheckpointError: If it is damaged, would run code, or would take more memory than its size.
     """
     check_is_file(path)
     with path.open("rb") as file:
@@ -79,7 +79,7 @@ def read_archive(path: Path) -> Any:
 
 
 def is_plain(x: Any) -> bool:
-    """Whether something is a dense tensor of numbers that a layer can compute with."""
+    """Whether this is a dense tensor of a type that a layer can compute with."""
     return (
         isinstance(x, Tensor)
         and x.layout is torch.strided
@@ -94,7 +94,7 @@ def strip_wrappers(name: str) -> str:
 
 
 def to_plain(value: Any) -> Any:
-    """A hyper-parameter as JSON can hold it; of what is nested deeper only the type is kept."""
+    """A hyper-parameter as JSON can hold it; of deeper nested values only the type is kept."""
     if isinstance(value, list | tuple | set):
         return tuple(x if isinstance(x, PLAIN_TYPES) else f"<{type(x).__name__}>" for x in value)
     if isinstance(value, torch.dtype | torch.device):
@@ -103,9 +103,9 @@ def to_plain(value: Any) -> Any:
 
 
 def _check_records(path: Path) -> None:
-    """Every record lies as it is, apart from the others, and those beside tensors are small.
+    """Raise an error for compressed or overlapping records, and for a large pickle.
 
-    torch would unfold compressed records, however large, or map their bytes as numbers.
+    torch would decompress records to any size, or take compressed bytes for numbers.
     """
     with zipfile.ZipFile(path) as archive:
         records = sorted(archive.infolist(), key=lambda record: record.header_offset)
@@ -157,7 +157,7 @@ def _read_numpy_scalar(dtype: _NumpyType, data: bytes) -> bool | int | float | s
     return value
 
 
-# What may be asked for, beside what torch allows, and the harmless function that answers instead.
+# Names that a pickle may refer to beside those that torch allows, each with a harmless stand-in.
 _STAND_INS: list[Any] = [
     *((OrderedDict, name) for name in CONTAINERS),
     (_read_defaultdict, "collections.defaultdict"),

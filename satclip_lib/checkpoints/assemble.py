@@ -1,4 +1,4 @@
-"""From a config and a file of tensors to a model, or to a sentence that says what does not fit."""
+"""Build a model from a config and a file of tensors, or say in one sentence what does not fit."""
 
 import reprlib
 from dataclasses import fields, replace
@@ -22,12 +22,12 @@ from satclip_lib.model import SatCLIP
 
 LOCATION_PREFIX = "location_encoder."
 MAX_HEADER_BYTES = 2**20  # of a config, or of the names and shapes of tensors; ours have 40 KB
-MAX_SIZE = 1_000_000  # of whole numbers in a config
-MAX_NUMBER = 1e6  # of the others
+MAX_SIZE = 1_000_000  # largest integer in a config
+MAX_NUMBER = 1e6  # largest other number in a config
 
 
 def read_tensors(path: Path, *, prefix: str) -> dict[str, Tensor]:
-    """The tensors of a file whose names start with ``prefix``, mapped; no others are touched.
+    """Memory-map the tensors of a file whose names start with ``prefix``; others are not read.
 
     Raises:
         CheckpointError: If the file is damaged.
@@ -60,9 +60,9 @@ def assemble(
 ) -> Any:
     """The model that a config describes, with tensors as its weights, in eval mode.
 
-    It is built on the meta device, where nothing is allocated and no random number drawn, and
-    compared with the tensors before these are copied: they may be mapped from a file. Damping,
-    which is not in the file, is real.
+    It is built on the meta device, where nothing is allocated and no random number drawn. The
+    tensors, which may be mapped from a file, are compared with it before they are copied. Damping
+    is built with its values, because fixed factors are not in the file.
 
     Args:
         config: Content of ``config.json``.
@@ -126,7 +126,7 @@ def assemble(
 
 
 def parse_location_config(values: dict[str, Any]) -> LocationEncoderConfig:
-    """Settings of a location encoder out of JSON, also as version 0.1 wrote them.
+    """Settings of a location encoder from parsed JSON, also in the form of version 0.1.
 
     Raises:
         TypeError, ValueError: If a setting is unknown or out of its range.
@@ -145,7 +145,7 @@ def parse_location_config(values: dict[str, Any]) -> LocationEncoderConfig:
 
 
 def _check_numbers(kind: type[LocationEncoderConfig | Damping], values: dict[str, Any]) -> None:
-    """Refuse text or NaN for a number, and numbers that no encoder has."""
+    """Raise an error for text or NaN instead of a number, and for numbers beyond the limits."""
     for field in fields(kind):
         value = values.get(field.name, field.default)
         if field.type is int and not (type(value) is int and 1 <= value <= MAX_SIZE):

@@ -1,4 +1,4 @@
-"""Where checkpoints come from: names, addresses, and the Hugging Face Hub."""
+"""Find checkpoints by name, path or address, and download them, also from the Hugging Face Hub."""
 
 import hashlib
 import re
@@ -42,26 +42,26 @@ class CheckpointError(ValueError):
 
 
 def find_checkpoint(name_or_path: str | Path, *, revision: str | None = None) -> Path:
-    """Path of a checkpoint on this machine, downloaded if it has to be.
+    """Path of a checkpoint on this machine, downloaded if needed.
 
-    What is on this machine already is used without asking the network, so a model once loaded
-    stays the same. With ``SATCLIP_OFFLINE=1`` nothing is ever downloaded.
+    A checkpoint that is on this machine is used without asking the network, so a model that was
+    loaded once stays the same. With ``SATCLIP_OFFLINE=1`` nothing is ever downloaded.
 
     Args:
-        name_or_path: Folder or file that exists (one of the two files of our format stands for
-            its folder); ``BUNDLED_MODEL``; key of ``PUBLISHED_MODELS``; Hugging Face id,
+        name_or_path: Folder or file that exists (for one of the two files of our format, its
+            folder is returned); ``BUNDLED_MODEL``; key of ``PUBLISHED_MODELS``; Hugging Face id,
             ``"owner/name"``; or https address of a ``.ckpt`` file.
-        revision: Commit, tag or branch on the Hugging Face Hub. Where it is not given,
+        revision: Commit, tag or branch on the Hugging Face Hub. If it is not given,
             "satclip-vit16-l40" comes from a pinned commit, and everything else from the commit
-            that "main" was when it was first downloaded: give a commit to be sure of more.
+            that "main" was when it was first downloaded. Give a commit for a fixed version.
 
     Returns:
-        A folder in our format, or a ``.ckpt`` file. A path that does not exist comes back as it
-        is, for the reader to complain about.
+        A folder in our format, or a ``.ckpt`` file. A path that does not exist is returned
+        unchanged; reading it then raises the error.
 
     Raises:
         FileNotFoundError: If it is not on this machine and cannot be downloaded.
-        CheckpointError: If a download is not what was announced; it is not kept.
+        CheckpointError: If a download differs from what the server announced; it is not kept.
         ValueError: If an address is not https.
     """
     path = Path(name_or_path)
@@ -89,17 +89,17 @@ def find_checkpoint(name_or_path: str | Path, *, revision: str | None = None) ->
 
 
 def find_beside(name_or_path: str | Path, file_name: str) -> Path | None:
-    """Path of a file that some models have beside their weights, downloaded if it has to be.
+    """Path of a file that some models have beside their weights, downloaded if needed.
 
     Args:
         name_or_path: See :func:`find_checkpoint`.
         file_name: Name of the file.
 
     Returns:
-        None if the model has no such file.
+        The path, or None if the model has no such file.
 
     Raises:
-        FileNotFoundError, CheckpointError: See :func:`find_checkpoint`, for the model itself.
+        FileNotFoundError, CheckpointError: See :func:`find_checkpoint`; raised for the model only.
     """
     folder = find_checkpoint(name_or_path)
     if (folder / file_name).exists():
@@ -120,7 +120,7 @@ def _is_hub_id(name: str) -> bool:
 
 
 def check_is_file(path: Path) -> None:
-    """Refuse a pipe, device or folder where a file belongs, since reading it might never end."""
+    """Raise an error unless this is a file; reading a pipe or a device might never end."""
     if not path.exists():
         raise FileNotFoundError(f"no checkpoint at {path}")
     if not path.is_file():
@@ -140,8 +140,8 @@ def fetch_from_hub(repo_id: str, file_name: str, *, revision: str | None = None)
 
     Raises:
         FileNotFoundError: If it is not cached and cannot be downloaded.
-        CheckpointError: If the download is not what was announced; it is not kept.
-        ValueError: If ``HF_ENDPOINT`` is no address.
+        CheckpointError: If the download differs from what the Hub announced; it is not kept.
+        ValueError: If ``HF_ENDPOINT`` is no http or https address.
     """
     if cached := _find_cached(repo_id, file_name, revision or "main"):
         return cached
@@ -187,9 +187,9 @@ def _watch_requests(request: Any) -> None:
 
 
 def _check_arrived(path: Path, *, kind: str, announced: str | None) -> None:
-    """Refuse a download that is cut short, or a web page in place of a file of some suffix.
+    """Raise an error if a download is cut short, or is a web page instead of the file.
 
-    Servers announce SHA-256, and the Hub the SHA-1 that git gives to small files.
+    Servers announce a SHA-256; the Hub announces git's SHA-1 for small files.
     """
     with path.open("rb") as file:
         head = file.read(9)
@@ -210,7 +210,7 @@ def _check_arrived(path: Path, *, kind: str, announced: str | None) -> None:
 
 
 def _find_cached(repo_id: str, file_name: str, revision: str) -> Path | None:
-    """The file in the cache of huggingface_hub, without the time it takes to import that."""
+    """Find the file in the cache of huggingface_hub without the slow import of that package."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     folder = Path(HF_HUB_CACHE) / f"models--{repo_id.replace('/', '--')}"

@@ -1,4 +1,4 @@
-"""The README of a saved model, as the Hugging Face Hub shows it."""
+"""The README of a saved model in the format of the Hugging Face Hub."""
 
 import json
 import re
@@ -8,7 +8,7 @@ CARD_NAME = "README.md"
 
 
 def escape_markdown(text: object) -> str:
-    """Text that Markdown shows as it is, on one line, in a table too."""
+    """Escape text so that Markdown shows it unchanged, on one line, also in a table."""
     return re.sub(r"([\\`*\[\]{}<>&|$~])", r"\\\1", " ".join(str(text).split()))
 
 

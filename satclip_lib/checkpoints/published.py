@@ -45,16 +45,17 @@ def read_published(path: Path | str) -> tuple[dict[str, Any], dict[str, Tensor]]
     """Read a checkpoint of the public implementation; no code in it is run.
 
     Args:
-        path: A ``.ckpt`` file as Lightning writes it. Names may hold what
-            DistributedDataParallel and torch.compile add to them.
+        path: ``.ckpt`` file as Lightning writes it. Names of tensors may have the parts that
+            DistributedDataParallel and torch.compile add.
 
     Returns:
         The content of a ``config.json`` of ours (``"image_encoder"`` is None where the file holds
         no image tower), and the tensors by our names, in the file's own dtypes.
 
     Raises:
-        FileNotFoundError, CheckpointError: See :func:`read_archive`. A file of something else, or
-            of a SatCLIP that this package does not implement, is also refused.
+        FileNotFoundError: See :func:`read_archive`.
+        CheckpointError: See :func:`read_archive`. Also raised if the file is no SatCLIP checkpoint,
+            or of a variant that this package does not implement.
     """
     path = Path(path)
     checkpoint = read_archive(path)
@@ -92,15 +93,15 @@ def save_published(model: SatCLIP | LocationEncoder, path: Path | str) -> Path:
 
     The location encoder is stored as float64. The layout has no orthonormal harmonics; a model
     of that convention is written for "closed-form" harmonics instead, with the signs of the first
-    layer's odd columns turned: :func:`load_satclip` reads it back with the same embeddings, to the
-    last bit. The layout has no damping either, and no first frequency but 30: both go into the
-    first layer's weights, which costs a rounding.
+    layer's odd columns changed. :func:`~satclip_lib.checkpoints.store.load_location_encoder` reads
+    it back with the same embeddings, to the last bit. The layout has no damping either, and no
+    first frequency but 30: both are multiplied into the first layer's weights, which rounds them.
 
     Args:
         model: Model with an image encoder of 13 bands ("resnet18", "resnet50" or
-            "vit_small_patch16_224"), or a location encoder alone, which :func:`load_satclip`
-            reads back but the public code, which builds both towers, does not.
-        path: Name of the ``.ckpt`` file, which is replaced if it is there.
+            "vit_small_patch16_224"), or a location encoder alone. The public code builds both
+            towers and does not read the latter; ``load_location_encoder`` does.
+        path: Name of the ``.ckpt`` file. An existing file is replaced.
 
     Raises:
         ValueError: If the layout has no place for a setting of the model. Dropout is not part of
@@ -155,7 +156,7 @@ def save_published(model: SatCLIP | LocationEncoder, path: Path | str) -> Path:
 
 
 def _to_config(hyper_parameters: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Settings of our location encoder, or a refusal that names what it does not have."""
+    """Settings of our location encoder; an error names what this package does not implement."""
     try:
         kinds = [hyper_parameters[key] for key in ("le_type", "pe_type", "harmonics_calculation")]
         sizes = {
@@ -183,7 +184,7 @@ def _to_config(hyper_parameters: Mapping[str, Any], path: Path) -> dict[str, Any
 
 
 def _rename_tensors(state_dict: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Our names; names that mean nothing to us stay as they are, for strict loading to refuse."""
+    """Rename to our names; unknown names stay, so that loading reports them."""
     renaming = (
         *((prefix, "location_encoder.network.") for prefix in LOCATION_PREFIXES),
         (f"{VISUAL_PREFIX}fc.", "image_projection."),
@@ -209,7 +210,7 @@ def _rename_tensors(state_dict: Mapping[str, Tensor], path: Path) -> dict[str, T
 
 
 def _are_equal(first: Tensor, second: Tensor) -> bool:
-    """Whether two copies are the same; what is wrong with both is reported later."""
+    """Whether two copies are equal; faults that both have are reported later."""
     if is_plain(first) and is_plain(second):
         is_same = first.shape == second.shape and first.dtype == second.dtype
         return is_same and torch.equal(first.nan_to_num(), second.nan_to_num())

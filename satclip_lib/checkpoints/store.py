@@ -60,15 +60,14 @@ def load_location_encoder(
         name_or_path: Folder that :func:`save_pretrained` wrote, ``.ckpt`` file in the published
             layout, published model ("satclip-vit16-l40" or "microsoft/SatCLIP-ViT16-L40"), another
             Hugging Face id with a model of ours, or https address of a ``.ckpt`` file. What exists
-            on disk comes first. Downloads are cached; with ``SATCLIP_OFFLINE=1`` there are none.
+            on disk is preferred. Downloads are cached; with ``SATCLIP_OFFLINE=1`` there are none.
         dtype: Type of the weights and embeddings. The published location encoders are float64;
             float32 embeddings agree with those of ``torch.float64``, the reference.
         device: Device on which the model runs.
-        revision: Commit on the Hugging Face Hub; :func:`find_checkpoint` says what is loaded
-            without it.
+        revision: Commit on the Hugging Face Hub; for the default see :func:`find_checkpoint`.
 
     Returns:
-        A module with ``encoder(lonlat) -> (batch, embed_dim)``, not normalised.
+        A module ``encoder(lonlat) -> (batch, embed_dim)``; embeddings are not normalised.
 
     Raises:
         FileNotFoundError: If there is no such checkpoint, or it cannot be downloaded.
@@ -97,13 +96,14 @@ def load_satclip(
         name_or_path: See :func:`load_location_encoder`.
         dtype: Type of the weights and embeddings.
         device: Device on which the model runs.
-        image_encoder: True, until version 0.3, when it will be the only meaning. Without it the
-            location encoder alone is returned, as version 0.1 did, with a warning.
+        image_encoder: Pass True. From version 0.3 on, both towers are always loaded; until then,
+            without True, the location encoder alone is returned with a warning, as in version 0.1.
         revision: Commit on the Hugging Face Hub.
 
     Raises:
-        FileNotFoundError, CheckpointError: See :func:`load_location_encoder`. A checkpoint of a
-            location encoder alone is also refused.
+        FileNotFoundError: See :func:`load_location_encoder`.
+        CheckpointError: See :func:`load_location_encoder`. Also raised if the checkpoint holds a
+            location encoder alone.
     """
     if not image_encoder:
         warnings.warn(
@@ -118,7 +118,7 @@ def load_satclip(
 
 
 def load_trained(folder: Path, names: Sequence[str]) -> dict[str, SatCLIP]:
-    """Those of our checkpoints that are there, with both towers.
+    """Load those of some checkpoints that exist, with both towers.
 
     Args:
         folder: Folder that holds them, ``Workspace(profile).checkpoints``.
@@ -143,15 +143,15 @@ def save_pretrained(
     provenance: dict[str, Any] | None = None,
     model_card: bool = False,
 ) -> Path:
-    """Write a model to a folder, all of it or nothing.
+    """Write a model to a folder, whole or not at all.
 
     Args:
         model: Both towers (the image encoder's frozen weights are written too), or a location
             encoder alone.
         folder: Folder that will hold ``config.json`` and ``model.safetensors``. A model that is
             there is replaced; a symbolic link is followed.
-        provenance: JSON-ready facts about the training run, kept under ``"provenance"``. A
-            ``"licence"`` among them is that of the weights, for the model card; else it is MIT.
+        provenance: JSON-ready facts about the training run, kept under ``"provenance"``. Its entry
+            ``"licence"`` is the licence of the weights on the model card, "mit" by default.
         model_card: Whether ``folder/README.md`` is written too, as the Hugging Face Hub shows it.
 
     Returns:
@@ -173,14 +173,14 @@ def save_pretrained(
 def convert_published(
     name_or_path: Path | str, folder: Path | str, *, revision: str | None = None
 ) -> Path:
-    """Rewrite a published checkpoint in our format, every tensor as it is, with a model card.
+    """Rewrite a published checkpoint in our format with the same tensors, and a model card.
 
-    :func:`satclip_lib.checkpoints.published.save_published` is the way back.
+    :func:`satclip_lib.checkpoints.published.save_published` converts in the other direction.
 
     Args:
         name_or_path: See :func:`load_location_encoder`.
-        folder: Folder that :func:`save_pretrained` would write, with the image tower where there
-            is one.
+        folder: Folder to write, as by :func:`save_pretrained`, with the image tower if the
+            checkpoint has one.
         revision: Commit on the Hugging Face Hub.
 
     Raises:
@@ -212,8 +212,8 @@ def push_to_hub(
         repo_id: Hugging Face id, "owner/name"; the repository is made if there is none.
         provenance: See :func:`save_pretrained`.
         private: Whether a new repository is private.
-        checkpoint: Folder whose map of images and training places go along, which retrieval and
-            uncertainty need; None publishes the weights alone.
+        checkpoint: Folder whose map of images and training locations are published too; retrieval
+            and uncertainty need them. None publishes the weights alone.
 
     Returns:
         Address of the commit.
@@ -238,7 +238,7 @@ def push_to_hub(
 
 
 def load_config(folder: Path | str) -> dict[str, Any]:
-    """The checkpoint's ``config.json``; a CheckpointError if it is not of our format."""
+    """Read a checkpoint's ``config.json``; a CheckpointError if it is not in our format."""
     path = Path(folder) / CONFIG_NAME
     if not path.exists():
         raise FileNotFoundError(
@@ -264,7 +264,7 @@ def load_config(folder: Path | str) -> dict[str, Any]:
 
 
 def save_training_lonlat(folder: Path | str, lonlat: Float[np.ndarray, "num_training 2"]) -> Path:
-    """Put the locations a model was trained on beside its weights, good to a metre."""
+    """Write the locations a model was trained on beside its weights, as float32 (about 1 m)."""
     path = Path(folder) / TRAINING_LONLAT_NAME
     with write_atomically(path) as scratch:
         np.save(scratch, lonlat.astype(np.float32))
@@ -277,11 +277,12 @@ def load_training_lonlat(
     """The locations a checkpoint was trained on, ``(num_training, 2)`` degrees.
 
     Args:
-        model: Folder of the checkpoint; anything else has no such list.
+        model: Folder or name of the checkpoint, see :func:`find_checkpoint`; a module has no list.
 
     Raises:
-        ValueError: If it is not known where the model was trained.
+        ValueError: If the checkpoint has no list, or ``model`` is a module.
         CheckpointError: If the list is damaged.
+        FileNotFoundError: If there is no such checkpoint.
     """
     path = find_beside(model, TRAINING_LONLAT_NAME) if isinstance(model, str | Path) else None
     if path is None:
@@ -322,7 +323,7 @@ def _write(
 
 
 def _find_foreign(folder: Path) -> str:
-    """What in the way of a new model is not an older model of ours; "" if nothing is."""
+    """Names of files in a folder that are not of an older model of ours; "" if there are none."""
     if not folder.is_dir():
         return "it is a file"
     names = {path.name for path in folder.iterdir()}
@@ -338,7 +339,7 @@ def _find_foreign(folder: Path) -> str:
 def _read(
     name_or_path: Path | str, *, prefix: str, revision: str | None
 ) -> tuple[dict[str, Any], dict[str, Tensor], Path]:
-    """Config and tensors of a checkpoint; of the tensors, those whose names start with prefix."""
+    """Config of a checkpoint, its tensors whose names start with ``prefix``, and its path."""
     path = find_checkpoint(name_or_path, revision=revision)
     if path.is_dir():
         return load_config(path), read_tensors(path / WEIGHTS_NAME, prefix=prefix), path

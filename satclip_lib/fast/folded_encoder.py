@@ -14,29 +14,29 @@ BATCH_ROWS = 2**17  # on a GPU
 
 
 class FoldedEncoder:
-    r"""The inference half of a :class:`LocationEncoder`, a copy without dropout or gradients.
+    r"""A copy of a :class:`LocationEncoder` for inference, without dropout or gradients.
 
-    Constants move into the weights: damping and frequency multiply harmonics and pre-activations,
-    which are many, so they multiply the weights instead, which are few.
+    Damping and frequencies are multiplied into the weights once, instead of into the harmonics and
+    pre-activations of every location.
 
     On a grid the first layer, two thirds of the work at L = 40, nearly vanishes. With the formula
-    of :class:`SphericalHarmonics`, the sum over degrees can be taken in the weights, too,
+    of :class:`SphericalHarmonics`, the sum over degrees can be moved into the weights, too:
 
     .. math:: \sum_{lm} W_{h,lm} Y_{lm} = \sum_m f_m(\phi) \Big[(\sin\theta)^{|m| \bmod 2}
               \sum_k \Big(\sum_l W_{h,lm} C_{lm,k}\Big) \cos k\theta\Big]
 
-    and what is in square brackets is the same for a whole row of the grid: a cell costs
+    The term in square brackets is the same for a whole row of the grid: a cell costs
     :math:`2 L - 1` products per hidden unit instead of :math:`L^2`.
 
     Args:
         encoder: Encoder to rearrange.
-        num_dims: How many of the first numbers are computed; None computes all.
+        num_dims: Number of leading values of the embedding to compute; None computes all.
 
     Attributes:
         embed_dim: Number of values per location.
         dtype: Type of the embeddings.
         device: Device on which they are computed.
-        batch_size: Number of scattered locations per pass that suits the device.
+        batch_size: Recommended number of scattered locations per call of :meth:`embed`.
     """
 
     def __init__(self, encoder: LocationEncoder, *, num_dims: int | None = None):
@@ -67,7 +67,7 @@ class FoldedEncoder:
         longitude_deg: Float64[Tensor, " columns"],
         latitude_deg: Float64[Tensor, " rows"],
     ) -> Float[Tensor, "rows columns embed_dim"]:
-        """Embed every crossing of some meridians and parallels; degrees are not checked."""
+        """Embed all pairs of a latitude and a longitude; degrees are not checked."""
         with torch.inference_mode():
             cosines, sines = self._harmonics.latitude_factors(latitude_deg.to(self.device))
             per_row = (self._series @ cosines).mul_(sines[:, None])  # (orders, hidden, rows)
@@ -84,7 +84,7 @@ class FoldedEncoder:
 
     @cached_property
     def _series(self) -> Float64[Tensor, "orders hidden k"]:
-        """The first layer as a series, ``(2 L - 1, hidden, L)``: [m + L - 1, h, k]."""
+        """Cosine series of the first layer, ``(2 L - 1, hidden, L)``, indexed [m + L - 1, h, k]."""
         weight = self._layers[0][0].double()  # (hidden, features)
         coefficients = self._harmonics.coefficients(self.device, torch.float64)  # (features, k)
         order_of_column = self._harmonics.order_of_column(self.device)

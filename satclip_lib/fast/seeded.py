@@ -1,4 +1,4 @@
-"""First weights that a seed decides, without touching the random numbers of the process."""
+"""Initial weights drawn from a seed, without changing the random state of the process."""
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -7,8 +7,8 @@ from torch.overrides import TorchFunctionMode
 class Seeded(TorchFunctionMode):
     """A block in which ``torch.nn.init`` draws what it would after ``torch.manual_seed(seed)``.
 
-    The random numbers of the process stay as they are, also for other threads, which share them:
-    ``torch.random.fork_rng`` would change them until the block ends.
+    The random state of the process, which all threads share, does not change;
+    ``torch.random.fork_rng`` would change it until the block ends.
 
     Args:
         seed: Random seed of the weights.
@@ -23,7 +23,7 @@ class Seeded(TorchFunctionMode):
         self.generator = torch.Generator().manual_seed(seed)
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        """Give a generator to whatever of ``torch.nn.init`` asks for one."""
+        """Pass the generator to every function that takes one, as those of ``torch.nn.init`` do."""
         kwargs = dict(kwargs or {})
         if "generator" in kwargs:
             kwargs["generator"] = self.generator

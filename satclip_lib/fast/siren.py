@@ -8,7 +8,7 @@ from torch import Tensor
 
 from satclip_lib.location_encoder import Siren
 
-ROWS_AT_ONCE = 1024  # so many rows of hidden units stay in the cache of a CPU
+ROWS_AT_ONCE = 1024  # this many rows of hidden units fit in the cache of a CPU
 
 
 def run_siren(
@@ -17,11 +17,11 @@ def run_siren(
     *,
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, "batch out_features"]:
-    """``network(x)``, in pieces on a CPU; in training mode with other random numbers.
+    """Compute ``network(x)``, on a CPU in pieces; there dropout draws other random numbers.
 
     Args:
         network: Sine network, in training or eval mode.
-        x: Its inputs, ``(batch, in_features)``.
+        x: Inputs of the network, ``(batch, in_features)``.
         generator: Source of the random numbers on a CPU; None takes that of the process.
 
     Returns:
@@ -35,26 +35,27 @@ def run_siren(
 def draw_dropout(
     x: Float[Tensor, "*shape"], probability: float, generator: torch.Generator | None = None
 ) -> Float[Tensor, "*shape"]:
-    """What dropout multiplies numbers on a CPU by: one random byte each, ten times as fast.
+    """Draw the factors of dropout on a CPU from one random byte each, ten times as fast.
 
     Args:
-        x: Any numbers, on a CPU.
-        probability: Share of numbers that become zero, rounded to a multiple of 1/256.
+        x: Values that the factors are for, on a CPU.
+        probability: Share of values that become zero, rounded to a multiple of 1/256.
         generator: Source of the random bytes; None takes that of the process.
 
     Returns:
-        A random share of zeros, and elsewhere the factor by which the mean of ``x`` stays.
+        Factors of the shape of ``x``: zero for a random share, and elsewhere the number that keeps
+        the expected value of ``x``.
     """
     num_kept = max(1, round(256 * (1 - probability)))
     words = torch.empty(-(-x.numel() // 8), dtype=torch.int64)
     words.random_(-(2**63), None, generator=generator)
     random_bytes = words.view(torch.uint8)[: x.numel()].view(x.shape)
-    # Compared as floats: to make numbers of booleans takes longer. 256 is no byte, hence the 1.
+    # Compared as floats, because converting booleans takes longer; bytes end at 255, hence the 1.
     return random_bytes.to(x.dtype).le_(num_kept - 1).mul_(256 / num_kept)
 
 
 class _DroppedSine(torch.autograd.Function):
-    """``sin(x * factor)`` of a factor that needs no gradient, with few temporaries."""
+    """``sin(x * factor)`` with few temporaries, for a factor that needs no gradient."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, factor: Tensor) -> Tensor:

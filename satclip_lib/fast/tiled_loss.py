@@ -3,12 +3,12 @@
 Embeddings are unit vectors, so no logit exceeds the scale. One matrix of exponentials,
 :math:`E_{ij} = e^{s_{ij}}`, therefore serves both softmaxes and the gradient without the usual
 search for the largest logit: its row sums are the denominators of one, its column sums those of
-the other. It is made in tiles, large enough for fast products; on a CPU, what is done number by
-number is done piece by piece, so that a piece stays in the cache from one operation to the next.
+the other. It is computed in tiles that are large enough for fast matrix products. On a CPU,
+elementwise operations go through a tile in pieces that stay in the cache from one to the next.
 
-Beyond ``LARGEST_SCALE`` these exponentials may leave float32. The logarithms of both sums are
-then found with the largest logit of each row and column taken out, and two matrices of
-exponentials are made in the backward pass: slower, and right for any scale.
+Larger scales than ``LARGEST_SCALE`` could overflow float32. The logarithms of both sums are then
+computed with the largest logit of each row and column subtracted, and the backward pass makes two
+matrices of exponentials. This is slower, but right for any scale.
 """
 
 import threading
@@ -25,7 +25,7 @@ TILE_ROWS, TILE_ELEMENTS = 1024, 2**23  # at most, of a tile on a CPU
 PIECE_ELEMENTS = 2**18  # logits per piece of a tile, 1 MB
 CUDA_TILE_ELEMENTS = 2**28  # on a GPU, where kernels want to be large
 KEPT_ELEMENTS = 2**28  # exponentials kept for the gradient, 1 GB; beyond that they are made again
-LARGEST_SCALE = 40.0  # beyond it sums of float32 exponentials, or their inverse, may overflow
+LARGEST_SCALE = 40.0  # float32 exponentials overflow at 88; this leaves room for sums and products
 
 
 def tiled_contrastive_loss(
@@ -38,12 +38,13 @@ def tiled_contrastive_loss(
 ) -> Float[Tensor, ""]:
     """The loss of :func:`satclip_lib.loss.contrastive_loss`, and its gradients, for large batches.
 
-    Where ``torch.distributed`` is initialised, the batch is the union of those of all processes,
-    which may differ in size. Each process makes the rows of its own images against the locations
-    of all; it returns the loss of the whole batch, and gradients that have to be averaged over
+    Where ``torch.distributed`` is initialised, the batch is the union of the batches of all
+    processes, which may differ in size. Each process compares its own images with the locations of
+    all. It returns the loss of the whole batch, and gradients that have to be averaged over
     processes, as DistributedDataParallel does.
 
-    Under autocast the matrix products are made in its dtype, all else in that of the embeddings.
+    Under autocast the matrix products are computed in its dtype, and all else in that of the
+    embeddings, but at least in float32.
 
     Args:
         image_embeddings: This process's part of the image embeddings, ``(batch, embed_dim)``.
@@ -159,7 +160,7 @@ class _TiledLoss(torch.autograd.Function):
 
 
 class _Normalize(torch.autograd.Function):
-    """``F.normalize(x, dim=1)``, the same numbers with few temporaries in the backward pass."""
+    """``F.normalize(x, dim=1)``, with few temporaries in the backward pass."""
 
     SHORTEST = 1e-12
 
@@ -181,8 +182,8 @@ class _Normalize(torch.autograd.Function):
 class _Exponentials:
     """One buffer per thread for the exponentials, owned by its latest forward pass.
 
-    It is used again in every step: the system takes as long to hand out fresh memory of this size
-    as the exponentials take. A backward pass whose buffer a later forward pass has taken makes the
+    It is reused in every step, because to allocate memory of this size takes as long as to compute
+    the exponentials. If a later forward pass has taken the buffer, the backward pass computes the
     exponentials again.
     """
 
@@ -205,7 +206,7 @@ class _Exponentials:
         return owner["latest"]
 
     def release(self) -> Tensor | None:
-        """The buffer, once and to be overwritten, if nobody has claimed it since."""
+        """The buffer, which may then be overwritten; None if a later pass has claimed it."""
         if self.owner["latest"] is not self:
             return None
         self.owner["latest"] = _Exponentials(self.buffer, self.owner)
@@ -225,7 +226,7 @@ class _Alike:
         self.per_row = self.per_column[start : start + len(self.rows)]
 
     def targets(self, tile: slice) -> Tensor:
-        """Of the rows of one tile, ``(tile, columns)``, without the pairs' own share."""
+        """Targets for the rows of one tile, ``(tile, columns)``, without the share of the pairs."""
         return self._kernel(tile).mul_(self.per_row[tile, None] + self.per_column)
 
     def _kernel(self, tile: slice) -> Tensor:
@@ -246,7 +247,7 @@ class _Processes:
             dist.all_reduce(tensor)
 
     def logsumexp(self, logs: Tensor) -> Tensor:
-        """The logarithms of sums over the processes, from the logarithms of their parts."""
+        """Combine logarithms of sums of each process into logarithms of the sums over all."""
         if self.count == 1:
             return logs
         largest = logs.clone()
@@ -256,7 +257,7 @@ class _Processes:
         return sums.log() + largest
 
     def gather(self, own: Tensor) -> tuple[Tensor, int]:
-        """The rows of all processes in the order of their ranks, and where this one's begin."""
+        """The rows of all processes in the order of their ranks, and the first row of this one."""
         if self.count == 1:
             return own, 0
         lengths = own.new_zeros(self.count, dtype=torch.int64)

@@ -1,4 +1,4 @@
-"""Frozen image encoders: a patch in, a fixed description of what it shows out.
+"""Frozen image encoders: from a patch to a fixed vector of features of what it shows.
 
 All are ``nn.Module`` with ``num_bands``, ``num_features`` and ``config``, and map
 ``(batch, bands, height, width)`` to ``(batch, num_features)``. The trained projection to the
@@ -31,7 +31,7 @@ IMAGE_ENCODERS = {"rcf": RandomConvolutionalFeatures, **BACKBONES}
 
 
 def make_image_encoder(name: str, **config: Any) -> ImageEncoder:
-    """Build an image encoder by name, frozen; its weights are still to be loaded or fitted.
+    """Build a frozen image encoder by name; its weights have yet to be loaded or fitted.
 
     Args:
         name: Kind of encoder: "rcf", "resnet18", "resnet50" or "vit_small_patch16_224".

@@ -184,7 +184,7 @@ BACKBONES = {
 
 
 def load_backbone_weights(encoder: ImageEncoder, state_dict: Mapping[str, Tensor]) -> ImageEncoder:
-    """Load weights into an encoder; every one must be there and fit.
+    """Load weights into an encoder; all must be there and have the right shape.
 
     Args:
         encoder: Encoder that is changed in place.

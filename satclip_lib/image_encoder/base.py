@@ -1,4 +1,4 @@
-"""What all image encoders share: checked input, and staying frozen once frozen."""
+"""The base class of image encoders."""
 
 from itertools import chain
 from typing import Any
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class ImageEncoder(nn.Module):
-    """What all image encoders share: checked input, and staying frozen once frozen.
+    """Base class of image encoders: it checks the input and keeps a frozen encoder in eval mode.
 
     Subclasses set the attributes and implement ``compute_features``.
 
@@ -16,7 +16,7 @@ class ImageEncoder(nn.Module):
         num_bands: Number of bands an image must have.
         num_features: Number of values per image.
         config: JSON-ready arguments of :func:`make_image_encoder`, ``name`` among them.
-        size_px: Height and width that are accepted; None where any will do.
+        size_px: Height and width that images must have; None if any size is accepted.
         is_frozen: Whether ``train()`` leaves the encoder in eval mode, see :func:`freeze`.
     """
 
@@ -29,10 +29,10 @@ class ImageEncoder(nn.Module):
     def forward(
         self, images: Float[Tensor, "batch bands height width"]
     ) -> Float[Tensor, "batch num_features"]:
-        """Describe images.
+        """Compute the features of images.
 
         Args:
-            images: Bands in the order the weights were made with, values of order one (not
+            images: Images with the bands in the order of training and values of order one (not
                 0..255 or 0..10000).
 
         Returns:
@@ -74,7 +74,7 @@ class ImageEncoder(nn.Module):
 
 
 def freeze(encoder: ImageEncoder) -> ImageEncoder:
-    """Put an encoder in eval mode for good, also when its parent trains, without gradients.
+    """Keep an encoder in eval mode and without gradients, also when its parent trains.
 
     Returns:
         The same encoder.

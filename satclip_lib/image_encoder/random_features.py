@@ -7,7 +7,7 @@ from torch import Tensor
 
 from satclip_lib.image_encoder.base import ImageEncoder, freeze
 
-NUM_FITTING_PATCHES = 50_000  # drawn to estimate the whitening of the random features
+NUM_FITTING_PATCHES = 50_000  # small squares that are drawn to estimate the whitening
 WHITENING_FLOOR = 1e-2  # added to the variances, in units of their mean
 ACTIVATION_THRESHOLD = 0.5  # of a response, whose variance is about one
 MAX_RESPONSES = 2**20  # responses of the random filters held at once, 4 MB, which a cache holds
@@ -16,7 +16,7 @@ MAX_RESPONSES = 2**20  # responses of the random filters held at once, 4 MB, whi
 class RandomConvolutionalFeatures(ImageEncoder):
     """How strongly an image responds to small patches taken from other images.
 
-    Each filter is a patch of a training image, whitened (so that it answers to texture and
+    Each filter is a small patch of a training image, whitened (so that it responds to texture and
     colour rather than to brightness alone) and scaled to unit length. Its response r, of variance
     about one, gives two features, the spatial means of ReLU(r - 0.5) and ReLU(-r - 0.5). The mean
     and standard deviation of each band follow; all are standardised over the fitting images.
@@ -25,9 +25,9 @@ class RandomConvolutionalFeatures(ImageEncoder):
     surroundings, averaged to fewer pixels. Each scale then has filters of its own, which see its
     bands alone and are whitened by them alone.
 
-    Order of the features: ``num_random_features / 2`` positive parts, scale after scale, as many
-    negative parts in the same order, band means, band standard deviations. Hence ``num_features``
-    is ``num_random_features + 2 * num_bands``.
+    Order of the features: ``num_random_features / 2`` positive parts, one scale after the other;
+    as many negative parts in the same order; band means; band standard deviations. Hence
+    ``num_features`` is ``num_random_features + 2 * num_bands``.
 
     Build it with :meth:`fit`. The constructor only sets sizes, for a state dict to be loaded.
 
@@ -35,7 +35,7 @@ class RandomConvolutionalFeatures(ImageEncoder):
         num_bands: Number of bands per image, over all scales.
         num_random_features: Number of features of filters over all scales, two per filter.
         kernel_size: Height and width of the filters in pixels.
-        num_scales: How many scales the bands are of; each has ``num_bands / num_scales``.
+        num_scales: Number of scales of the bands; each has ``num_bands / num_scales`` bands.
 
     Raises:
         ValueError: If a size is not positive, or features or bands cannot be shared out evenly.
@@ -94,10 +94,11 @@ class RandomConvolutionalFeatures(ImageEncoder):
         """Take filters from images, and the mean and spread of the features over them.
 
         Args:
-            images: Finite images of order one; a few thousand of the training split are enough.
+            images: Images with finite values of order one; a few thousand of the training split
+                are enough.
             num_random_features: Number of features of filters over all scales, two per filter.
             kernel_size: Height and width of the filters in pixels.
-            num_scales: How many scales the bands are of, see the class.
+            num_scales: Number of scales of the bands, see the class.
             seed: Random seed for drawing the patches; the same seed and images give the same
                 encoder.
 

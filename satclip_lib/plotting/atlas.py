@@ -41,9 +41,9 @@ JPEG_QUALITY = 90
 CELL_DEG = 0.25  # of the map
 MAX_PLACES = 65_000
 SEA, NO_PLACE = 65_535, 65_534  # cells of the map that belong to no place
-NEAR_KM = 500.0  # a cell, or a touch, belongs to the nearest place that is not further away
-FAR_KM = 2000.0  # at least, between a place and those on other continents that are listed
-TOWN_POPULATION = 50_000  # at least, of the towns that are found by name
+NEAR_KM = 500.0  # a cell, or a touch, belongs to the nearest place within this distance
+FAR_KM = 2000.0  # least distance of the listed similar places on other continents
+TOWN_POPULATION = 50_000  # smallest town that is found by name
 NUM_SLIDERS = 6
 SIMILARITY_COLORS = [to_hex(color) for color in colormaps["magma_r"](np.linspace(0.02, 0.9, 256))]
 NUMBER_COLORS = [to_hex(color) for color in colormaps["RdBu_r"](range(256))]
@@ -72,12 +72,16 @@ def save_atlas(
             numbers, or of all; eight bits of each number are kept.
         patches: Red, green and blue of a small picture of each place.
         layers: Ways to colour the points; the first is shown first, and labels the islands.
-        title: Title of the page; like all text it may hold any letters, markup is shown as such.
+        title: Title of the page; markup in this or any other text is shown as plain text.
         subtitle: How the plane was made.
         seed: Random seed of the drawing order, so that no class hides another.
 
+    Returns:
+        ``path``.
+
     Raises:
-        ValueError: If there is no layer, arrays are not of one length, or too long for the map.
+        ValueError: If there is no layer, the arrays differ in length, or there are more than
+            ``MAX_PLACES`` places.
     """
     if not layers:
         raise ValueError("layers is empty: give at least one way to colour the points")
@@ -135,7 +139,7 @@ def save_atlas(
 
 
 class AtlasView:
-    """The atlas inside a notebook: the same file in a frame of its own.
+    """The atlas inside a notebook: the same file in an iframe.
 
     Args:
         path: File from :func:`save_atlas`.
@@ -148,18 +152,16 @@ class AtlasView:
     def _repr_html_(self) -> str:
         page = html.escape(self.path.read_text(encoding="utf-8"), quote=True)
         style = f"width:100%;height:{self.height_px}px;border:1px solid #ccc"
-        name = html.escape(
-            self.path.name, quote=True
-        )  # for those who have the file beside the page
+        name = html.escape(self.path.name, quote=True)  # docs.build_site shows its copy instead
         return f'<iframe title="Atlas" style="{style}" data-file="{name}" srcdoc="{page}"></iframe>'
 
 
 def quantize(
     embeddings: Float32[np.ndarray, "num_points embed_dim"],
 ) -> Int8[np.ndarray, "num_points embed_dim"]:
-    """Eight bits of each number: the largest of a point becomes 127 or -127.
+    """Round to eight bits: the largest absolute value of each point becomes 127.
 
-    Each point has a scale of its own, which the cosine of two points does not feel.
+    Each point has its own scale, which does not change the cosine of two points.
     """
     largest = np.abs(embeddings).max(axis=1, keepdims=True)
     return np.round(127 * embeddings / np.maximum(largest, 1e-30)).astype(np.int8)
@@ -168,11 +170,11 @@ def quantize(
 def find_nearest_places(
     lonlat: Float64[np.ndarray, "num_points 2"],
 ) -> UInt16[np.ndarray, "num_cells"]:
-    """Which place each cell of the world belongs to: the nearest within ``NEAR_KM``, on land.
+    """Nearest place of each land cell of the world, within ``NEAR_KM``.
 
     Returns:
         One number for each cell of :func:`satclip_lib.plotting.globes.make_lonlat_grid` with
-        ``CELL_DEG``: row of the place, ``NO_PLACE`` on land far from all, or ``SEA``.
+        ``CELL_DEG``: index of the place, ``NO_PLACE`` on land far from all places, or ``SEA``.
     """
     cells = make_lonlat_grid(CELL_DEG)
     on_land = is_land(cells)
@@ -186,7 +188,8 @@ def find_nearest_places(
 def make_sprite(patches: UInt8[np.ndarray, "num_points 3 size size"]) -> str:
     """All patches in one JPEG, row by row, as a ``data:`` address.
 
-    A patch of 8 by 8 pixels is one block of JPEG's, and so does not bleed into its neighbours.
+    A patch whose side is a multiple of 8 pixels fills whole JPEG blocks, so its colours do not
+    mix with those of its neighbours.
     """
     _, bands, size, _ = patches.shape
     sheet = np.pad(patches, ((0, -len(patches) % SPRITE_COLUMNS), (0, 0), (0, 0), (0, 0)))
@@ -223,7 +226,7 @@ def _list_named_places() -> list[list]:
 
 
 def _load_shores() -> tuple[np.ndarray, np.ndarray]:
-    """Vertices of all shores, ``(num_vertices, 2)`` degrees, and the number of each line's."""
+    """Vertices of all shores, ``(num_vertices, 2)`` degrees, and the number in each line."""
     use_natural_earth()
     lines = list(NaturalEarthFeature("physical", "coastline", "110m").geometries())
     lines = shapely.get_parts(lines)

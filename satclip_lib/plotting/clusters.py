@@ -1,4 +1,4 @@
-"""Classes in the embedding space: planes beside the map, how well they cluster, who is alike."""
+"""Classes in the embedding space: planes beside the map, cluster scores, similarity of classes."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
@@ -19,8 +19,8 @@ from satclip_lib.plotting.layers import Layer, find_islands
 from satclip_lib.plotting.maps import add_map, draw_points, make_class_handles, plot_classes
 from satclip_lib.plotting.style import PAGE_WIDTH_IN, styled
 
-NAMED_SHARE = 0.02  # of the points; a smaller class is not named in the plane
-NAME_WIDTH = 0.38  # of the plane's extent, that the longest name takes
+NAMED_SHARE = 0.02  # classes with a smaller share of the points are not named in the plane
+NAME_WIDTH = 0.38  # width of the longest name as a share of the plane's extent
 AXIS_LABELS = {
     "k-NN accuracy": "share of places",
     "silhouette": "from −1 to 1",
@@ -42,8 +42,8 @@ def plot_umap_and_map(
     """The UMAP plane of one encoder with its islands named, small planes of others, and the map.
 
     Args:
-        planes: Plane of each encoder by title, of all points or of the first; the last one is
-            large, and of the others at most four are drawn beside it.
+        planes: Plane of each encoder by title; each holds all points or the first of them. The
+            last plane is drawn large, and at most four others beside it.
         lonlat: Longitude, latitude in degrees.
         classes: One class per point.
         colors: Colour of each class; classes that do not occur are left out of the legend.
@@ -71,7 +71,7 @@ def plot_umap_and_map(
 
 
 def _shrink(points: np.ndarray) -> float:
-    """How much smaller to draw each of more than 5,000 points, for a picture as light."""
+    """Factor of the points' size; below 1 for more than 5,000, so that figures are not darker."""
     return min(1.0, (5_000 / len(points)) ** 0.5)
 
 
@@ -83,7 +83,7 @@ def plot_plane_and_map_by_layer(
     *,
     seed: int = 0,
 ) -> Figure:
-    """One row per layer: the plane, the map in the same colours, and what the colours mean.
+    """One row per layer: the plane, the map in the same colours, and the legend.
 
     Args:
         plane: Plane from :func:`satclip_lib.evaluation.projection.compute_umap`.
@@ -139,7 +139,7 @@ def plot_planes(
 
 @styled()
 def plot_cluster_scores(scores: pd.DataFrame) -> Figure:
-    """One panel per measure, one row per encoder; filled in all dimensions, hollow in the plane.
+    """One panel per measure, one row per encoder; filled marks: embedding, hollow: UMAP plane.
 
     Args:
         scores: Columns ``encoder``, ``space`` ("embedding" or "UMAP plane") and one per measure.
@@ -173,11 +173,12 @@ def plot_cluster_scores(scores: pd.DataFrame) -> Figure:
 
 @styled()
 def plot_votes(votes: pd.DataFrame, counts: pd.Series) -> Figure:
-    """One row per class, one dot per encoder; a line from the lowest to the highest.
+    """One row per class, one mark per encoder; a line from the lowest to the highest.
 
     Args:
-        votes: Share of right votes, from 0 to 1, by class and encoder. The first row, of all
-            classes, stands apart; the others are sorted by the last encoder, highest on top.
+        votes: Share of right votes, from 0 to 1; one row per class, one column per encoder. The
+            first row is that of all classes and stands apart; the others are sorted by the last
+            encoder, highest on top.
         counts: Number of points of each row, written beside its name.
     """
     votes = pd.concat([votes[:1], votes[1:].sort_values(votes.columns[-1], ascending=False)])

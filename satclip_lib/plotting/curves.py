@@ -1,4 +1,4 @@
-"""Curves: what training, labels and shots bring, and how far off localisation is."""
+"""Curves: training, score against labels, shots or distance, and errors of localisation."""
 
 from collections.abc import Mapping, Sequence
 
@@ -51,13 +51,13 @@ def plot_curves(
 ) -> Figure:
     """Score against the number of labels or shots: one panel per task, one line per encoder.
 
-    An axis that reaches below -1 is logarithmic from there downwards.
+    An axis that reaches below -1 is logarithmic below -1.
 
     Args:
         summary: Scores of protocols that differ in their shots ("+5%") or labels (":300").
         encoders: Encoders to draw, at most seven; bands are the 95 % intervals.
-        xlabel: Name of what grows to the right.
-        num_columns: Panels in a row, at most.
+        xlabel: Label of the horizontal axis.
+        num_columns: Largest number of panels in a row.
 
     Raises:
         ValueError: If there are more encoders than colours.
@@ -101,8 +101,8 @@ def plot_distance_curve(curve: pd.DataFrame, *, encoders: Sequence[str]) -> Figu
     """Mean score of tasks against the distance to the nearest label, one line per encoder.
 
     Args:
-        curve: Columns ``protocol``, ``encoder``, ``label_km``, ``score``, ``low`` and ``high``;
-            held-out continents, to which no distance is common, stand apart.
+        curve: Columns ``protocol``, ``encoder``, ``label_km`` (median distance in km), ``score``,
+            ``low`` and ``high``. Held-out continents, whose distances differ, are drawn apart.
         encoders: Encoders to draw, at most seven; bands are the 95 % intervals.
     """
     fig, (left, right) = plt.subplots(
@@ -138,10 +138,10 @@ def plot_localization_errors(
     radii_km: tuple[float | int, ...],
     note: str = "",
 ) -> Figure:
-    """Share of images that are localised within a distance, for several ways to do it.
+    """Share of images that are localised within a distance, one line per method.
 
     Args:
-        errors_km: Great-circle distances to the truth in km, by the name of the way.
+        errors_km: Great-circle distances to the truth in km, by the name of the method.
         radii_km: Distances to mark, in km.
         note: Text below the figure.
     """

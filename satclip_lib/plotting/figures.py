@@ -1,4 +1,4 @@
-"""The table of figures, and how a figure is saved: PNG, PDF, its data, and where it came from."""
+"""The table of figures, and saving a figure: PNG, PDF, its data and its provenance."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ from satclip_lib.checkpoints.store import hash_checkpoint
 from satclip_lib.data.patch_store import open_patches
 from satclip_lib.files import Workspace, write_atomically, write_text
 
-DPI = 300  # of PNGs, and of what a PDF holds as pixels
+DPI = 300  # of PNGs, and of the rasterised parts of PDFs
 
 
 @dataclass(frozen=True)
@@ -134,17 +134,18 @@ def save_figure(
     drawn.
 
     Args:
-        fig: The figure to save.
-        figure_id: The key of the figure in ``FIGURES``.
-        workspace: The profile's folders.
-        seed: The seed that the notebook ran with.
+        fig: Figure to save.
+        figure_id: Key of the figure in ``FIGURES``.
+        workspace: Folders of the profile.
+        seed: Random seed that the notebook ran with.
         checkpoints: Models that the figure was made with, as names of folders in
-            ``workspace.checkpoints`` or as paths; a model that is not on disk is left out.
-        data: The table of what is drawn.
-        numbers: Values that a reader should take away, for the contact sheet.
+            ``workspace.checkpoints`` or as paths.
+        data: Table of what is drawn.
+        numbers: Main results, for the contact sheet.
 
     Raises:
         ValueError: If the id is not in the table of figures.
+        FileNotFoundError: If the patch store or one of the models is not on disk.
     """
     if figure_id not in FIGURES:
         raise ValueError(f"unknown figure {figure_id!r}; add it to FIGURES: {list(FIGURES)}")

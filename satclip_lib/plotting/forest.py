@@ -1,4 +1,4 @@
-"""Forest plots: differences of scores with intervals, and the order that they put variants in."""
+"""Forest plots: differences of scores with intervals, and rankings of variants."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -12,18 +12,20 @@ from matplotlib.figure import Figure
 from satclip_lib.evaluation.ablations import ALL_TASKS, compare_rankings
 from satclip_lib.plotting.style import COLORS, PAGE_WIDTH_IN, make_styles, styled
 
-LARGEST_DIFFERENCE = 0.6  # on the axis of plot_forest; what is beyond is an arrow at its edge
-INSIDE = 0.9  # share of differences inside the axis of plot_variants
+LARGEST_DIFFERENCE = 0.6  # end of the axis of plot_forest; larger ones are arrows at its edge
+INSIDE = 0.9  # share of differences within the axis of plot_variants
 
 
 @styled()
 def plot_forest(summary: pd.DataFrame, *, reference: str, encoders: Sequence[str]) -> Figure:
-    """Score of the reference minus that of others, with 95 % intervals: right of 0 it is ahead.
+    """Score of the reference minus that of others, with 95 % intervals.
+
+    Right of 0 the reference is ahead. Values beyond the axis are arrows.
 
     Args:
         summary: Table from :func:`satclip_lib.evaluation.summary.summarise`; one panel per
             protocol.
-        reference: Encoder that the summary's differences are from.
+        reference: Encoder to which the summary gives differences.
         encoders: Encoders to compare it with, at most six, in the order of colours.
 
     Raises:
@@ -60,7 +62,7 @@ def plot_variants(
     Args:
         summary: Table from :func:`satclip_lib.evaluation.ablations.summarise_variants` or
             :func:`~satclip_lib.evaluation.ablations.compare_runs`; one panel per protocol.
-        reference: Variant that the summary's differences are from.
+        reference: Variant to which the summary gives differences.
         encoders: Variants from top to bottom; None for all, in the order of the summary.
     """
     names = [name for name in encoders or summary.encoder.unique() if name != reference]
@@ -89,10 +91,10 @@ def plot_variants(
 
 @styled()
 def plot_rankings(tables: Mapping[str, pd.DataFrame]) -> Figure:
-    """The order of variants, best on top, under one way of splitting and another.
+    """Rank of each variant under each protocol, best on top; lines connect the same variant.
 
-    The best of each column has a colour, so that its place in the others is seen. Between two
-    columns stands the rank correlation of the orders they give.
+    The best of each column has a colour, so that its rank in the other columns is seen. Between two
+    columns stands their rank correlation.
 
     Args:
         tables: One table per panel from

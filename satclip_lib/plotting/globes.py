@@ -1,4 +1,4 @@
-"""Colours of a global grid on globes and maps, exactly where they belong."""
+"""Colours of a global grid, drawn pixel by pixel on globes and maps."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ from satclip_lib.data.land import is_land
 from satclip_lib.plotting.maps import LAND_ZORDER, add_map
 from satclip_lib.plotting.style import PAGE_WIDTH_IN, styled
 
-FADE = 0.6  # how much of the colour is taken away at sea and in Antarctica
+FADE = 0.6  # share of white that is mixed into colours at sea and in Antarctica
 ANTARCTICA_NORTH_DEG = -60.0
 PIXELS_PER_IN = 250
 GLOBES = (("orthographic", (20.0, 15.0)), ("orthographic", (-85.0, 15.0)))
@@ -27,7 +27,7 @@ def make_lonlat_grid(spacing_deg: float = 1.5) -> Float64[np.ndarray, "num_point
     There are twice as many columns as rows.
 
     Args:
-        spacing_deg: Width and height of a cell in degrees.
+        spacing_deg: Width and height of a cell in degrees; it must divide 180.
     """
     lon = np.arange(-180 + spacing_deg / 2, 180, spacing_deg)
     lat = np.arange(90 - spacing_deg / 2, -90, -spacing_deg)
@@ -41,12 +41,12 @@ def plot_globes(
     others: Mapping[str, Float[np.ndarray, "num_points 3"]] | None = None,
     titles: tuple[str, str] = ("", ""),
 ) -> Figure:
-    """One row per encoder: two globes and a map of the world; paler where pretraining saw nothing.
+    """One row per encoder: two globes and a world map, pale at sea and in Antarctica.
 
     Args:
         colors: Red, green and blue (0 to 1) of the grid of :func:`make_lonlat_grid`, by encoder.
-        others: Other colours of the same encoders, for a second map of the world at the right.
-        titles: What the colours and the other colours are, above the two maps of the world.
+        others: Other colours of the same encoders, for a second world map on the right.
+        titles: Titles of the two world maps: what the colours are, and what the others are.
     """
     columns = [(colors, view) for view in (*GLOBES, WORLD)]
     columns += [(others, WORLD)] if others else []
@@ -64,10 +64,10 @@ def plot_globes(
 
 
 def draw_raster(ax: GeoAxes, rgb: Float[np.ndarray, "num_points 3"]) -> None:
-    """Fill a map with the colours of a global grid, exactly where they belong.
+    """Fill a map with the colours of a global grid.
 
-    Every pixel of the map is looked up in the grid, which is quicker than warping the grid and
-    leaves no seam at the date line.
+    Every pixel of the map is looked up in the grid, which is faster than warping the grid and
+    leaves no gap at the date line.
 
     Args:
         ax: Map from ``add_map``.
@@ -99,7 +99,7 @@ def draw_raster(ax: GeoAxes, rgb: Float[np.ndarray, "num_points 3"]) -> None:
 
 
 def _look_up(rgb: np.ndarray, lonlat: np.ndarray) -> np.ndarray:
-    """Bilinear between the centres of cells, around the date line too, ``(num_points, 3)``."""
+    """Interpolate between centres of cells, also across the date line, ``(num_points, 3)``."""
     num_rows = round((len(rgb) / 2) ** 0.5)
     grid = rgb.reshape(num_rows, 2 * num_rows, 3)
     grid = np.pad(grid, ((0, 0), (1, 1), (0, 0)), mode="wrap")

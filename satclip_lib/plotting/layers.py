@@ -29,9 +29,10 @@ class Layer:
         title: Name of what is shown.
         values: Index into ``names``, or quantity, of each point; NaN where nothing is known.
         units: Unit of a quantity.
+        names: Names of the classes in the order of the legend; empty for a quantity.
+        colors: Hexadecimal RGB colours, one per class, or a scale from the lowest to the highest
+            value.
         is_log: Whether the values are log(1 + quantity), so that colours follow the logarithm.
-        names: Names of the classes, as in the legend.
-        colors: Hexadecimal RGB of each class, or from the lowest to the highest value.
     """
 
     title: str
@@ -43,12 +44,12 @@ class Layer:
 
     @property
     def scale_label(self) -> str:
-        """What stands beside a scale of the values."""
+        """Label of the colour bar."""
         return f"log(1 + x), {self.units}" if self.is_log else self.units
 
     @property
     def limits(self) -> tuple[float, float]:
-        """What the first and last colour begin and end at; a hundredth at each end is beyond."""
+        """Ends of the colour scale; of a quantity, its 1 % and 99 % quantiles."""
         if self.names:
             return -0.5, len(self.names) - 0.5
         known = self.values[np.isfinite(self.values)]
@@ -62,12 +63,12 @@ class Layer:
 
     @property
     def scale(self) -> ScalarMappable:
-        """Colours of ``values``, for matplotlib; what is not known is grey."""
+        """Colour scale of ``values`` for matplotlib; unknown values are grey."""
         cmap = ListedColormap(self.colors).with_extremes(bad=NO_VALUE_COLOR)
         return ScalarMappable(Normalize(*self.limits), cmap)
 
     def to_rgb(self) -> Float64[np.ndarray, "num_points 3"]:
-        """The colour of each point."""
+        """Red, green and blue (0 to 1) of each point."""
         return self.scale.to_rgba(self.values)[:, :3]
 
 
@@ -79,9 +80,9 @@ def make_class_layer(
     Args:
         title: Name of what is shown.
         classes: One class per point; empty where it is not known.
-        colors: Colour of each class. Classes that are not in it count as unknown, and the legend
-            has those that occur, in this order. None takes turns through fourteen colours, most
-            frequent class first.
+        colors: Colour of each class. Classes that are not in it count as unknown; the legend has
+            those that occur, in this order. None cycles through fourteen colours, the most frequent
+            class first.
     """
     if colors is None:
         names, counts = np.unique([name for name in classes if name], return_counts=True)
@@ -113,8 +114,9 @@ def make_biome_layer(lonlat: Float64[np.ndarray, "num_points 2"]) -> Layer:
 def make_task_layer(data: TaskData, lonlat: Float64[np.ndarray, "num_points 2"]) -> Layer:
     """Colour points by the labels of a task.
 
-    Labels of maps are looked up at the same places where the seed is the same, and are taken
-    from there. Labels of stations and the like are taken from the nearest within ``NEAR_KM``.
+    If most points lie at labelled places, as with labels that come from a map and the same seed,
+    only these points have a colour. Otherwise, as with weather stations, each point takes the
+    nearest label within ``NEAR_KM``.
 
     Args:
         data: Labels from :func:`satclip_lib.evaluation.tasks.load_task`.
@@ -137,10 +139,10 @@ def make_task_layer(data: TaskData, lonlat: Float64[np.ndarray, "num_points 2"])
 def find_islands(
     plane: Float32[np.ndarray, "num_points 2"], classes: Float64[np.ndarray, " num_points"]
 ) -> list[tuple[int, float, float]]:
-    """Where to write the names of classes in the plane: where many of their points lie together.
+    """Places in the plane for the names of classes: where many of their points lie together.
 
-    A class may have several islands. A further one holds at least ``ISLAND_SHARE`` of the density
-    of the first, and is ``ISLAND_GAP`` of the plane's width away from those found before.
+    A class may have several such islands. Each further one has at least ``ISLAND_SHARE`` of the
+    first one's density, and lies at least ``ISLAND_GAP`` of the plane's width from the others.
 
     Args:
         plane: Coordinates of the points.

@@ -32,7 +32,7 @@ STAR = MARK | {"marker": "*", "ms": 9, "mfc": "gold"}
 def use_natural_earth() -> None:
     """Make cartopy read the layers in ``data/natural_earth`` instead of downloading its own.
 
-    A layer that is not there cartopy would still fetch. ``add_map`` calls this for you.
+    Cartopy would still download a layer that is not there. ``add_map`` calls this function.
 
     Raises:
         FileUnavailableError: If the package runs without its checkout.

@@ -1,4 +1,4 @@
-"""Where the patches of a data set lie: by class with examples, or by fault."""
+"""Maps of the patches of a data set: by class with examples, or by reason of refusal."""
 
 import cartopy.crs as ccrs
 import matplotlib.pyplot as plt
@@ -28,9 +28,9 @@ def plot_sample_map(
     """Map of the patches by class, the held-out blocks framed, and examples of each class.
 
     Args:
-        dataset: Patch store; shown in true colour, patches of the Blue Marble framed amid 64
-            pixels.
-        layer: Class of each patch, say its biome.
+        dataset: Patch store. Examples are shown in true colour; patches of the Blue Marble are
+            framed in a square of 64 pixels.
+        layer: Class of each patch, for example its biome.
         num_examples: Number of patches of each class to show; rarer classes are left out.
         seed: Random seed of the choice of examples and of the drawing order.
     """
@@ -65,11 +65,11 @@ def plot_sample_map(
 
 @styled()
 def plot_report(report: pd.DataFrame, *, size: float = 1.6, seed: int = 0) -> Figure:
-    """Map of all patches that have coordinates: good ones grey, the others by their reason.
+    """Map of all patches that have coordinates: good ones grey, refused ones by reason.
 
     Args:
         report: Table from :func:`satclip_lib.data.quality.make_report`.
-        size: Diameter of a good patch in points; those in quarantine are three times as large.
+        size: Diameter of a good patch in typographic points; refused ones are three times as large.
         seed: Random seed of the drawing order.
 
     Returns:

@@ -24,14 +24,14 @@ def plot_prediction_map(
     label: str,
     title: str,
 ) -> Figure:
-    """A large map of the error; below it true values, predicted values, and one against the other.
+    """A large map of the error; below it true values, predicted values, and a scatter plot of both.
 
     Args:
         lonlat: Longitude, latitude in degrees.
         target: True values.
         predicted: Predicted values, drawn with the colours of the true ones.
         label: Quantity and unit.
-        title: What was predicted how.
+        title: Title of the map of predicted values.
     """
     fig = plt.figure(figsize=(PAGE_WIDTH_IN, 5.6))
     grid = fig.add_gridspec(2, 3, height_ratios=(2.1, 1), width_ratios=(1.5, 1.5, 1))
@@ -60,7 +60,7 @@ def plot_continent_maps(
     scores: pd.DataFrame,
     label: str,
 ) -> Figure:
-    """Each continent predicted from the others: values above, errors below, R2 on each.
+    """Each continent predicted from the others: maps of values, maps of errors, bars of R2.
 
     Args:
         lonlat: Longitude, latitude in degrees.
@@ -103,7 +103,7 @@ def plot_continent_maps(
 
 
 def _choose_colors(target: np.ndarray, errors: np.ndarray, *, inside: float) -> tuple[dict, dict]:
-    """Colours of true and predicted values, and of errors; beyond the scale are the extremes."""
+    """Colour scales of true and predicted values, and of errors; extremes lie beyond both."""
     low, high = np.quantile(target, [0.01, 0.99])
     norm = CenteredNorm(halfrange=float(np.quantile(np.abs(errors), inside)))
     return {"vmin": low, "vmax": high}, {"cmap": "RdBu_r", "norm": norm}

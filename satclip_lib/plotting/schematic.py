@@ -1,4 +1,4 @@
-"""The method in one picture, drawn from a trained model: two towers and what they agree on."""
+"""The method in one picture, drawn from a trained model: two towers and their cosines."""
 
 import cartopy.crs as ccrs
 import matplotlib.pyplot as plt

@@ -1,4 +1,4 @@
-"""Maps of cosine similarity: of places with a place, of places with an image, and what is found."""
+"""Maps of cosine similarity of places with a place or with an image, and retrieved images."""
 
 from collections.abc import Iterable, Mapping
 
@@ -34,8 +34,8 @@ def plot_similarity_map(
         lonlat: Longitude, latitude in degrees.
         similarity: Cosine of each point, -1 to 1.
         places: Table indexed by name, with the columns ``lon``, ``lat`` (degrees) and
-            ``similarity``. The place with the greatest similarity counts as the one that all are
-            compared with, and has a star.
+            ``similarity``. The place with the largest similarity is taken as the one that the
+            points are compared with, and has a star.
         seed: Random seed of the drawing order.
     """
     reference = places.similarity.idxmax()

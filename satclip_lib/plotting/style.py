@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 
 PAGE_WIDTH_IN = 6.9  # 17.5 cm
 
-# Short name for legends, and a colour near to the biome's own. Any two colours differ by at least
+# Short name for legends, and a colour that suits the biome. Any two colours differ by at least
 # 14 units of CIELAB for normal sight, protanopia and deuteranopia alike; all differ from white and
 # from the maps' grey.
 BIOMES = {
@@ -50,7 +50,7 @@ CONTINENT_COLORS = {
     "Antarctica": "#73d6f5",
 }
 
-# Of the series in one figure: encoders or tasks.
+# Colours of the series in one figure: encoders or tasks.
 COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPX"
 
@@ -65,7 +65,7 @@ def make_styles(encoders: Sequence[str], *, skip: int = 0) -> dict[str, dict[str
 
     Args:
         encoders: Names of the encoders.
-        skip: Number of colours that are left for others.
+        skip: Number of colours at the start that are left for other series.
 
     Raises:
         ValueError: If there are more encoders than colours.

@@ -16,7 +16,7 @@ LINE_HEIGHT_IN = 0.165
 NAMES_X, SCORES_X = 0.085, 0.265  # shares of the page; families stand left of the names
 NUM_HEAD_LINES = 3.2  # names of tasks on two lines, and their metrics
 FAMILY_GAP_LINES = 0.25
-HOPELESS = -10.0  # scores below are not worth their digits
+HOPELESS = -10.0  # lower scores are printed as "< −10"
 SHADES = colormaps["Blues"]
 DARKEST = 0.55  # of the shades, for the best; black is still read on it
 
@@ -36,15 +36,15 @@ def plot_table(
     absent: Sequence[str] = (),
     note: str = "",
 ) -> Figure:
-    """Print a summary: a column per task, a row per encoder, protocols below each other.
+    """Draw a summary: a column per task, a row per encoder, protocols below each other.
 
-    Of each task and protocol the best score in the table is darkest and bold, the worst is white.
-    The reference's name is bold.
+    For each task and protocol the best score in the table is bold and has the darkest shade; the
+    worst is white.
 
     Args:
         summary: Table from :func:`satclip_lib.evaluation.summary.summarise`.
         reference: Encoder whose name is bold.
-        families: Family of each encoder that is printed, in the order of rows.
+        families: Family of each encoder to print, in the order of rows.
         absent: Tasks that could not be scored, named below the table.
         note: Text below the table.
     """

@@ -1,4 +1,4 @@
-"""Shuffled batches of (features or images, locations): what the training step is fed."""
+"""Shuffled batches of (features or images, locations) for the training step."""
 
 from collections.abc import Callable, Iterator
 
@@ -10,31 +10,31 @@ from torch import Tensor
 from satclip_lib.location_encoder import LocationEncoder
 from satclip_lib.sphere import METRES_PER_DEG, wrap_lonlat
 
-MAX_HARMONICS_BYTES = 2**30  # of all locations, kept where they do not move
+MAX_HARMONICS_BYTES = 2**30  # harmonics of a split are kept up to this size
 
 
 class Batches:
-    """Iterates over locations and what was seen there, in a new order each epoch.
+    """Iterates over locations with their features or images, in a new order each epoch.
 
-    The order of epoch e depends on ``(seed, e)`` alone, so a resumed run sees what an
-    uninterrupted one would have seen. Call :meth:`set_epoch` before each pass. Several processes
-    that call :meth:`share` see the parts of the batches that one process would see.
+    The order of epoch e depends on ``(seed, e)`` alone, so a resumed run gets the same batches as
+    an uninterrupted one. Call :meth:`set_epoch` before each pass. If several processes call
+    :meth:`share`, their parts together are the batches that one process would get.
 
     Args:
         load: Function that takes sorted row numbers and the view drawn for each, and returns
             features ``(batch, num_features)`` or images ``(batch, bands, height, width)``.
         lonlat: Locations of all patches, ``(num_patches, 2)`` degrees.
         rows: Row numbers of this split.
-        batch_size: Number of rows per batch. A last batch that is smaller is dropped when
-            shuffling, because the loss depends on the number of negatives, and kept when not.
+        batch_size: Number of rows per batch, at most all rows. A smaller last batch is dropped when
+            shuffling, because the loss depends on the number of negatives; otherwise it is kept
+            unless it has a single row.
         shuffle: Whether to draw a new order each epoch, and jitter the locations.
-        jitter_m: Distance in metres by which locations move at the most, north-south and
-            east-west.
-        num_views: Number of views per patch. One is drawn when shuffling; it is view 0 when not.
+        jitter_m: Largest distance in metres by which locations move, north-south and east-west.
+        num_views: Number of views per patch. One is drawn when shuffling; otherwise view 0 is used.
         seed: Random seed for order, jitter and views.
 
     Raises:
-        ValueError: If a batch or the split has fewer than two rows.
+        ValueError: If ``batch_size`` is below 2, or the split has fewer than two rows.
     """
 
     def __init__(
@@ -63,15 +63,15 @@ class Batches:
         self.epoch, self.part = 0, slice(None)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the next pass."""
+        """Set the epoch that decides the order of the next pass."""
         self.epoch = epoch
 
     def share(self, rank: int, num_processes: int) -> None:
-        """Give out only one process's part of each batch; parts may differ by one in size."""
+        """Yield only one process's part of each batch; parts may differ by one in size."""
         self.part = slice(rank, None, num_processes)
 
     def keep_harmonics(self, harmonics: Float[Tensor, "num_rows num_features"]) -> None:
-        """Give out the harmonics of the rows, in ascending order, instead of their degrees."""
+        """Yield these harmonics, one for each row number in ascending order, instead of degrees."""
         self.harmonics = harmonics
 
     def __len__(self) -> int:
@@ -108,9 +108,9 @@ def make_batches(
     seed: int,
     device: torch.device,
 ) -> tuple[Batches, Batches]:
-    """Batches of the training and of the validation split of cached features, on a device.
+    """Batches of the training split and of the validation split, from cached features.
 
-    Harmonics of locations that do not move are computed once, where memory holds them.
+    The harmonics of locations that do not move are computed once, up to ``MAX_HARMONICS_BYTES``.
     """
     features: np.ndarray | Tensor = views
     if device.type == "cuda":  # all of them, once: a batch is then a look-up in its memory
@@ -148,8 +148,8 @@ def jitter_lonlat(
 ) -> Float64[np.ndarray, "batch 2"]:
     """Move locations by up to ``max_metres`` along both axes, symmetrically, anywhere on Earth.
 
-    The published code adds 0 to 0.01 degree to both coordinates, which pulls every location to
-    the north-east, and less far east the closer it is to a pole.
+    The published code adds 0 to 0.01 degree to both coordinates. This moves every location to the
+    north-east, and by fewer metres to the east near the poles.
     """
     north_deg, east_deg = rng.uniform(-1, 1, (2, len(lonlat))) * max_metres / METRES_PER_DEG
     lat = np.clip(lonlat[:, 1] + north_deg, -90, 90)

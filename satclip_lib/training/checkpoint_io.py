@@ -1,4 +1,4 @@
-"""The state of an interrupted run, written whole or not at all, and read without running code."""
+"""Write the state of a training run whole or not at all, and read it without running code."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from satclip_lib.files import write_atomically
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Lightning's files of tensors and plain values, which a kill or a full disk cannot tear."""
+    """Lightning's checkpoint files, which stay whole if the run is killed or the disk is full."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
@@ -23,12 +23,11 @@ class WholeCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Read it back; nothing in the file is executed, whatever ``weights_only`` says.
+        """Read the state; no code in the file is run, whatever ``weights_only`` is.
 
         Raises:
             FileNotFoundError: If there is no such file.
-            CheckpointError: If it is damaged, or holds something else than tensors and plain
-                values.
+            CheckpointError: If it is damaged, or holds anything but tensors and plain values.
         """
         check_is_file(Path(path))
         try:

@@ -17,6 +17,9 @@ class TrainingCurve(Callback):
     """One row per epoch, saved as CSV and inside the checkpoint, so that it survives a restart.
 
     Also shows a progress bar over the epochs.
+
+    Args:
+        path: CSV file to write.
     """
 
     def __init__(self, path: Path):
@@ -24,13 +27,13 @@ class TrainingCurve(Callback):
         self.rows: list[dict[str, float]] = []
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Show the bar, from where an interrupted run stopped."""
+        """Show the progress bar; it starts where an interrupted run stopped."""
         self._bar = progress_bar(
             total=trainer.max_epochs, initial=trainer.current_epoch, desc="epochs"
         )
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Take the bar away."""
+        """Close the progress bar."""
         self._bar.close()
 
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
@@ -38,7 +41,7 @@ class TrainingCurve(Callback):
         self._start = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Write down the epoch's metrics and how long it took."""
+        """Add a row with the epoch's metrics and its duration in seconds."""
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         seconds = time.perf_counter() - self._start
         self.rows.append({"epoch": trainer.current_epoch, **metrics, "seconds": seconds})

@@ -46,13 +46,13 @@ class PretrainingConfig:
         location_encoder: Architecture of the location tower.
         batch_size: Number of pairs per step, all of which contrast with each other.
         num_epochs: Number of passes over the training split.
-        learning_rate: Learning rate of AdamW at its highest.
+        learning_rate: Largest learning rate of AdamW.
         schedule: Course of the learning rate, "constant" or "cosine", see :class:`SatCLIPModule`.
         weight_decay: Weight decay of AdamW, on matrices only.
-        jitter_m: Distance in metres by which training locations move at the most, north-south and
+        jitter_m: Largest distance in metres by which training locations move, north-south and
             east-west (1,112 m is 0.01 degree).
-        soft_targets: How images that look alike share their locations; None aims at pairs alone,
-            as the paper does.
+        soft_targets: How images that look alike share their locations; None takes the pairs as
+            the only targets, as the paper does.
         retrieval: Whether the checkpoint keeps a map of what the images show, see
             :class:`~satclip_lib.embedding.retrieval.Retrieval`.
         patience: Number of epochs without a lower loss on the held-out blocks after which the run
@@ -85,7 +85,7 @@ class PretrainingConfig:
 
 
 def make_model(config: PretrainingConfig, image_encoder: ImageEncoder) -> SatCLIP:
-    """The untrained model of a run: same seed, same weights."""
+    """The untrained model of a run; the same seed gives the same weights."""
     with Seeded(config.seed):
         return SatCLIP(image_encoder, LocationEncoder(config.location_encoder))
 
@@ -102,8 +102,8 @@ def pretrain(
     """Train the projection, the location encoder and the temperature.
 
     The checkpoint holds the epoch with the lowest loss on the held-out blocks. A finished run is
-    not repeated, and an interrupted one continues after its last whole epoch and gives the same
-    curve, as long as configuration and features are the same.
+    not repeated. An interrupted run continues after its last whole epoch and gives the same curve.
+    Both need the same configuration and features.
 
     Args:
         config: Settings of the run.
@@ -112,23 +112,23 @@ def pretrain(
         folder: Folder that becomes the checkpoint; the state of the run is kept beside it.
         features_at: Function from places to the features of images there, for the map of
             ``config.retrieval``, see :func:`satclip_lib.data.features.make_features_at`. None
-            makes the map of the training images alone.
-        hardware: Settings of the machine. ``precision`` of the matrix products ("32-true", or
-            "bf16-mixed" where there is bfloat16); ``devices``, the number of processes on this
-            machine, one per GPU; ``num_nodes``, the number of machines, each started by
-            ``torchrun`` or another launcher that Lightning knows. All processes contrast with
-            each other: a batch is shared out, and the result does not depend on their number,
-            but for dropout.
+            makes the map from the images of ``store`` alone.
+        **hardware: Settings of the machine. ``precision``: type of the matrix products, "32-true",
+            or "bf16-mixed" on hardware with bfloat16. ``devices``: number of processes on this
+            machine, one per GPU. ``num_nodes``: number of machines, each started by ``torchrun`` or
+            another launcher that Lightning supports. Each batch is divided among the processes,
+            and all its pairs contrast with each other, so the result does not depend on the number
+            of processes, except through dropout.
 
     Returns:
         ``folder``, with ``model.safetensors``, ``config.json``, ``training_curve.csv`` and the
-        locations of the training split, by which embeddings know their limits; and the map of
-        ``config.retrieval``, which the held-out images are part of: no label is.
+        locations of the training split, which the uncertainty of embeddings needs. With
+        ``config.retrieval`` also the map, which includes the held-out images, but no labels.
 
     Raises:
         ValueError: If ``store`` was not made with ``image_encoder``, or a split is too small.
-        BlockingIOError: If the same run goes on in another process.
-        FloatingPointError: If the run diverged; the state after its last good epoch is kept.
+        BlockingIOError: If another process is doing the same run.
+        FloatingPointError: If the run diverges; the state after its last good epoch is kept.
     """
     if store.features.shape[1] != image_encoder.num_features:
         raise ValueError(
@@ -239,10 +239,10 @@ def _keep_checkpoints(best: Path, last: Path) -> list[ModelCheckpoint]:
 
 @contextmanager
 def _without_lightning_chatter() -> Iterator[None]:
-    """Keep messages about hardware and other products out of notebooks, and three warnings.
+    """Hide messages about hardware and other products, and three warnings.
 
-    The frozen encoder is in eval mode, and an interrupted run's folder is not empty, on purpose;
-    the third is Lightning 2.6 about torch 2.13.
+    Two warnings are about what is so on purpose: the frozen encoder is in eval mode, and the folder
+    of an interrupted run is not empty. The third is from Lightning 2.6 with torch 2.13.
     """
     chatter = logging.getLogger("lightning.pytorch")
     level = chatter.level
@@ -258,7 +258,7 @@ def _without_lightning_chatter() -> Iterator[None]:
 
 
 def _find_state(best: Path, last: Path) -> Path | None:
-    """State of a run to go on from; None where there is none, or what there is is damaged."""
+    """State of an interrupted run; None if there is none or it is damaged."""
     try:
         for path in (best, last):
             WholeCheckpointIO().load_checkpoint(path)
@@ -271,7 +271,7 @@ def _find_state(best: Path, last: Path) -> Path | None:
 
 
 def _is_finished(folder: Path, provenance: dict) -> bool:
-    """Whether a whole checkpoint of just this run is there."""
+    """Whether the folder holds a complete checkpoint of exactly this run."""
     try:
         load_location_encoder(folder)
         return load_config(folder)["provenance"] == json.loads(json.dumps(provenance))

@@ -1,4 +1,4 @@
-"""What images look like, in a few numbers: for soft targets, and for the order of an embedding."""
+"""Principal components of image features, for soft targets; the order of an embedding."""
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +11,9 @@ from satclip_lib.model import SatCLIP
 class ImageComponents(nn.Module):
     """The main principal components of image features, half-whitened, as unit vectors.
 
-    Full whitening would make the last component as important as the first, none would let the
-    first, which is brightness, decide alone. Each component is divided by the square root of its
-    standard deviation.
+    With full whitening the last component would count as much as the first; without whitening the
+    first, which is brightness, would dominate. Each component is therefore divided by the square
+    root of its standard deviation.
 
     Build it with :meth:`fit`. The constructor only sets sizes, for a state dict to be loaded.
 
@@ -36,7 +36,7 @@ class ImageComponents(nn.Module):
     def fit(
         cls, features: Float[Tensor, "num_images num_features"], *, num_components: int
     ) -> "ImageComponents":
-        """Find the components of features, of the training images."""
+        """Compute the components from the features of the training images."""
         components = cls(features.shape[1], num_components)
         features = features.double()
         mean = features.mean(dim=0)
@@ -50,19 +50,19 @@ class ImageComponents(nn.Module):
     def forward(
         self, features: Float[Tensor, "batch num_features"]
     ) -> Float[Tensor, "batch num_components"]:
-        """Unit vectors; the inner product of two says how alike the images are."""
+        """Unit vectors; the inner product of two is the similarity of the images."""
         return F.normalize((features - self.mean) @ self.axes, dim=-1)
 
 
 @torch.no_grad()
 def order_dimensions(model: SatCLIP, features: Float[Tensor, "num_images num_features"]) -> None:
-    """Turn both towers so that the first numbers of an embedding are what images share.
+    """Rotate both towers onto the principal axes of the image embeddings, the largest first.
 
-    The new axes are the principal axes of the embeddings of images, of length one, the largest
-    first. Both last layers are turned alike, so that every inner product stays what it was.
+    The axes are those of the normalised embeddings, whose mean is not subtracted. Both last layers
+    are rotated alike, so that every inner product stays the same.
 
     Args:
-        model: Model that is turned in place.
+        model: Model that is changed in place.
         features: Features of the training images.
     """
     embeddings = F.normalize(model.image_projection(features), dim=-1).double()

@@ -30,10 +30,10 @@ class SoftTargetConfig:
     Attributes:
         weight: Share of the target that similar images get, above 0 and at most 1.
         temperature: Temperature of the similarity; with a lower one only very similar images share.
-        num_components: Number of image components that are compared.
+        num_components: Number of image components that are compared, see :class:`ImageComponents`.
 
     Raises:
-        ValueError: If a number is out of its range; the message names it.
+        ValueError: If ``weight`` or ``temperature`` is out of its range.
     """
 
     weight: float = 0.5
@@ -60,18 +60,18 @@ class SatCLIPModule(lightning.LightningModule):
 
     Args:
         model: Model that is trained; its image encoder must be frozen.
-        learning_rate: Learning rate of AdamW at its highest.
+        learning_rate: Largest learning rate of AdamW.
         weight_decay: Weight decay on matrices, not on biases nor on the temperature.
-        schedule: Course of the learning rate: "constant" (the paper's), or "cosine":
-            up in a straight line over the first ``WARMUP_STEPS``, then down to zero along half
-            a cosine.
-        seed: Random seed for dropout, renewed each epoch so that a resumed run continues the curve.
-        components: Image components by which soft targets compare images; None aims at pairs
-            alone.
+        schedule: Course of the learning rate: "constant" (the paper's), or "cosine", half a cosine
+            down to zero, times a linear warm-up over the first ``WARMUP_STEPS`` steps.
+        seed: Random seed for dropout. Each epoch has a seed derived from it, so that a resumed run
+            continues the curve.
+        components: Image components by which soft targets compare images; None takes the pairs as
+            the only targets.
         soft_targets: Weight and temperature of the soft targets, with ``components``.
 
     Raises:
-        FloatingPointError: If, while training, the loss or a parameter is not finite.
+        FloatingPointError: While training, if the loss or a parameter is not finite.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class SatCLIPModule(lightning.LightningModule):
         self.generator = torch.Generator()  # of dropout on a CPU
 
     def on_train_epoch_start(self) -> None:
-        """Make order and dropout of this epoch depend on (seed, epoch, process) alone."""
+        """Seed dropout by (seed, epoch, process), and set the epoch that orders the batches."""
         trainer, batches = self.trainer, self.trainer.train_dataloader
         state = np.random.SeedSequence((self.seed, self.current_epoch, trainer.global_rank))
         seed = int(state.generate_state(1, np.uint64)[0] >> 1)
@@ -109,7 +109,7 @@ class SatCLIPModule(lightning.LightningModule):
             batches.share(trainer.global_rank, trainer.world_size)
 
     def on_train_epoch_end(self) -> None:
-        """Keep a broken state out of the checkpoints, which are written after this."""
+        """Raise an error before checkpoints are written if a parameter is not finite."""
         for name, parameter in self.named_parameters():
             if not parameter.isfinite().all():
                 raise self._diverged(name)
@@ -132,9 +132,9 @@ class SatCLIPModule(lightning.LightningModule):
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
-        """Log loss and temperature, and how often the right location is among the k most similar.
+        """Log loss, logit scale, and how often the right location is among the k most similar.
 
-        Soft targets have no part in it, and every process sees all of the split.
+        Soft targets are not used, and every process sees the whole split.
         """
         _, images, locations = self._embed(batch)
         loss = tiled_contrastive_loss(
@@ -160,7 +160,7 @@ class SatCLIPModule(lightning.LightningModule):
         )
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer,
-            lambda step: self._rate_factor(step),  # a method would go into the checkpoint
+            lambda step: self._rate_factor(step),  # a method would be saved in the checkpoint
         )
         return {
             "optimizer": optimizer,
@@ -195,9 +195,9 @@ class SatCLIPModule(lightning.LightningModule):
 
 
 def rank_of_match(images: Tensor, locations: Tensor) -> Tensor:
-    """How many other locations are at least as similar to image i as location i is, ``(batch,)``.
+    """Number of other locations at least as similar to image i as location i, ``(batch,)``.
 
-    Ties count against the match, so that embeddings that tell nothing retrieve nothing.
+    Ties count against the match, so that constant embeddings retrieve nothing.
     """
     images = F.normalize(images, dim=-1)
     similarity = images @ F.normalize(locations, dim=-1).T  # (batch, batch)

@@ -55,11 +55,11 @@ def make_recipe(name: str, **settings: Any) -> PretrainingConfig:
     """A recipe, with some of its settings changed.
 
     Args:
-        name: Key of ``RECIPES``. The paper's have 500 epochs at a batch of 8,192, a constant
-            learning rate of 1e-4, plain harmonics and pairs as targets; "ours" damps the spectrum
-            of the harmonics, draws the first layer for what damping leaves, lets images that look
-            alike share their locations, orders the embedding, and keeps a map of the images.
-        settings: Settings of :class:`PretrainingConfig` that take the place of the recipe's.
+        name: Key of ``RECIPES``. All have 500 epochs, a batch of 8,192 and a constant learning rate
+            of 1e-4. The paper's have plain harmonics and pairs as targets. "ours-l40" damps the
+            harmonics, initialises the first layer for what damping leaves, has soft targets,
+            orders the embedding, and keeps a map of the images.
+        **settings: Settings of :class:`PretrainingConfig` that replace the recipe's.
 
     Raises:
         ValueError: If there is no recipe of this name.
@@ -76,15 +76,15 @@ def prepare_image_encoder(
     """A frozen image encoder for the patches of a store.
 
     Args:
-        name: "rcf", random convolutional features that are fitted to the patches, or a key of
-            ``BACKBONES``, whose registered weights are fetched, for the 12 bands of Level-2A.
+        name: "rcf" for random convolutional features that are fitted to the patches, or a key of
+            ``BACKBONES``, whose registered weights for Sentinel-2 are fetched.
         dataset: Open patch store.
         num_random_features: Number of features of "rcf", two per filter.
         seed: Random seed for the filters of "rcf".
 
     Raises:
         ValueError: If there is no encoder of this name.
-        FileUnavailableError: If weights are not at hand and cannot be downloaded.
+        FileUnavailableError: If weights are not on this machine and cannot be downloaded.
     """
     if name != "rcf":
         return make_moco_encoder(name)
@@ -133,17 +133,20 @@ def train_recipe(
     num_views: int = 1,
     **trainer: Any,
 ) -> Path:
-    """From a profile's patch store to ``checkpoints/<image encoder>-l<num_degrees>``.
+    """Train on a profile's patch store; write ``checkpoints/<image encoder>-l<num_degrees>``.
 
-    Features are computed once, on the first GPU if there is one; under torchrun by the process of
-    rank 0, while the others wait.
+    Features are computed once, on the first GPU if there is one. Under torchrun the process of
+    rank 0 computes them, while the others wait.
 
     Args:
         recipe: Settings of the run.
         profile: Profile whose folders are read and written.
         image_encoder: Name of the image encoder, see :func:`prepare_image_encoder`.
         num_views: Number of views per patch, see :func:`cache_features`.
-        trainer: Settings of the machine, see :func:`pretrain`.
+        **trainer: Settings of the machine, see :func:`pretrain`.
+
+    Returns:
+        Folder of the checkpoint.
     """
     workspace = Workspace(profile)
     dataset = open_patches(workspace.patches)
@@ -169,9 +172,9 @@ def train_recipe(
 
 @contextmanager
 def _rank_zero_first(what: str) -> Iterator[None]:
-    """Under torchrun, enter when the process of rank 0 has left; elsewhere, at once.
+    """Under torchrun, let rank 0 run the block first; the others enter when it has finished.
 
-    Until then that process has the threads of all on its machine.
+    Meanwhile rank 0 uses the threads of all processes on its machine.
     """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield
@@ -189,7 +192,7 @@ def _rank_zero_first(what: str) -> Iterator[None]:
 
 @cache  # rank 0 may host it, so it lives as long as the process
 def _open_shared_store() -> "torch.distributed.Store":
-    """The keys and values that torchrun's processes share; a process group is not needed yet."""
+    """The key-value store of torchrun's processes; it needs no process group."""
     store, _, _ = next(torch.distributed.rendezvous("env://", timeout=MAX_WAIT))
     return store
 

@@ -17,14 +17,14 @@ from satclip_lib.training.recipes import prepare_image_encoder
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """What is trained on what.
+    """One variant of a pretraining run and of its data.
 
     Attributes:
-        pretraining: Pretraining run. Its seed is added to that of the sweep, so that a variant
-            with another one shows what luck alone is worth.
-        num_locations: Number of locations, the first of the data set; None takes all.
+        pretraining: Pretraining run. Its seed is added to that of the sweep: a variant that differs
+            in the seed alone shows the effect of chance.
+        num_locations: Number of locations, taken from the start of the data set; None takes all.
         size_px: Side of the patches, in pixels of the Blue Marble (1/15 degree).
-        num_views: Number of views per patch; 1 is no augmentation, see
+        num_views: Number of views per patch, 1 for no augmentation, see
             :func:`satclip_lib.data.features.cache_features`.
         num_random_features: Number of features of the frozen image encoder, beside the mean and
             the spread of each band; two per filter.
@@ -37,11 +37,11 @@ class Variant:
     num_random_features: int = 512
 
     def replace(self, **settings: Any) -> "Variant":
-        """The same variant with other settings, wherever they belong.
+        """The same variant with other settings, each in the dataclass that has its name.
 
         Args:
-            settings: Settings of :class:`Variant`, of its :class:`PretrainingConfig` or of that
-                one's :class:`LocationEncoderConfig`, whose names do not overlap.
+            **settings: Settings of :class:`Variant`, of its :class:`PretrainingConfig` or of the
+                latter's :class:`LocationEncoderConfig`. Their names do not overlap.
 
         Raises:
             ValueError: If there is no setting of this name.
@@ -66,13 +66,13 @@ class Variant:
 def train_variants(
     variants: Mapping[str, Variant], dataset: xr.Dataset, *, seed: int, folder: Path
 ) -> dict[str, Path]:
-    """Train each variant, from imagery to checkpoint; what is finished is not repeated.
+    """Train each variant, from imagery to checkpoint; finished runs are not repeated.
 
     Args:
         variants: Variants by name.
-        dataset: Patch store or part of one. Patches are cut anew at its locations from the Blue
-            Marble, in the size that a variant asks for; bands and scales are those of the store,
-            or one scale of the seasons where the store is of other imagery.
+        dataset: Patch store or part of one. At its locations, patches of each variant's size are
+            cut from the Blue Marble. Bands and scales are those of the store; if it holds other
+            imagery, the bands are those of the seasons at one scale.
         seed: Random seed for filters and views, and, added to a variant's own, for weights,
             order and dropout.
         folder: Folder of features and checkpoints.
