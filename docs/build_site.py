@@ -32,7 +32,7 @@ DOCUMENTS = {
     "CONTRIBUTING.md": "project/contributing",
     "CHANGELOG.md": "project/changelog",
 }
-GENERATED = ("benchmarks", "gallery")  # of these, the page is generated and the document left out
+GENERATED = ("benchmarks", "gallery")  # pages that are generated instead of made from the document
 # Short titles, so that the first six and the search stand on one line; the others are under "More".
 MENU = [
     "Course <course>", "Figures <gallery>", "Results <results>", "Questions <faq>",

@@ -39,8 +39,8 @@ tags:
 ---
 # SatCLIP location encoder, L = {settings["num_degrees"]}
 
-The model turns longitude and latitude into {embed_dim} numbers that say what the place looks
-like from space. The numbers are not normalised. The weights are safetensors: loading
+The model turns longitude and latitude into {embed_dim} numbers that describe what the place
+looks like from space. The numbers are not normalised. The weights are safetensors: loading
 runs no code.
 
 ```python
