@@ -82,13 +82,13 @@ def compare(
             here = found.get(figure_id, {}).get(what)
             if here is None:
                 absent.append(f"{figure_id}: {what} was not measured here")
-            elif abs(here - value) > tolerance(value):
+            elif abs(here - value) <= tolerance(value):
+                num_agreeing += 1
+            else:  # NaN, too
                 off.append(
                     f"{figure_id}: {what} is {_format(here)}, expected {_format(value)} "
                     f"± {_format(tolerance(value))}"
                 )
-            else:
-                num_agreeing += 1
     return off, absent, num_agreeing
 
 

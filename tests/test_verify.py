@@ -13,6 +13,7 @@ from satclip_lib.files import Workspace
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import common  # noqa: E402
+import imagery  # noqa: E402
 import report  # noqa: E402
 import verify  # noqa: E402
 
@@ -30,11 +31,19 @@ def test_tables_become_numbers():
 
 def test_what_is_off_is_found():
     """Within the tolerance numbers agree, beyond it they are off, and gaps are said."""
-    expected = {"figure": {"small": 0.5, "large": 100.0, "gone": 1.0}}
-    found = {"figure": {"small": 0.52, "large": 103.0, "new": 1.0}}
+    expected = {"figure": {"small": 0.5, "large": 100.0, "gone": 1.0, "loss": 5.0}}
+    found = {"figure": {"small": 0.52, "large": 103.0, "new": 1.0, "loss": float("nan")}}
     off, absent, num_agreeing = verify.compare(expected, found)
-    assert off == ["figure: large is 103, expected 100 ± 2"]
+    assert off == ["figure: large is 103, expected 100 ± 2", "figure: loss is nan, expected 5 ± 0.1"]
     assert absent == ["figure: gone was not measured here"] and num_agreeing == 1
+
+
+def test_image_features_are_averaged_over_continents():
+    """The score of all continents together is no seventh continent."""
+    about = {"encoder": "e", "protocol": "continents", "task": "biome", "seed": 0}
+    rows = [about | {"part": p, "score": s} for p, s in (("Asia", 0.2), ("Africa", 0.4))]
+    scores = pd.DataFrame([*rows, about | {"part": "pooled", "score": 0.9}])
+    assert imagery.average_continents(scores).tolist() == [pytest.approx(0.3)]
 
 
 def test_update_then_verify(workspace, monkeypatch, tmp_path, capsys):
