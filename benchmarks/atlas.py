@@ -134,21 +134,13 @@ def save(umap: dict, atlas: dict) -> None:
     )
     took = f"{seconds} s (umap-learn as it comes: {umap['plain_umap_s']} s)"
     touched = f"{touch_ms} ms (median; slowest {slowest_ms} ms)"
+    where = "of the atlas, desktop and phone"
+    colouring = "all places coloured by similarity after a touch, desktop and phone"
     bars = [
         Bar(f"UMAP of {NUM_POINTS:,} points", f"{UMAP_BAR_S} s", took, seconds < UMAP_BAR_S),
         Bar("size of the atlas", f"{SIZE_BAR_MB} MB", f"{size_mb} MB", size_mb < SIZE_BAR_MB),
-        Bar(
-            "first drawing of the atlas, desktop and phone",
-            f"{OPEN_BAR_S} s",
-            f"{open_s} s",
-            open_s <= OPEN_BAR_S,
-        ),
-        Bar(
-            "all places coloured by similarity after a touch, desktop and phone",
-            f"{TOUCH_BAR_MS} ms",
-            touched,
-            touch_ms <= TOUCH_BAR_MS,
-        ),
+        Bar(f"first drawing {where}", f"{OPEN_BAR_S} s", f"{open_s} s", open_s <= OPEN_BAR_S),
+        Bar(colouring, f"{TOUCH_BAR_MS} ms", touched, touch_ms <= TOUCH_BAR_MS),
     ]
     result = {"num_points": NUM_POINTS, "umap": umap, "atlas": atlas}
     save_result("atlas", result, bars=bars, packages=["umap-learn", "numba"])

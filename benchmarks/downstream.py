@@ -1,14 +1,11 @@
 """The downstream benchmark on the demo profile: ``python benchmarks/downstream.py``.
 
-Scores every encoder that is present on every task whose labels are at hand: random folds, blocks of
-1 to 40 degrees and held-out continents, three seeds, two processes. It reads the checkpoints of
-``make figures``, and the pretrained peers of ``make peers`` if they are there. The committed
-results are of ``--seeds 3 4 5``, which played no part in any choice.
-
+Scores all encoders of ``make figures`` and ``make peers`` that are there on all tasks whose labels
+are at hand: random folds, blocks of 1 to 40 degrees and held-out continents, three seeds, two
+processes. The committed results are of ``--seeds 3 4 5``, which played no part in any choice.
 Writes ``benchmarks/results/downstream.json`` and the tables ``downstream.{csv,tex,md}`` beside it:
-the time without and with the cache, on how many tasks the trained encoder is ahead of its untrained
-twin and of each pretrained peer, the mean of the six zero-shot tasks under each protocol with the
-distance to the nearest label, and the paragraph that is computed from the numbers.
+the time, the tasks on which the trained encoder is ahead of its untrained twin and of each peer,
+means of the six zero-shot tasks, and the paragraph that is computed from the numbers.
 """
 
 import argparse

@@ -14,15 +14,8 @@ from common import Bar, save_result, time_once
 
 from satclip_lib.evaluation.baselines import Encoder, encode_image_at
 from satclip_lib.evaluation.benchmark import POOLED, run_benchmark
+from satclip_lib.evaluation.summary import ZERO_SHOT_TASKS
 
-TASKS = (
-    "air_temperature",
-    "precipitation",
-    "elevation",
-    "population_density",
-    "climate_zone",
-    "biome",
-)
 PROTOCOLS = ("random", "blocks", "continents")
 NUM_POINTS, SEEDS, NUM_FEATURES = 8_000, (0, 1, 2), 512
 VARIANTS = {
@@ -38,27 +31,18 @@ BAR = 0.10
 
 def main() -> None:
     """Measure, and write the result."""
-    encoders = [
-        Encoder(
-            name,
-            functools.partial(encode_image_at, num_random_features=NUM_FEATURES, **settings),
-        )
-        for name, settings in VARIANTS.items()
-    ]
+    features = functools.partial(encode_image_at, num_random_features=NUM_FEATURES)
+    encoders = [Encoder(name, functools.partial(features, **x)) for name, x in VARIANTS.items()]
     settings = {"protocols": PROTOCOLS, "num_points": NUM_POINTS, "seeds": SEEDS}
     found, seconds = time_once(
-        lambda: run_benchmark(encoders, TASKS, probes=["linear"], **settings)
+        lambda: run_benchmark(encoders, ZERO_SHOT_TASKS, probes=["linear"], **settings)
     )
     by_seed = average_continents(found.scores)
     of_seeds = by_seed.groupby(["encoder", "protocol", "task"])
     means, spreads = of_seeds.mean().round(3), (of_seeds.max() - of_seeds.min()).round(3)
     on_continents = by_seed.xs("continents", level="protocol")
-    gains = {
-        task: [
-            round(float(gain), 3) for gain in on_continents[OURS, task] - on_continents[BASE, task]
-        ]
-        for task in GAINS
-    }
+    gain = (on_continents[OURS] - on_continents[BASE]).round(3)
+    gains = {task: gain[task].tolist() for task in GAINS}
     result = {
         "num_points": NUM_POINTS,
         "num_random_features": NUM_FEATURES,
@@ -95,7 +79,7 @@ def list_bars(gains: dict[str, list[float]]) -> list[Bar]:
 def to_dict(scores: pd.Series) -> dict[str, dict[str, float]]:
     """Scores by "encoder | protocol" and task."""
     return {
-        f"{encoder} | {protocol}": {task: scores[encoder, protocol, task] for task in TASKS}
+        f"{encoder} | {protocol}": scores[encoder, protocol].loc[[*ZERO_SHOT_TASKS]].to_dict()
         for encoder in VARIANTS
         for protocol in PROTOCOLS
     }

@@ -62,22 +62,16 @@ def make_parts() -> list[Encoder]:
 def vote_on_biomes(num_points: int) -> dict[str, dict[str, float]]:
     """Share of places whose biome the 15 nearest neighbours on other continents vote for."""
     twin = make_untrained(load_location_encoder(FOLDER).config, seed=0)
-    encoders = {x.name: x for x in make_parts() if "|" not in x.name}
-    found = {}
+    encoders = {x.name: x for x in [twin, *make_parts()] if "|" not in x.name}
+    found: dict[str, dict[str, float]] = {}
     for purpose, seeds in SEEDS.items():
         tasks = [load_task("biome", num_points=num_points, seed=seed) for seed in seeds]
-        found[purpose] = {
-            name: round(
-                fmean(
-                    vote_across_continents(
-                        normalize(encoder.encode(data.lonlat)), data.target, data.lonlat
-                    )
-                    for data in tasks
-                ),
-                4,
-            )
-            for name, encoder in {twin.name: twin, **encoders}.items()
-        }
+        for name, encoder in encoders.items():
+            votes = [
+                vote_across_continents(normalize(encoder.encode(x.lonlat)), x.target, x.lonlat)
+                for x in tasks
+            ]
+            found.setdefault(purpose, {})[name] = round(fmean(votes), 4)
     return found
 
 

@@ -149,8 +149,7 @@ class SpectralDamping(nn.Module):
     A smoothness prior on the sphere. Undamped, the :math:`L^2` harmonics enter the network with
     equal weight, and nearly all of them have high degrees: at L = 40 three quarters change sign
     within less than 10 degrees, and the network can distinguish places without learning what they
-    have in common. With damping the network learns coarse patterns first, and uses fine ones only
-    where they lower the loss enough.
+    have in common. With damping, it learns coarse patterns before fine ones.
 
     Args:
         num_degrees: Number of degrees of the harmonics.

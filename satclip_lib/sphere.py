@@ -31,8 +31,7 @@ def check_locations(
             are an error.
 
     Returns:
-        The known locations, ``(num_known, 2)``, and a mask of all that is True for these,
-        ``(num_points,)``.
+        The known locations, ``(num_known, 2)``, and a mask that is True for them in ``lonlat``.
 
     Raises:
         ValueError: If a row is no location. The message names the first such row and what to

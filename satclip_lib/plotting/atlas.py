@@ -76,9 +76,6 @@ def save_atlas(
         subtitle: How the plane was made.
         seed: Random seed of the drawing order, so that no class hides another.
 
-    Returns:
-        ``path``.
-
     Raises:
         ValueError: If there is no layer, the arrays differ in length, or there are more than
             ``MAX_PLACES`` places.

@@ -17,9 +17,6 @@ class TrainingCurve(Callback):
     """One row per epoch, saved as CSV and inside the checkpoint, so that it survives a restart.
 
     Also shows a progress bar over the epochs.
-
-    Args:
-        path: CSV file to write.
     """
 
     def __init__(self, path: Path):

@@ -144,9 +144,6 @@ def train_recipe(
         image_encoder: Name of the image encoder, see :func:`prepare_image_encoder`.
         num_views: Number of views per patch, see :func:`cache_features`.
         **trainer: Settings of the machine, see :func:`pretrain`.
-
-    Returns:
-        Folder of the checkpoint.
     """
     workspace = Workspace(profile)
     dataset = open_patches(workspace.patches)
