@@ -19,9 +19,8 @@ class Damping:
         degree: Degree :math:`l_0` whose harmonics are halved.
         power: Power :math:`p`; with a larger one, harmonics fade more steeply around that degree.
         learned: Whether the factor of each degree is trained; it starts from the formula's value.
-        scaled_init: Whether the first layer is initialised with the sum of the squared factors as
-            its fan-in, instead of the number of harmonics, so that damping does not lower the
-            variance with which the network starts.
+        scaled_init: Whether the fan-in of the first layer's initialisation is the sum of the
+            squared factors, so that damping does not lower the variance at the start.
 
     Raises:
         ValueError: If ``degree`` is not positive.
@@ -51,8 +50,7 @@ class LocationEncoderConfig:
         dropout: Share of hidden pre-activations set to zero while training.
         damping: Damping of high degrees, see :class:`SpectralDamping`; None leaves the harmonics
             as they are, as the paper does.
-        ordered: Whether training ends by rotating the embedding onto the principal axes of the
-            image embeddings, the largest first, so that its first numbers can be used alone.
+        ordered: Whether training rotates the embedding onto its principal axes, largest first.
         convention: Sign and scale of the harmonics, see :class:`SphericalHarmonics`.
 
     Raises:
@@ -218,8 +216,7 @@ class Siren(nn.Module):
         """Uniform weights and biases: +-1/n in the first layer, +-sqrt(6/n) later, n the fan-in.
 
         Args:
-            fan_in: Effective number of inputs of the first layer, where these differ in size; None
-                takes their number.
+            fan_in: Effective number of inputs of the first layer; None takes their number.
         """
         for index, layer in enumerate([*self.layers, self.last_layer]):
             if index == 0:

@@ -48,8 +48,7 @@ def contrastive_loss(
 
     Args:
         image_embeddings: Image embeddings, ``(batch, embed_dim)``; normalised to unit length here.
-        location_embeddings: Location embeddings, ``(batch, embed_dim)``; row i belongs to image i.
-            Normalised to unit length here.
+        location_embeddings: The same for locations; row i belongs to image i.
         logit_scale: Learned logarithm of the inverse temperature, :math:`t`.
         soft_targets: Soft targets; None takes the pairs as the only targets.
 

@@ -65,8 +65,7 @@ class SphericalHarmonics(nn.Module):
         """Evaluate all harmonics.
 
         Args:
-            lonlat: Longitude and latitude in degrees, in that order, of a floating-point type;
-                degrees are not checked.
+            lonlat: Longitude and latitude in degrees, in that order; their range is not checked.
             dtype: Type of the result; None takes that of ``lonlat``.
 
         Returns:

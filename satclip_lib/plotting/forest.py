@@ -18,9 +18,7 @@ INSIDE = 0.9  # share of differences within the axis of plot_variants
 
 @styled()
 def plot_forest(summary: pd.DataFrame, *, reference: str, encoders: Sequence[str]) -> Figure:
-    """Score of the reference minus that of others, with 95 % intervals.
-
-    Right of 0 the reference is ahead. Values beyond the axis are arrows.
+    """Score of the reference minus that of others, with 95 % intervals: positive if it is ahead.
 
     Args:
         summary: Table from :func:`satclip_lib.evaluation.summary.summarise`; one panel per
