@@ -50,7 +50,7 @@ class LocationEncoderConfig:
         dropout: Share of hidden pre-activations set to zero while training.
         damping: Damping of high degrees, see :class:`SpectralDamping`; None leaves the harmonics
             as they are, as the paper does.
-        ordered: Whether training rotates the embedding onto its principal axes, largest first.
+        ordered: Whether training rotates embeddings onto the principal axes of image embeddings.
         convention: Sign and scale of the harmonics, see :class:`SphericalHarmonics`.
 
     Raises:
