@@ -26,13 +26,14 @@ class Bar(NamedTuple):
         what: What was measured.
         bar: Goal that it has to reach; empty if there is none.
         measured: Measured value.
-        holds: Whether the bar is reached; None if it could not be measured.
+        holds: Whether the bar is reached; None if it could not be measured;
+            "level" if the 95 % interval of a difference has zero in it.
     """
 
     what: str
     bar: str
     measured: str
-    holds: bool | None
+    holds: bool | str | None
 
 
 def save_result(
@@ -104,7 +105,8 @@ def replace_marked(page: Path, marks: tuple[str, str], text: str) -> str:
 
 
 def to_markdown(rows: Iterable[dict[str, str]]) -> str:
-    """A table in Markdown, with a column per key of the first row."""
+    """A table in Markdown, with a column per key of the first row; a | in a cell is escaped."""
     rows = list(rows)
-    lines = [rows[0].keys(), ["---"] * len(rows[0]), *(row.values() for row in rows)]
+    cells = [[cell.replace("|", r"\|") for cell in row.values()] for row in rows]
+    lines = [rows[0].keys(), ["---"] * len(rows[0]), *cells]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines).replace(" --- ", "---")

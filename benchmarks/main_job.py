@@ -26,6 +26,7 @@ from common import Bar, load_result, save_result, time_once
 
 from satclip_lib.files import sha256_of_file
 from satclip_lib.plotting.figures import FIGURES
+from satclip_lib.training.curve import CURVE_NAME
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ("again", "offline")  # after the first
@@ -91,6 +92,14 @@ def time_stages(clone: Path, profile: str = "demo") -> dict[str, float]:
     }
 
 
+def measure_checkpoints(clone: Path) -> dict:
+    """Seconds of the epochs of the two encoders, and the size of the larger, which retrieves."""
+    folders = [clone / "data/demo/checkpoints" / name for name in ("rcf-l10", "rcf-l40")]
+    seconds = {f.name: round(pd.read_csv(f / CURVE_NAME).seconds.sum(), 1) for f in folders}
+    size = sum(path.stat().st_size for path in folders[-1].iterdir())
+    return {"training_s": seconds, "checkpoint_mb": round(size / 1e6, 1)}
+
+
 def delete_made(clone: Path) -> None:
     """Delete everything that `make figures` makes, except the installation."""
     for pattern in MADE:
@@ -107,6 +116,12 @@ def list_bars(result: dict) -> Iterator[Bar]:
     what = f"`make figures` from a clean clone, set-up included, {num_figures} figures"
     yield Bar(what, "15 min", f"{minutes:.1f} min", first["exit"] == 0 and minutes <= 15)
     yield Bar("its peak memory", "6 GB", f"{first['peak_gb']} GB", first["peak_gb"] < 6)
+    if trained := first.get("training_s"):
+        what = f"training of its {len(trained)} encoders"
+        minutes = sum(trained.values()) / 60
+        yield Bar(what, "4 min", f"{minutes:.1f} min", minutes <= 4)
+        what, size = "a checkpoint with its map of images", first["checkpoint_mb"]
+        yield Bar(what, "25 MB", f"{size} MB", size <= 25)
     measured = f"{seconds / 60:.1f} min"
     yield Bar("its notebooks after training", "5 min", measured, seconds <= 300)
     if again := result.get("again"):
@@ -137,7 +152,7 @@ def clone_to(clone: Path) -> Path:
 def measure_demo(clone: Path, *, runs: set[str], keep: Path | None) -> dict:
     """The first run in a clone, and those of ``RUNS`` that are asked for."""
     os.environ.pop("SATCLIP_DATA_MIRROR", None)
-    result = {"first": run(clone) | time_stages(clone)}
+    result = {"first": run(clone) | time_stages(clone) | measure_checkpoints(clone)}
     first = hash_outputs(clone)
     if keep:
         for made in ("data/demo", "build", "figures"):

@@ -1,6 +1,7 @@
 """Committed numbers are compared, and one that is off is found."""
 
 import json
+import re
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +14,9 @@ from satclip_lib.files import Workspace
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import common  # noqa: E402
+import downstream  # noqa: E402
 import imagery  # noqa: E402
+import main_job  # noqa: E402
 import report  # noqa: E402
 import verify  # noqa: E402
 
@@ -75,11 +78,30 @@ def test_reproducing_shows_what_is_expected():
     assert set(expected["numbers"]) <= set(verify.FIGURES)
 
 
-def test_table_of_results_is_that_of_the_measurements():
-    """Nobody typed a number into the page of results, and none is out of date."""
-    page = report.PAGE.read_text()
-    assert report.replace_marked(report.PAGE, report.MARKS, f"\n{report.make_table()}\n") == page
-    assert page.count("\n| ") > 30
+def test_tables_are_those_of_the_measurements(monkeypatch, tmp_path):
+    """Nobody typed a number into RESULTS or README, and none is out of date."""
+    monkeypatch.setattr(sys, "argv", ["report.py", "--check"])
+    report.main()
+    assert report.PAGE.read_text().count("\n| ") > 30
+    page = tmp_path / "README.md"
+    page.write_text(report.README.read_text().replace("| 0.", "| 1."))
+    monkeypatch.setattr(report, "README", page)
+    with pytest.raises(SystemExit, match=r"README\.md is out of date: run benchmarks/report\.py"):
+        report.main()
+
+
+def test_every_cell_of_the_table_is_one_cell():
+    """A bar in a name does not end its column; each device and precision has a row of its own."""
+    table = report.make_table().splitlines()
+    assert {re.sub(r"\\\|", "", row).count("|") for row in table} == {6}
+    assert len({row.split(" | ")[0] for row in table if "`pretrain.py`" in row}) == sum(
+        "`pretrain.py`" in row for row in table
+    )
+    step = {"num_degrees": 40, "share_of_matmul_rate": 0.6, "speedup_over_textbook": 3.0}
+    entry = {"batch_size": 8192, "full_recipe": []}
+    entry["one_step"] = [step | {"dtype": "float32"}, step | {"dtype": "bfloat16"}]
+    single, half = report.list_pretraining_bars({"cpu: a": entry})
+    assert (single.bar, single.holds, half.bar) == ("0.65", False, "")
 
 
 def test_results_say_machine_and_bars(tmp_path, monkeypatch):
@@ -100,3 +122,41 @@ def test_a_page_without_marks_is_refused(tmp_path):
     page.write_text("a <1> old <2> b <1>")
     with pytest.raises(ValueError, match=r"page\.md should have <1> \.\.\. <2> once"):
         common.replace_marked(page, ("<1>", "<2>"), " new ")
+
+
+def test_a_lead_within_its_interval_is_level():
+    """Means are ahead or behind only where the interval of the difference is on one side of 0."""
+    result = common.load_result("downstream")
+    summary = pd.read_csv(common.RESULTS / "downstream.csv")
+    curve = pd.DataFrame(result["mean_of_zero_shot_tasks"])
+    wide = curve.assign(difference_low=-1.0, difference_high=1.0)
+    narrow = curve.assign(difference_low=curve.difference, difference_high=curve.difference)
+    wide, narrow = (
+        {bar.what: bar for bar in downstream.list_bars(result, summary, table)}
+        for table in (wide, narrow)
+    )
+    names = [name for name in wide if name.startswith("mean of six tasks")]
+    assert len(names) == 4 and {wide[name].holds for name in names} == {"level"}
+    for name in names:
+        assert narrow[name].holds == (narrow[name].measured.split(" (")[1][0] == "+")
+    assert "-1.000 to +1.000" in wide[names[0]].measured
+
+
+def test_the_first_run_is_judged_by_training_and_checkpoint(tmp_path):
+    """Seconds of all epochs, and megabytes of the encoder that retrieves."""
+    for name in ("rcf-l10", "rcf-l40"):
+        folder = tmp_path / "data" / "demo" / "checkpoints" / name
+        folder.mkdir(parents=True)
+        (folder / "training_curve.csv").write_text("epoch,seconds\n0,60.5\n1,70\n")
+    (folder / "model.safetensors").write_bytes(bytes(26_000_000))
+    found = main_job.measure_checkpoints(tmp_path)
+    assert found == {"training_s": {"rcf-l10": 130.5, "rcf-l40": 130.5}, "checkpoint_mb": 26.0}
+    first = common.load_result("main_job")["first"] | found
+    bars = {bar.what: bar for bar in main_job.list_bars({"first": first, "figures": []})}
+    assert bars["training of its 2 encoders"] == (
+        "training of its 2 encoders",
+        "4 min",
+        "4.3 min",
+        False,
+    )
+    assert not bars["a checkpoint with its map of images"].holds
