@@ -1,14 +1,18 @@
 """The registry of encoders: what is present works, what is absent says why."""
 
 import os
+import re
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from small import make_encoder, make_model
 
 from satclip_lib.checkpoints.store import save_pretrained
 from satclip_lib.data.land import sample_land_lonlat
-from satclip_lib.evaluation import baselines, peers
+from satclip_lib.evaluation import baselines, encoders, peers
+from satclip_lib.evaluation.baselines import EncoderUnavailableError
 from satclip_lib.evaluation.encoders import ENCODERS, list_encoders, make_encoders
 
 
@@ -80,3 +84,33 @@ def test_unknown_names_are_answered_with_the_known(checkpoints):
     """A misspelt encoder is a ValueError that lists all."""
     with pytest.raises(ValueError, match=r"unknown encoder SatClip; there is raw lon/lat"):
         make_encoders(checkpoints, names=["SatClip"])
+
+
+def test_an_absent_encoder_that_is_named_is_an_error(checkpoints, monkeypatch):
+    """Nothing is left out in silence: the error says what brings it, and what is there."""
+    monkeypatch.setitem(ENCODERS, "GeoCLIP", encoders._peer("GeoCLIP", _fail, "", "MIT"))
+    message = (
+        r"not on this machine: GeoCLIP \(run `make peers`\); there is raw lon/lat, .*SatCLIP L=10"
+    )
+    with pytest.raises(EncoderUnavailableError, match=message):
+        make_encoders(checkpoints, names=["raw lon/lat", "GeoCLIP"])
+    with pytest.raises(EncoderUnavailableError, match=r"SatCLIP L=40 \(no .*`make pretrain`\)"):
+        make_encoders(checkpoints, names=["SatCLIP L=40"])
+    assert "GeoCLIP" not in [encoder.name for encoder in make_encoders(checkpoints)]
+
+
+def _fail():
+    raise EncoderUnavailableError("run `make peers`")
+
+
+def test_readme_scores_a_table_in_a_fresh_clone(tmp_path, monkeypatch, capsys):
+    """The lines of the README run with nothing trained, and print the scores of three encoders."""
+    page = (Path(__file__).parents[1] / "README.md").read_text()
+    (code,) = re.findall(r"## Score a task of your own\n\n```python\n(.*?)```", page, re.DOTALL)
+    places = pd.DataFrame(sample_land_lonlat(300, seed=0), columns=["lon", "lat"])
+    places.assign(**{"yield": places.lat.abs()}).to_csv(tmp_path / "mine.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    printed = capsys.readouterr().out
+    for name in ("inverse distance", "untrained L=40", "SatCLIP L=40 + retrieval"):
+        assert len(re.findall(rf"{re.escape(name)} +-?[\d.]+$", printed, re.MULTILINE)) == 2

@@ -13,7 +13,12 @@ import numpy as np
 import pandas as pd
 from huggingface_hub import try_to_load_from_cache
 
-from satclip_lib.checkpoints.download import PINNED_REVISIONS, PUBLISHED_MODELS
+from satclip_lib.checkpoints.download import (
+    BUNDLED_MODEL,
+    PINNED_REVISIONS,
+    PUBLISHED_MODELS,
+    find_checkpoint,
+)
 from satclip_lib.checkpoints.store import CONFIG_NAME, load_location_encoder
 from satclip_lib.data.registry import FileUnavailableError
 from satclip_lib.data.seasons import load_seasons
@@ -31,6 +36,7 @@ from satclip_lib.location_encoder import LocationEncoder
 
 NUM_IMAGE_FEATURES = 512  # of random filters, as in the demo profile
 RETRIEVING = " + retrieval"  # in names of encoders
+INSTALLED = find_checkpoint(BUNDLED_MODEL).parent  # has one with L = 40, and its retrieval
 
 
 @dataclass(frozen=True)
@@ -59,27 +65,37 @@ class EncoderEntry:
 
 
 def make_encoders(
-    checkpoints: Path, *, names: Sequence[str] | None = None, seed: int = 0
+    checkpoints: Path = INSTALLED, *, names: Sequence[str] | None = None, seed: int = 0
 ) -> list[Encoder]:
     """The encoders of the registry that are present, in its order.
 
     Args:
         checkpoints: Folder with checkpoints of ours, such as ``rcf-l10``; of several with one L
-            that which was trained last is taken.
-        names: Keys of ``ENCODERS``; None for all.
+            that which was trained last is taken. Without it, the model that is installed with
+            the package.
+        names: Keys of ``ENCODERS``; None for all that are present.
         seed: Random seed of the weights of untrained networks.
 
     Raises:
         ValueError: If a name is unknown.
+        EncoderUnavailableError: If an encoder of ``names`` is absent; the message says what brings
+            it.
     """
     if unknown := sorted(set(names or ()) - set(ENCODERS)):
         raise ValueError(f"unknown encoder {', '.join(unknown)}; there is {', '.join(ENCODERS)}")
     wanted = ENCODERS if names is None else [name for name in ENCODERS if name in names]
-    found = (_try_to_make(ENCODERS[name], Path(checkpoints), seed) for name in wanted)
-    return [encoder for encoder in found if isinstance(encoder, Encoder)]
+    found = {name: _try_to_make(ENCODERS[name], Path(checkpoints), seed) for name in wanted}
+    present = [encoder for encoder in found.values() if isinstance(encoder, Encoder)]
+    if names is not None and len(present) < len(found):
+        absent = [f"{name} ({why})" for name, why in found.items() if isinstance(why, str)]
+        there = [encoder.name for encoder in make_encoders(checkpoints)]
+        raise EncoderUnavailableError(
+            f"not on this machine: {', '.join(absent)}; there is {', '.join(there)}"
+        )
+    return present
 
 
-def list_encoders(checkpoints: Path) -> pd.DataFrame:
+def list_encoders(checkpoints: Path = INSTALLED) -> pd.DataFrame:
     """Every entry of the registry, and why it is absent, if it is.
 
     Returns:
@@ -140,7 +156,7 @@ def _find_own(checkpoints: Path, num_degrees: int) -> Path:
     last = max(found, key=lambda path: path.stat().st_mtime, default=None)
     if last is None:
         raise EncoderUnavailableError(
-            f"no checkpoint *-l{num_degrees} in {checkpoints}: run notebook 02"
+            f"no checkpoint *-l{num_degrees} in {checkpoints}: run notebook 02, or `make pretrain`"
         )
     return last.parent
 
