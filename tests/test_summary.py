@@ -6,11 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from satclip_lib.evaluation import summary
+from satclip_lib.evaluation.ablations import load_full_size_runs
 from satclip_lib.evaluation.benchmark import BenchmarkResult
 from satclip_lib.evaluation.summary import (
     average_tasks,
     count_wins,
     describe,
+    load_committed_curve,
+    load_committed_parts,
+    load_published,
     make_table,
     save_tables,
     summarise,
@@ -155,3 +160,14 @@ def test_names_that_are_not_there_are_errors(result):
         summarise(result, reference="theirs")
     with pytest.raises(ValueError, match="no probe 'knn'"):
         summarise(result, reference="ours", probe="knn")
+
+
+@pytest.mark.parametrize(
+    "load", [load_committed_curve, load_committed_parts, load_published, load_full_size_runs]
+)
+def test_results_of_the_repository_are_read_or_asked_for(load, monkeypatch, tmp_path):
+    """In a checkout there are numbers; an installed package says where they are."""
+    assert len(load()) > 5
+    monkeypatch.setattr(summary, "COMMITTED", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"come with the repository.*`pip install -e \.`"):
+        load()

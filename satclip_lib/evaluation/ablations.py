@@ -6,14 +6,12 @@ Tables have the columns of :func:`satclip_lib.evaluation.summary.summarise`, wit
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pandas as pd
 
 from satclip_lib.evaluation.benchmark import BenchmarkResult
-from satclip_lib.evaluation.summary import ALL_TASKS, summarise
+from satclip_lib.evaluation.summary import ALL_TASKS, find_result, summarise
 
-FULL_SIZE = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "ablations.json"
 PROTOCOLS = ("random", "blocks", "continents")
 
 
@@ -33,7 +31,7 @@ def summarise_variants(result: BenchmarkResult, *, reference: str) -> pd.DataFra
     )
 
 
-def load_full_size_runs(path: Path = FULL_SIZE) -> pd.DataFrame:
+def load_full_size_runs() -> pd.DataFrame:
     """The scores of all runs of ``benchmarks/ablations.py``.
 
     Returns:
@@ -43,12 +41,7 @@ def load_full_size_runs(path: Path = FULL_SIZE) -> pd.DataFrame:
     Raises:
         FileNotFoundError: If the results are not there, as in an installed package.
     """
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no results at {path}: they come with the repository, benchmarks/ablations.py "
-            "writes them"
-        )
-    runs = json.loads(path.read_text())["runs"]
+    runs = json.loads(find_result("ablations.json").read_text())["runs"]
     rows = [{"encoder": r["variant"], "seed": r["seed"], **s} for r in runs for s in r["scores"]]
     scores = pd.DataFrame(rows)
     return scores[scores.protocol.isin(PROTOCOLS)].reset_index(drop=True)

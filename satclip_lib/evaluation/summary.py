@@ -119,6 +119,21 @@ def average_tasks(
     return replace(result, scores=scores, draws=draws)
 
 
+def find_result(name: str) -> Path:
+    """Path of a file that a script of ``benchmarks/`` left in the repository.
+
+    Raises:
+        FileNotFoundError: If it is not there, as in an installed package.
+    """
+    path = COMMITTED / name
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no results at {path}: they come with the repository, not with an installed package. "
+            "Clone it, and install it from there with `pip install -e .`"
+        )
+    return path
+
+
 def load_committed_curve() -> pd.DataFrame:
     """Means of the six zero-shot tasks with pretrained peers, by ``benchmarks/downstream.py``.
 
@@ -126,7 +141,7 @@ def load_committed_curve() -> pd.DataFrame:
         Columns ``protocol``, ``encoder``, ``label_km`` (median distance of a test point to the
         nearest label, km), ``score``, ``low`` and ``high``; nearest labels first.
     """
-    means = json.loads((COMMITTED / "downstream.json").read_text())["mean_of_zero_shot_tasks"]
+    means = json.loads(find_result("downstream.json").read_text())["mean_of_zero_shot_tasks"]
     return pd.DataFrame(means)[["protocol", "encoder", "label_km", "score", "low", "high"]]
 
 
@@ -137,7 +152,7 @@ def load_committed_parts() -> pd.DataFrame:
         Mean score of the six zero-shot tasks: one row per choice of groups, and columns by seeds
         (on which groups were chosen, or confirmed) and protocol.
     """
-    means = json.loads((COMMITTED / "parts.json").read_text())["mean of six tasks"]
+    means = json.loads(find_result("parts.json").read_text())["mean of six tasks"]
     tables = {seeds: pd.DataFrame(of_encoder).T for seeds, of_encoder in means.items()}
     return pd.concat(tables, axis=1)
 
@@ -148,7 +163,7 @@ def load_published() -> pd.DataFrame:
     Returns:
         Columns ``task``, ``protocol``, ``source``, ``weights``, and ``score``: R2 or accuracy.
     """
-    return pd.read_csv(COMMITTED / "published.csv")
+    return pd.read_csv(find_result("published.csv"))
 
 
 class Record(NamedTuple):
