@@ -27,6 +27,10 @@ def summarise(
 ) -> pd.DataFrame:
     """Mean scores over seeds (and continents), with intervals and differences to one encoder.
 
+    The intervals are over places: of each seed the tested blocks are drawn anew, and the draws are
+    averaged over seeds. A seed is one of places and folds; behind all of them stands one trained
+    model, and what another training would change is not in the intervals.
+
     Args:
         result: Result of a benchmark.
         reference: Encoder that the others are compared with, on the same bootstrap draws.

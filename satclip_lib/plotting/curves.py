@@ -55,7 +55,7 @@ def plot_curves(
 
     Args:
         summary: Scores of protocols that differ in their shots ("+5%") or labels (":300").
-        encoders: Encoders to draw, at most seven; bands are the 95 % intervals.
+        encoders: Encoders to draw, at most seven; bands are 95 % intervals over places.
         xlabel: Label of the horizontal axis.
         num_columns: Largest number of panels in a row.
 
@@ -103,7 +103,7 @@ def plot_distance_curve(curve: pd.DataFrame, *, encoders: Sequence[str]) -> Figu
     Args:
         curve: Columns ``protocol``, ``encoder``, ``label_km`` (median distance in km), ``score``,
             ``low`` and ``high``. Held-out continents, whose distances differ, are drawn apart.
-        encoders: Encoders to draw, at most seven; bands are the 95 % intervals.
+        encoders: Encoders to draw, at most seven; bands are 95 % intervals over places.
     """
     fig, (left, right) = plt.subplots(
         1, 2, figsize=(PAGE_WIDTH_IN, 3.0), sharey=True, width_ratios=(4, 1)

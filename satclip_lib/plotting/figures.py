@@ -52,7 +52,7 @@ CAPTIONS = {  # of each notebook's figures, by id
         "and accuracy (classification), on random folds and in held-out blocks. Cells are shaded "
         "by rank.",
         "difference_forest": "Score of the trained encoder minus that of others, with 95 % "
-        "intervals from resampled blocks. Arrows mark values beyond the axis.",
+        "intervals over places, from resampled blocks. Arrows mark values beyond the axis.",
         "learning_curves": "Score in held-out blocks against the number of labels that the linear "
         "probe is fitted to.",
         "prediction_map": "The error of a linear probe on the trained embeddings. Each point is "
@@ -63,9 +63,10 @@ CAPTIONS = {  # of each notebook's figures, by id
         "over the six. Cells are shaded by rank.",
         "distance_curve": "Mean score of six tasks against the distance to the nearest label: "
         "random folds, and blocks of 1, 5, 10, 20 and 40 degrees. Right: held-out continents. "
-        "Bands and bars are 95 % intervals.",
+        "Bands and bars are 95 % intervals over places; one training is behind them.",
         "continent_forest": "Score on held-out continents of the trained encoder minus that of "
-        "others, with 95 % intervals from resampled blocks. Arrows mark values beyond the axis.",
+        "others, with 95 % intervals over places, from resampled blocks. Arrows mark values beyond "
+        "the axis.",
         "continent_maps": "Each continent predicted from the five others, by the trained encoder "
         "and by its untrained twin. Below: the errors, and R2 on each continent. Bars end at -1; "
         "the printed numbers do not.",
@@ -100,8 +101,8 @@ CAPTIONS = {  # of each notebook's figures, by id
     },
     "08_ablations": {
         "ablation_forest": "The worth of one changed knob: linear-probe score of each variant "
-        "minus that of the base, in small runs. Diamonds: mean of tasks, with 95 % intervals from "
-        "resampled blocks. Arrows mark values beyond the axis.",
+        "minus that of the base, in small runs. Diamonds: mean of tasks, with 95 % intervals over "
+        "places, from resampled blocks. Arrows mark values beyond the axis.",
         "ablation_full_size": "The worth of one changed knob at full size: 40,000 locations, seven "
         "tasks, differences from “ours” with the same seed. Lines go from the lowest to the "
         "highest of several seeds.",
