@@ -34,6 +34,7 @@ from satclip_lib.model import SatCLIP
 from satclip_lib.sphere import compute_distance_km
 from satclip_lib.training.image_components import order_dimensions
 from satclip_lib.training.recipes import RECIPES
+from tools.save_model import COMMAND
 
 PLACES = np.array([[2.35, 48.86], [139.69, 35.69], [-180, 10], [179.999, 10], [0, 90], [0, -90]])
 
@@ -368,8 +369,9 @@ def test_the_model_of_the_package():
     assert provenance["pretraining"]["retrieval"] and ours.retrieval
     card = (folder / "README.md").read_text()
     assert provenance["made by"] in card and provenance["what it is not"] in card
+    assert f"`{hash_checkpoint(folder)}`" in card and f"`{COMMAND}`" in card
+    assert card.count(f'"{BUNDLED_MODEL}"') == 2 and "`zonal`" in card and "\\{" not in card
     assert len(provenance["sha256 of the weights before rounding to float16"]) == 64
-    assert len(hash_checkpoint(folder)) == 64
     assert len(load_training_lonlat(BUNDLED_MODEL)) > 30_000
     table = pd.DataFrame({"lon": [2.35], "lat": [48.86]}, index=["Paris"])
     assert embed(table, retrieval=True, num_dims=32).shape == (1, 4 + 768 + 128 + 32)

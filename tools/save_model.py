@@ -18,6 +18,7 @@ from satclip_lib.checkpoints.store import (
     load_config,
     load_location_encoder,
     save_pretrained,
+    write_model_card,
 )
 from satclip_lib.files import Workspace
 
@@ -28,7 +29,7 @@ IMAGES = (
 
 
 def save_model(source: Path, folder: Path) -> Path:
-    """Write what travels of a trained checkpoint; ``folder`` is replaced."""
+    """Write what travels of a trained checkpoint; ``folder`` is replaced, its name in the card."""
     encoder = load_location_encoder(source, dtype=torch.float16)
     provenance = load_config(source)["provenance"] | {
         "made by": COMMAND,
@@ -36,9 +37,10 @@ def save_model(source: Path, folder: Path) -> Path:
         "what it is not": "the published weights of the paper, which saw Sentinel-2 at 10 m",
         "sha256 of the weights before rounding to float16": hash_checkpoint(source),
     }
-    save_pretrained(encoder, folder, provenance=provenance, model_card=True)
+    save_pretrained(encoder, folder, provenance=provenance)
     for name in (RETRIEVAL_NAME, TRAINING_LONLAT_NAME):
         shutil.copy(source / name, folder)
+    write_model_card(folder, address=folder.name)
     for path in folder.iterdir():
         path.chmod(0o644)  # safetensors keeps its files private
     return folder

@@ -231,10 +231,25 @@ def push_to_hub(
         for name in (RETRIEVAL_NAME, TRAINING_LONLAT_NAME):
             if checkpoint is not None and (source := find_beside(checkpoint, name)) is not None:
                 shutil.copy(source, folder)
-        card = make_model_card(load_config(folder), repo_id=repo_id)
-        (folder / CARD_NAME).write_text(card, encoding="utf-8")
+        write_model_card(folder, address=repo_id)
         api.create_repo(repo_id, private=private, exist_ok=True)
         return str(api.upload_folder(repo_id=repo_id, folder_path=folder).commit_url)
+
+
+def write_model_card(folder: Path, *, address: str) -> None:
+    """Describe a saved model in its README, with the hash of its weights.
+
+    Args:
+        folder: Folder of :func:`save_pretrained`, with the map of images if it has one.
+        address: What :func:`load_location_encoder` is given to load it.
+    """
+    card = make_model_card(
+        load_config(folder),
+        address=address,
+        sha256=hash_checkpoint(folder),
+        has_retrieval=(folder / RETRIEVAL_NAME).is_file(),
+    )
+    (folder / CARD_NAME).write_text(card, encoding="utf-8")
 
 
 def load_config(folder: Path | str) -> dict[str, Any]:
