@@ -7,7 +7,7 @@ import argparse
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -186,12 +186,13 @@ def _read_image(
     import rasterio
     import torch
 
+    from satclip_lib.data.images import prepare_images
     from satclip_lib.data.sentinel2 import MODEL_BAND_NAMES, prepare_sentinel2
-    from satclip_lib.data.transforms import center_crop
     from satclip_lib.image_encoder import BACKBONES
 
+    names: Sequence[str] = MODEL_BAND_NAMES
     is_backbone = image_encoder.config["name"] in BACKBONES
-    if is_backbone and image_encoder.num_bands == len(MODEL_BAND_NAMES):
+    if is_backbone and image_encoder.num_bands == len(names):
         if scale is not None:
             raise ValueError("leave out --scale: Sentinel-2 digital numbers are divided by 10,000")
         image = prepare_sentinel2(path)
@@ -202,11 +203,7 @@ def _read_image(
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # as pictures
             with rasterio.open(path, driver=PICTURE_DRIVERS[suffix]) as file:
                 pixels = file.read()
-        if len(pixels) != image_encoder.num_bands:
-            raise ValueError(
-                f"{path} has {len(pixels)} bands, the model wants {image_encoder.num_bands}: "
-                "choose the bands it was trained on, in their order"
-            )
+        names = [f"band {number}" for number in range(1, len(pixels) + 1)]
         if scale is None and pixels.dtype.kind != "f":
             if trained_on.get("dtype") != pixels.dtype.name:
                 raise ValueError(
@@ -215,8 +212,10 @@ def _read_image(
                 )
             scale = trained_on["scale"]
         image = torch.from_numpy(pixels.astype("float32")) * (1.0 if scale is None else scale)
-    size_px = image_encoder.size_px
-    return image[None] if size_px is None else center_crop(image[None], size_px=size_px)
+    try:
+        return prepare_images(image[None], names, image_encoder)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _make_parser() -> argparse.ArgumentParser:

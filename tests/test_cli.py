@@ -140,7 +140,11 @@ def test_pictures_without_a_scale_are_refused(model, picture, tmp_path, capsys):
     for folder, name, message in [
         (unknown, path, r"a\.png holds uint8, and the checkpoint does not say .*pass --scale"),
         (known, _write_raster(tmp_path / "a.tif", pixels.astype(np.uint16)), "holds uint16"),
-        (known, _write_raster(tmp_path / "b.tif", pixels[:2]), "has 2 bands, the model wants 3"),
+        (
+            known,
+            _write_raster(tmp_path / "b.tif", pixels[:2]),
+            r"b\.tif: .* wants 3 bands, the images have 2",
+        ),
         (known, str(tmp_path / "list.tif"), r"list\.tif.* not recognized"),
     ]:
         assert cli.main(["localize", name, "--model", folder, "--places", "99"]) == 1
@@ -159,6 +163,14 @@ def test_thirteen_bands_are_sentinel2_for_its_backbones_alone(model, tmp_path):
     np.testing.assert_allclose(image[0], pixels / 255, rtol=1e-6)
     with pytest.raises(ValueError, match="leave out --scale"):
         cli._read_image(path, make_image_encoder("resnet18"), scale=0.1, trained_on={})
+
+
+def test_a_picture_is_cut_as_in_training(model, picture, monkeypatch):
+    """An encoder of one size sees the middle, in the order of the bands."""
+    path, pixels = picture
+    monkeypatch.setattr(model.image_encoder, "size_px", 4)
+    found = cli._read_image(path, model.image_encoder, scale=1.0, trained_on={})
+    np.testing.assert_array_equal(found, pixels[None, :, 2:6, 2:6])
 
 
 @pytest.mark.parametrize(

@@ -68,9 +68,9 @@ def prepare_images(
         images = insert_cirrus_band(images)
     elif image_encoder.num_bands != len(names):
         raise ValueError(
-            f"the image encoder wants {image_encoder.num_bands} bands, the patches have "
-            f"{len(names)}: {', '.join(names)}. Use the encoder these patches were meant for, or "
-            "make the patch store anew"
+            f"the image encoder wants {image_encoder.num_bands} bands, the images have "
+            f"{len(names)}: {', '.join(names)}. Give it the bands it was trained on, in their "
+            "order, or use the encoder that these images are meant for"
         )
     if crop and image_encoder.size_px is not None:
         images = center_crop(images, size_px=image_encoder.size_px)
