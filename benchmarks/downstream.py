@@ -6,6 +6,7 @@ processes. The committed results are of ``--seeds 3 4 5``, which played no part 
 Writes ``benchmarks/results/downstream.json`` and the tables ``downstream.{csv,tex,md}`` beside it:
 the time, the tasks on which the trained encoder is ahead of its untrained twin and of each peer,
 means of the six zero-shot tasks, and the paragraph that is computed from the numbers.
+``downstream_continents.csv`` has the linear probes on each continent, which the tables average.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from satclip_lib.evaluation.summary import (
     summarise,
 )
 from satclip_lib.evaluation.tasks import TASKS
-from satclip_lib.files import Workspace
+from satclip_lib.files import Workspace, write_text
 
 PROTOCOLS = ("random", "blocks", "continents")
 BLOCKS = ("blocks@1", "blocks@5", "blocks@20", "blocks@40")  # "blocks" has 10 degrees
@@ -110,6 +111,15 @@ def list_bars(result: dict, summary: pd.DataFrame, curve: pd.DataFrame) -> Itera
             )
 
 
+def save_continents(result: BenchmarkResult, *, reference: str) -> None:
+    """Write the scores on each continent, and on the points of all ("pooled")."""
+    columns = ["task", "part", "encoder", "metric", "score", "low", "high"]
+    columns += ["difference", "difference_low", "difference_high"]
+    table = summarise(result, reference=reference, by_part=True)
+    table = table[table.protocol == "continents"][columns].round(4)
+    write_text(RESULTS / "downstream_continents.csv", table.to_csv(index=False))
+
+
 def main() -> None:
     """Measure, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -163,6 +173,7 @@ def main() -> None:
     bars = list(list_bars(content, summary, curve))
     save_result("downstream", content, bars=bars, packages=["torch", "numpy", "scikit-learn"])
     save_tables(summary.round(4), RESULTS / "downstream")
+    save_continents(result, reference=reference)
 
 
 if __name__ == "__main__":

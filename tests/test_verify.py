@@ -6,9 +6,11 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from satclip_lib.evaluation.benchmark import BenchmarkResult
 from satclip_lib.files import Workspace
 
 ROOT = Path(__file__).parents[1]
@@ -160,3 +162,16 @@ def test_the_first_run_is_judged_by_training_and_checkpoint(tmp_path):
         False,
     )
     assert not bars["a checkpoint with its map of images"].holds
+
+
+def test_each_continent_has_its_rows(tmp_path, monkeypatch):
+    """Scores on single continents and on all points are kept, those of random folds are not."""
+    cases = [("random", "all", 0.9), ("continents", "Asia", 0.1), ("continents", "pooled", 0.25)]
+    scores = pd.DataFrame(cases, columns=["protocol", "part", "score"])
+    same = {"task": "biome", "encoder": "ours", "probe": "linear", "metric": "accuracy", "seed": 0}
+    scores = scores.assign(**same, z_mse=0.0, macro_f1=0.0, label_km=0.0)
+    result = BenchmarkResult(scores, np.zeros((3, 5), np.float32), pd.DataFrame())
+    monkeypatch.setattr(downstream, "RESULTS", tmp_path)
+    downstream.save_continents(result, reference="ours")
+    found = pd.read_csv(tmp_path / "downstream_continents.csv").set_index("part").score
+    assert found.to_dict() == {"Asia": 0.1, "pooled": 0.25}
