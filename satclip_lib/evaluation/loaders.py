@@ -34,11 +34,12 @@ def load_rows(
     """One column of a table of places; a random subset where it has more than asked for.
 
     Args:
-        num_points: at most this many.
-        seed: of the subset.
-        load: gives a table with columns ``lon`` and ``lat``, degrees, and ``column``.
-        column: of the label.
-        rows: what a row is, for the source.
+        num_points: Largest number of rows.
+        seed: Random seed for drawing the subset.
+        load: Function that returns a table with columns ``lon`` and ``lat``, degrees, and
+            ``column``.
+        column: Name of the column with the labels.
+        rows: Word for what a row is, as "stations"; it goes into the source.
     """
     table = load()
     chosen = np.sort(np.random.default_rng(seed).permutation(len(table))[:num_points])

@@ -37,20 +37,20 @@ def load_table(
     are not points their centres of mass on the sphere are the locations.
 
     Args:
-        table: a data frame, or a file that ``satclip embed`` reads.
-        target: column with what is to be predicted. Rows without it, or without a place, are
-            left out.
-        lon: column with the longitude, degrees; None finds it by its name.
-        lat: column with the latitude, degrees; None finds it by its name.
-        kind: None takes numbers as "regression" and everything else as "classification"; pass
-            the latter for classes that are numbered. Numbers of a text file that begin with a
-            zero, as 01001, are names of classes.
-        name: of the task; None takes ``target``.
-        units: of the target.
-        block_deg: side of the blocks that the protocol "blocks" holds out, degrees.
+        table: Data frame, or path of a file that ``satclip embed`` reads.
+        target: Name of the column that is to be predicted. Rows without a value in it, or without
+            a place, are left out.
+        lon: Name of the column with the longitude, degrees; None finds it.
+        lat: Name of the column with the latitude, degrees; None finds it.
+        kind: "regression" or "classification". None takes numbers as the first and everything
+            else as the second; pass the latter for classes that are numbered. Numbers of a text
+            file that begin with a zero, as 01001, are names of classes.
+        name: Name of the task; None takes ``target``.
+        units: Units of the target.
+        block_deg: Side of the blocks that the protocol "blocks" holds out, degrees.
 
     Raises:
-        ValueError: if a column is missing, a number is no longitude or latitude, the target is
+        ValueError: If a column is missing, a number is no longitude or latitude, the target is
             infinite, huge, constant or neither numbers nor text, the kind of file is not known,
             or no row or class is left.
     """
