@@ -1,7 +1,8 @@
 """Encoders to compare: one registry, and what each entry needs.
 
 An entry whose weights or files are not on this machine is absent, with the command that brings
-them. Nothing is downloaded. An encoder of your own needs no entry: ``Encoder("mine", function)``.
+them. Nothing but the Blue Marble, where there is no checkout, is downloaded. An encoder of your
+own needs no entry: ``Encoder("mine", function)``.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,7 +41,7 @@ class EncoderEntry:
     Attributes:
         name: Key of the entry, and its name in tables.
         family: "coordinates", "untrained", "task only", "image" or "pretrained".
-        source: Whom to cite.
+        source: Work to cite.
         load: Function ``(checkpoints, seed)`` that returns the function from longitude and
             latitude to features, or raises
             :class:`~satclip_lib.evaluation.baselines.EncoderUnavailableError`.
@@ -64,8 +65,8 @@ def make_encoders(
     """The encoders of the registry that are present, in its order.
 
     Args:
-        checkpoints: Folder with checkpoints of ours, such as ``rcf-l10``; of several with one L
-            that which was trained last is taken.
+        checkpoints: Folder with checkpoints of ours, such as ``rcf-l10``. Of several with the same
+            L, the one that was written last is taken.
         names: Keys of ``ENCODERS``; None for all.
         seed: Random seed of the weights of untrained networks.
 
@@ -95,10 +96,10 @@ def list_encoders(checkpoints: Path) -> pd.DataFrame:
 
 
 def choose_own(wanted: int, names: Sequence[str]) -> tuple[str, str, str]:
-    """The encoder of ours that others are compared with, the same without retrieval, its twin.
+    """Names of our encoder, of the same without retrieval, and of its untrained twin.
 
     Args:
-        wanted: L of the encoder, 10 or 40; another one where it is absent.
+        wanted: L of the encoder, 10 or 40; if it is absent, the other one is taken.
         names: Names of the encoders that are there, "SatCLIP L=10" among them.
 
     Returns:
@@ -121,7 +122,7 @@ def list_checkpoints(checkpoints: Path, names: Sequence[str]) -> list[Path]:
 
     Args:
         checkpoints: The folder of checkpoints that :func:`make_encoders` is given.
-        names: Names of encoders; those that are not ours count for nothing.
+        names: Names of encoders; those that are not ours are ignored.
     """
     own = [n for n in (10, 40) if any(name.startswith(f"SatCLIP L={n}") for name in names)]
     return [_find_own(checkpoints, n) for n in own]

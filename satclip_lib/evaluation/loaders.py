@@ -16,10 +16,10 @@ from satclip_lib.data.natural_earth import lookup_regions
 
 
 class LabelledPoints(NamedTuple):
-    """Locations, a number or a class name for each, and where they are from.
+    """Locations in degrees, a number or a class name for each, and where they come from.
 
-    ``features``, ``(num_points, num_features)``, is what else is known of each point, such as
-    the features of a photo taken there; they are put beside every embedding.
+    ``features``, ``(num_points, num_features)``, are other inputs of the probe, such as features
+    of a photo that was taken at the point; they are put behind every embedding.
     """
 
     lonlat: Float64[np.ndarray, "num_points 2"]
@@ -31,14 +31,14 @@ class LabelledPoints(NamedTuple):
 def load_rows(
     num_points: int, seed: int, *, load: Callable[[], pd.DataFrame], column: str, rows: str
 ) -> LabelledPoints:
-    """One column of a table of places; a random subset where it has more than asked for.
+    """One column of a table of places; a random subset if it has more rows than asked for.
 
     Args:
-        num_points: at most this many.
-        seed: of the subset.
-        load: gives a table with columns ``lon`` and ``lat``, degrees, and ``column``.
-        column: of the label.
-        rows: what a row is, for the source.
+        num_points: Largest number of points.
+        seed: Random seed for drawing the subset.
+        load: Function that returns a table with ``lon`` and ``lat``, degrees, and ``column``.
+        column: Name of the column with the labels.
+        rows: Name of the rows in ``source``, such as "weather stations".
     """
     table = load()
     chosen = np.sort(np.random.default_rng(seed).permutation(len(table))[:num_points])
@@ -50,7 +50,7 @@ def load_rows(
 def load_on_land(
     num_points: int, seed: int, *, lookup: Callable[[np.ndarray], np.ndarray], source: str
 ) -> LabelledPoints:
-    """Labels looked up at locations drawn uniformly per land area; those without are skipped."""
+    """Labels at locations drawn uniformly per land area; those without a label are skipped."""
     candidates = sample_land_lonlat(10 + num_points * 5 // 4, seed=seed)
     found = lookup(candidates)
     kept = np.flatnonzero(~pd.isna(found))[:num_points]
@@ -61,7 +61,7 @@ def load_on_land(
 
 
 def lookup_log_population_density(lonlat: np.ndarray) -> np.ndarray:
-    """Logarithm of one plus the population density."""
+    """Logarithm of one plus the population density in people per km2."""
     return np.log1p(labels.lookup_population_density(lonlat))
 
 

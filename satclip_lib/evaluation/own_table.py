@@ -17,7 +17,7 @@ from satclip_lib.evaluation.tasks import Task, TaskData, make_data
 from satclip_lib.sphere import check_locations
 
 WRITTEN_BY_PROGRAMS = {"nan", "<na>", "null"}  # for a missing class; NA is Namibia
-LARGEST = 1e100  # number to predict; the square of a larger one may be none
+LARGEST = 1e100  # number to predict; the square of a much larger one overflows
 
 
 def load_table(
@@ -33,26 +33,27 @@ def load_table(
 ) -> TaskData:
     """Make a task of a table of your own, for ``run_benchmark``.
 
-    Places are found by the rule of :func:`~satclip_lib.embedding.embed.embed`. Of geometries that
-    are not points their centres of mass on the sphere are the locations.
+    Places are found by the rule of :func:`~satclip_lib.embedding.embed.embed`. Geometries that are
+    not points are replaced by their centres of mass on the sphere.
 
     Args:
-        table: a data frame, or a file that ``satclip embed`` reads.
-        target: column with what is to be predicted. Rows without it, or without a place, are
-            left out.
-        lon: column with the longitude, degrees; None finds it by its name.
-        lat: column with the latitude, degrees; None finds it by its name.
+        table: A data frame, or a file that ``satclip embed`` reads.
+        target: Name of the column to predict. Rows without it, or without a place, are left out.
+        lon: Name of the column with the longitude, degrees. None finds it by its name; if ``lat``
+            is given, it must be "lon".
+        lat: Name of the column with the latitude, degrees. None finds it by its name; if ``lon``
+            is given, it must be "lat".
         kind: None takes numbers as "regression" and everything else as "classification"; pass
             the latter for classes that are numbered. Numbers of a text file that begin with a
-            zero, as 01001, are names of classes.
-        name: of the task; None takes ``target``.
-        units: of the target.
-        block_deg: side of the blocks that the protocol "blocks" holds out, degrees.
+            zero, such as 01001, are names of classes.
+        name: Name of the task; None takes ``target``.
+        units: Units of the target.
+        block_deg: Side of the blocks that the protocol "blocks" holds out, degrees.
 
     Raises:
-        ValueError: if a column is missing, a number is no longitude or latitude, the target is
-            infinite, huge, constant or neither numbers nor text, the kind of file is not known,
-            or no row or class is left.
+        ValueError: If a column is missing, a number is no longitude or latitude, the target is
+            infinite, beyond 1e100, constant or neither real numbers nor text, the kind of file is
+            not known, or no row or class is left.
     """
     columns = None if lon is None and lat is None else (lon or "lon", lat or "lat")
     if isinstance(table, pd.DataFrame):
@@ -64,9 +65,7 @@ def load_table(
         lonlat, values = _read_file(table, target, columns)
     has_target = values.notna().to_numpy()
     lonlat, is_known = check_locations(
-        np.where(has_target[:, None], lonlat, np.nan),
-        missing="propagate",
-        wrap_longitude=True,
+        np.where(has_target[:, None], lonlat, np.nan), missing="propagate", wrap_longitude=True
     )
     if not is_known.any():
         raise ValueError(f"no row has all of longitude, latitude and {target!r}")
@@ -114,7 +113,7 @@ def _read_file(
 
 
 def _parse_labels(texts: pd.Series) -> pd.Series:
-    """Numbers, if that is what all of them are, else classes by the text as it is."""
+    """Numbers, if all texts are numbers or missing; else names of classes, as they are written."""
     if texts.dtype == np.float64:  # a coordinate
         return texts
     is_code = texts.str.fullmatch(r"\s*[+-]?0\d.*").fillna(False).any()
@@ -126,7 +125,7 @@ def _parse_labels(texts: pd.Series) -> pd.Series:
 
 
 def _refuse_other_kinds(values: pd.Series, target: str) -> None:
-    """Let only real numbers, or names of classes, be predicted."""
+    """Raise unless all values are real numbers, or all are names of classes."""
     kinds = {type(value) for value in values} if values.dtype == object else set()
     is_one_kind = any(all(issubclass(kind, allowed) for kind in kinds) for allowed in (str, Real))
     if values.dtype.kind in "mMc" or not is_one_kind:
