@@ -1,7 +1,7 @@
 """The model that travels with the package: ``python -m tools.save_model``, after pretraining.
 
-Halves the weights of the demo profile's encoder to float16, and puts them, the map of images, the
-training places and a model card where :func:`satclip_lib.load_location_encoder` finds them.
+Rounds the weights of the demo profile's encoder to float16, and puts them, the map of images, the
+training locations and a model card where :func:`satclip_lib.load_location_encoder` finds them.
 """
 
 import argparse
@@ -28,7 +28,7 @@ IMAGES = (
 
 
 def save_model(source: Path, folder: Path) -> Path:
-    """Write what travels of a trained checkpoint; ``folder`` is replaced."""
+    """Write what travels of a trained checkpoint into ``folder``, which is replaced."""
     encoder = load_location_encoder(source, dtype=torch.float16)
     provenance = load_config(source)["provenance"] | {
         "made by": COMMAND,
