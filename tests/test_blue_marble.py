@@ -38,6 +38,12 @@ def test_places_look_as_they_do():
     assert greenland.min() > 230 and antarctica.min() > 230
 
 
+def test_unknown_imagery_is_refused(shape_checks_off):
+    """A name that is wrong is an error, not the seasons."""
+    with pytest.raises(ValueError, match=r"imagery must be one of .* got 'season'"):
+        cut_patches(np.zeros((1, 2)), imagery="season")
+
+
 def test_patches_are_bytes_with_bands_first():
     """Patches are uint8, (num_patches, bands, size_px, size_px), contiguous, also if none."""
     patches = cut_patches(np.zeros((5, 2)), size_px=16)

@@ -236,7 +236,7 @@ def test_what_cannot_be_written_is_refused_before_any_work(encoder, tmp_path):
     grid = embed_grid(encoder, resolution_deg=30)
     with pytest.raises(ValueError, match="one dimension more at most"):
         save_grid(grid.expand_dims("time"), tmp_path / "a.tif")
-    with pytest.raises(ValueError, match=r"write it with grid.to_zarr"):
+    with pytest.raises(ValueError, match=r"use grid.to_zarr\(path\) or save_raster"):
         save_grid(grid.compute(), tmp_path / "a.zarr")
     with pytest.raises(ValueError, match="no cells"):
         save_grid(grid[:0], tmp_path / "a.zarr")

@@ -119,7 +119,7 @@ def test_bands_are_those_of_the_genuine_patches(label_files):
 
 def test_too_few_patches_or_other_settings_are_errors(home):
     """Faults need room, and a folder that was begun differently is not mixed with."""
-    with pytest.raises(ValueError, match=r"at least 20 and 4 for each .* got 19 in 3"):
+    with pytest.raises(ValueError, match=r"at least 20 and 4 per shard.* got 19 patches in 3"):
         make_rehearsal(home, num_patches=19, num_shards=3)
     with pytest.raises(ValueError, match=r"was made with .*'num_patches': 60.* delete it"):
         make_rehearsal(home / "data/rehearsal/raw", num_patches=61, num_shards=5)

@@ -327,7 +327,7 @@ def test_order_keeps_cosines_and_sorts():
     np.testing.assert_allclose(moments, np.diag(np.diag(moments)), atol=1e-6)
 
 
-def test_similar_places(checkpoint, capsys, tmp_path):
+def test_similar_places(checkpoint, capsys, caplog, tmp_path):
     """Sorted, apart from each other, and with the similarity of all places; also as a command."""
     lon, lat = make_images()[0][0].tolist()
     lonlat, similarity = compare_with(lon, lat, checkpoint)
@@ -351,8 +351,8 @@ def test_similar_places(checkpoint, capsys, tmp_path):
     assert main(["similar", "10", "95", "--model", str(checkpoint)]) == 1
     assert "latitude" in capsys.readouterr().err
     assert compute_distance_km(lonlat, np.array([[0.0, 90.0]])).min() > 500
-    assert main(["similar", "0", "90", "--model", str(checkpoint)]) == 1
-    assert "no image near longitude 0, latitude 90" in capsys.readouterr().err
+    assert main(["similar", "0", "90", "--model", str(checkpoint)]) == 0
+    assert "no image near longitude 0, latitude 90: the nearest is taken" in caplog.text
 
 
 def test_the_model_of_the_package():

@@ -1,8 +1,8 @@
-"""What notebooks claim of their numbers, where the numbers are others.
+"""Claims of notebooks about their numbers, in profiles that have other numbers.
 
-Prose is written about the demo profile, and ``assert`` checks it there: a false claim stops the
-notebook. With other images and encoders a claim may be false and all else right, and a run of
-many hours must not end for that. Then each false claim is printed, and the notebook goes on.
+The prose describes the demo profile, and ``assert`` checks it there: a false claim stops the
+notebook. With other images and encoders a claim may be false although all else is right, and a run
+of many hours must not end for that. So each false claim is printed, and the notebook goes on.
 """
 
 import ast

@@ -39,7 +39,7 @@ def save_contact_sheet(workspace: Workspace) -> Path:
 
 
 def _describe(workspace: Workspace, figure_id: str) -> dict[str, Any]:
-    """What the page says of a figure; where its sidecar is damaged, only that."""
+    """What the page shows of a figure; without ``about`` if its sidecar is damaged."""
     stem = workspace.figures / figure_id
     card = {"id": figure_id, "number": 1 + list(FIGURES).index(figure_id)}
     kinds = ("png", "pdf", "csv", "json")

@@ -18,7 +18,7 @@ HEADER = "# Written by `make edges`: what each notebook imports, and the figures
 
 
 def make_edges(root: Path = ROOT) -> str:
-    """The text of ``notebooks/edges.mk``: by notebook its figures and what it is made from."""
+    """The text of ``notebooks/edges.mk``: the figures and the sources of each notebook."""
     text = HEADER
     for notebook in sorted((root / "notebooks").glob("*.ipynb")):
         code, name = read_code(notebook), notebook.stem

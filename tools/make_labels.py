@@ -38,7 +38,7 @@ def make_labels(folder: Path) -> None:
     """Write all files of ``satclip_lib/data/label_files``.
 
     Args:
-        folder: Where to; files of the same names are replaced.
+        folder: Folder to write into; files of the same names are replaced.
     """
     folder.mkdir(parents=True, exist_ok=True)
     save_table(
@@ -85,11 +85,11 @@ def make_labels(folder: Path) -> None:
 
 
 def describe(names: tuple[str, ...], recipe: str) -> dict[str, str]:
-    """What a made file says about itself.
+    """Metadata of a file that is made here.
 
     Args:
-        names: Registered files it was made from.
-        recipe: What was done to them.
+        names: Names of the registered files that it is made from.
+        recipe: How it is made from them.
     """
     files = [load_registry()[name] for name in names]
     return {

@@ -66,7 +66,7 @@ SPOIL = {  # what makes pixels bad, by the reason of satclip_lib.data.quality
     "too many zeros": lambda pixels: pixels * (np.arange(SIZE_PX) >= SIZE_PX // 4)[:, None],
     "constant band": lambda pixels: np.concatenate([pixels[:-1], np.full_like(pixels[:1], 777)]),
 }
-# All reasons, for one patch each; a shard that is cut short adds to the first two.
+# Reasons that are planted, one patch each; a shard that is cut short adds to the first two.
 FAULTS = (
     "unreadable", "missing", "coordinates disagree", "bad coordinates", "duplicate content",
     "duplicate coordinates", *SPOIL,
@@ -91,13 +91,13 @@ def make_rehearsal(
         Path of ``registry.json``, which is written last.
 
     Raises:
-        ValueError: If there are fewer than 4 patches per shard or too few for all faults, or the
-            folder was begun with other settings.
+        ValueError: If there are fewer than 3 shards, 4 patches per shard or 2 patches per fault, or
+            the folder was begun with other settings.
     """
     if num_patches < max(4 * num_shards, 2 * len(FAULTS)) or num_shards < 3:
         raise ValueError(
-            f"num_patches must be at least {2 * len(FAULTS)} and 4 for each of 3 shards or more, "
-            f"got {num_patches} in {num_shards}"
+            f"num_patches must be at least {2 * len(FAULTS)} and 4 per shard, and num_shards at "
+            f"least 3, got {num_patches} patches in {num_shards} shards"
         )
     genuine = _fetch_genuine()
     settings = {"num_patches": num_patches, "num_shards": num_shards, "seed": seed}
@@ -134,7 +134,7 @@ def make_rehearsal(
 
 
 def _plan_patches(num_patches: int, num_shards: int, seed: int) -> pd.DataFrame:
-    """A row for each patch that is made: what the index says, and all that its pixels hang on."""
+    """A row for each patch that is made: its row of the index, and what its pixels depend on."""
     rng = np.random.default_rng(seed)
     lonlat = sample_land_lonlat(num_patches, seed=seed)
     seasons = rng.integers(len(SEASONS), size=num_patches)

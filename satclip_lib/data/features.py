@@ -1,4 +1,4 @@
-"""Image features, computed once: a frozen encoder has nothing new to say in the next epoch."""
+"""Image features, computed once: a frozen encoder gives the same ones in every epoch."""
 
 import copy
 import json
@@ -27,7 +27,7 @@ from satclip_lib.files import fingerprint, sweep, write_atomically
 from satclip_lib.image_encoder import ImageEncoder
 from satclip_lib.progress import progress_bar
 
-FORMAT = "features/3"  # of a store; another one is not looked into
+FORMAT = "features/3"  # of a store; stores of other formats are not found
 BATCH_BYTES = 2**26  # of pixels as float32; what an encoder makes of them is several times that
 
 
@@ -44,7 +44,7 @@ class FeatureStore:
 
     @property
     def features(self) -> Float32[np.ndarray, "num_patches num_features"]:
-        """Those of the patches as they are, without augmentation."""
+        """Features of the patches without augmentation: view 0."""
         return self.views[0]
 
     @cached_property
@@ -82,20 +82,20 @@ def cache_features(
     batch_size: int | None = None,
     device: torch.device | str | None = None,
 ) -> FeatureStore:
-    """Run a frozen image encoder over a patch store once per view, and keep what it says.
+    """Run a frozen image encoder over a patch store once per view, and keep the features.
 
-    View 0 is the middle of the patch; the others are augmented (random crop, flips, blur), each
-    patch and view by a draw of its own. Training then draws among the views in every step.
+    View 0 is the middle of the patch; the others are augmented (random crop, flips, blur) with a
+    random draw for each patch and view. Training then draws among the views in every step.
 
-    The features are found again, not recomputed, for as long as patches and encoder stay the
-    same to the last bit. Memory use does not grow with the number of patches.
+    The features are found again, not recomputed, for as long as patches, encoder and arguments
+    stay the same to the last bit. Memory use does not grow with the number of patches.
 
     Args:
         dataset: Open patch store. Level-2A patches get the empty B10 that encoders of 13 bands
             expect.
         image_encoder: Frozen encoder, ``(batch, bands, height, width) -> (batch, num_features)``.
         folder: Folder of feature stores; this one becomes ``folder/<key>``.
-        num_views: Number of views per patch; 1 is no augmentation.
+        num_views: Number of views per patch; 1 means no augmentation.
         seed: Random seed for the augmentation.
         batch_size: Number of patches per run of the encoder; None takes as many as
             ``BATCH_BYTES`` hold, 1,024 at the most.
@@ -162,15 +162,15 @@ def hash_image_encoder(image_encoder: ImageEncoder) -> str:
 def make_features_at(
     dataset: xr.Dataset, image_encoder: ImageEncoder
 ) -> Callable[[Float64[np.ndarray, "n 2"]], Float32[np.ndarray, "n num_features"]] | None:
-    """What a frozen encoder says of any place on Earth, as of the patches of a store.
+    """Make a function that computes features at any place, from patches like those of a store.
 
     Args:
         dataset: Open patch store.
-        image_encoder: Frozen encoder.
+        image_encoder: Frozen encoder, on the CPU.
 
     Returns:
-        Function from places, ``(n, 2)`` degrees, to features of the images there; None where the
-        store was not cut from the Blue Marble, which alone shows every place.
+        Function from places, ``(n, 2)`` degrees, to features of the images there; None if the
+        store was not cut from the Blue Marble, the only imagery that shows every place.
     """
     imagery = get_imagery(dataset)
     if imagery is None:

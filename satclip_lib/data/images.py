@@ -1,4 +1,4 @@
-"""From patches of any store to what an image encoder wants, and to what a person looks at."""
+"""Patches of any store as input of an image encoder, and as pictures in true colour."""
 
 from collections.abc import Iterable
 
@@ -23,13 +23,13 @@ SENTINEL2_BRIGHTNESS = 3  # land reflects little: pictures are brightened by thi
 def load_images(
     dataset: xr.Dataset, index=slice(None), *, image_encoder: ImageEncoder | None = None
 ) -> Float32[Tensor, "batch bands height width"]:
-    """Patches as images of order one, as an encoder wants them.
+    """Load patches as images with values of order one, the input of an encoder.
 
     Args:
         dataset: Open patch store.
         index: Which patches: a slice, row numbers or a mask.
-        image_encoder: Encoder that will see the images. Its number of bands and its size decide
-            whether an empty B10 is inserted and the middle cut out. None only scales.
+        image_encoder: Encoder that will see the images. If it has 13 bands or a fixed size, an
+            empty B10 is inserted or the middle is cut out. None only scales.
 
     Returns:
         ``(batch, bands, height, width)``, patches times the store's ``scale``.
@@ -51,7 +51,7 @@ def prepare_images(
     *,
     crop: bool = True,
 ) -> Float[Tensor, "batch num_bands size_px size_px"]:
-    """Give images the bands and the size that an encoder wants.
+    """Give images the bands and the size that an encoder takes.
 
     Args:
         images: Values of order one.
@@ -145,9 +145,9 @@ def to_true_color(
     Args:
         images: Values of order one.
         band_names: Names of their bands.
-        season: For bands of the four seasons "jan", "apr", "jul" or "oct"; or "lights", which
-            shows the lights of the night from black over orange to white. None is July, or the
-            one picture that other images have.
+        season: Season to show, "jan", "apr", "jul" or "oct", if the bands are of four seasons; or
+            "lights", the lights of the night from black over orange to white. None shows July, or
+            the only picture that other images have.
 
     Raises:
         ValueError: If the bands do not have this season.

@@ -1,9 +1,9 @@
-"""What is known about places: labels looked up in public stations, grids and polygons.
+"""Labels of places, from public stations, grids and polygons.
 
-Every ``lookup_*`` takes locations as ``(num_points, 2)`` longitude and latitude in degrees, any
-longitude convention, and answers in their order. Labels come from compact files beside this module
-(``label_files``, see ``data/README.md``), which ``python -m tools.make_labels`` makes from the
-originals, from packages (climate zones, towns), or from a download (habitats).
+Every ``lookup_*`` takes locations as ``(num_points, 2)`` longitude and latitude in degrees, with
+any longitude convention, and returns labels in the same order. Labels come from compact files
+beside this module (``label_files``, see ``data/README.md``), which ``python -m tools.make_labels``
+makes from the originals, from packages (climate zones, towns), or from a download (habitats).
 """
 
 from functools import cache
@@ -41,12 +41,12 @@ def load_stations() -> pd.DataFrame:
 
 
 def load_county_income() -> pd.DataFrame:
-    """US counties with the median household income of 2018, at the centre of their people.
+    """US counties with the median household income of 2018, at their centres of population.
 
     Returns:
         Columns ``lon`` and ``lat``, degrees (population-weighted centre, census of 2010), and
-        ``median_income_usd``. Counties in only one of the two files, or without a number, are
-        left out; totals of states have no centre and so drop out too.
+        ``median_income_usd``. Counties that are in only one of the two files, or have no number,
+        are left out, and so are totals of states, which have no centre.
 
     Source: USDA ERS and US Census SAIPE, as compiled by Jia & Benson (2020); US Census centres.
     """
@@ -150,7 +150,7 @@ def load_towns(min_population: int) -> pd.DataFrame:
     """Towns of the world, the largest first.
 
     Args:
-        min_population: Number of people a town has at least, 15,000 or more.
+        min_population: Least number of people of a town; the data has none below 15,000.
 
     Returns:
         Columns ``name``, ``country`` (English names), ``lon`` and ``lat`` in degrees, and

@@ -32,7 +32,7 @@ def make_moco_encoder(name: str) -> ImageEncoder:
 
 
 def describe_weights(name: str) -> str:
-    """Where the weights of an image encoder come from, as the registry has it.
+    """Where the weights of an image encoder come from, by the registry.
 
     Args:
         name: Name of the encoder, a key of ``IMAGE_ENCODERS``.

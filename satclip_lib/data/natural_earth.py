@@ -1,4 +1,4 @@
-"""Countries and continents: Natural Earth 1:110m outlines, and which of them a point lies in."""
+"""Countries and continents of points, by the outlines of Natural Earth 1:110m."""
 
 from functools import cache
 from pathlib import Path
@@ -31,8 +31,8 @@ OUTLINE_SPACING_DEG = 0.05  # at most 5.6 km between the outline vertices that d
 def natural_earth_folder() -> Path:
     """The folder ``data/natural_earth`` of the checkout this package runs from.
 
-    It is part of the repository, unlike what ``$SATCLIP_HOME`` holds. Its ``README.md`` says
-    what the layers are and how they were made.
+    It is part of the repository, unlike the files in ``$SATCLIP_HOME``. Its ``README.md`` describes
+    the layers and how they were made.
 
     Raises:
         FileUnavailableError: If the package runs without its checkout.
@@ -46,13 +46,13 @@ def natural_earth_folder() -> Path:
 
 
 def load_countries() -> geopandas.GeoDataFrame:
-    """The 177 countries of Natural Earth 1:110m, one row each, a copy of your own.
+    """Load the 177 countries of Natural Earth 1:110m, one row each.
 
     Returns:
         Columns ``country`` (English name), ``iso_a3``, ``iso_n3`` (missing for Kosovo, N. Cyprus
         and Somaliland), ``continent`` (Africa, Antarctica, Asia, Europe, North America, Oceania
-        or South America: that of most of the country; of places ask :func:`lookup_regions`) and
-        ``geometry`` (lon, lat in degrees, cut at the antimeridian).
+        or South America: that of most of the country; :func:`lookup_regions` has that of a place)
+        and ``geometry`` (lon, lat in degrees, cut at the antimeridian). It may be changed freely.
     """
     return _load_countries().copy()
 
@@ -62,14 +62,14 @@ def lookup_regions(
 ) -> pd.DataFrame:
     """Country and continent of each point.
 
-    A point in no country, say on an islet or a shore that 1:110m leaves out, belongs to the
-    nearest country if its outline is within ``max_distance_km``. The continent is that of the
-    place: French Guiana is South America, Hawaii and western New Guinea are Oceania. All of Russia
-    counts as Europe.
+    A point in no country, for example on a small island or a shore that 1:110m leaves out, belongs
+    to the nearest country if its outline is within ``max_distance_km``. The continent is that of
+    the place: French Guiana is in South America, Hawaii and western New Guinea are in Oceania. All
+    of Russia counts as Europe.
 
     Args:
         lonlat: Longitude, latitude in degrees; any longitude (190 is -170), latitude -90 to 90.
-        max_distance_km: Great-circle distance; 0 asks for points in countries only.
+        max_distance_km: Largest great-circle distance to an outline; 0 takes only points inside.
 
     Returns:
         Columns ``country`` and ``continent``, row i for point i; both missing far from land.

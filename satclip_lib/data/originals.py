@@ -24,12 +24,7 @@ ECOREGION_FILES = tuple(f"Ecoregions2017.{suffix}" for suffix in ("shp", "shx", 
 
 def read_weather_stations() -> pd.DataFrame:
     """See :func:`satclip_lib.data.labels.load_stations`."""
-    names = {
-        "Lon": "lon",
-        "Lat": "lat",
-        "meanT": "air_temperature_c",
-        "meanP": "precipitation_mm",
-    }
+    names = {"Lon": "lon", "Lat": "lat", "meanT": "air_temperature_c", "meanP": "precipitation_mm"}
     stations = pd.read_csv(fetch_file(*STATION_FILES), usecols=list(names))
     stations = stations.rename(columns=names).dropna(ignore_index=True).astype(np.float64)
     return stations.assign(lon=(stations["lon"] + 180) % 360 - 180)
@@ -54,7 +49,7 @@ def read_california_housing() -> pd.DataFrame:
 
 
 def read_elevation() -> Float32[np.ndarray, "540 1080"]:
-    """Heights in m above the sea, cells of 20 arc-minutes; 0 where the sea or land is lower."""
+    """Heights in m above the sea, cells of 20 arc-minutes; 0 where the ground is lower."""
     relief = xr.load_dataset(fetch_file(*ELEVATION_FILES), engine="scipy")["ROSE"]  # (540, 1081)
     # The file begins in the south and at 20 E, and its last column is its first again.
     heights = np.roll(relief.to_numpy()[::-1, :1080], 600, axis=1)
@@ -87,7 +82,7 @@ def read_ecoregions() -> geopandas.GeoDataFrame:
 
 
 def lookup_polygons(lonlat: Float64[np.ndarray, "num_points 2"]) -> pd.DataFrame:
-    """Ecoregion and biome of each location by the polygons themselves, to the metre.
+    """Ecoregion and biome of each location by the polygons themselves, not by cells.
 
     Args:
         lonlat: Longitude and latitude in degrees, any longitude convention.

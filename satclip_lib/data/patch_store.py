@@ -2,11 +2,11 @@
 
 A store is an xarray dataset with the variable ``patches (patch, band, y, x)``, the coordinates
 ``lon``, ``lat`` (degrees) and ``split`` ("train" or "val") along ``patch`` and ``band`` names,
-and the attributes ``scale`` (what integers are multiplied by to become reflectance-like numbers
-of order one), ``source`` and ``sha256`` (of the content). Where it is known, a store also says
-along ``patch`` what the names in ``PROVENANCE`` mean. Bands may be of several scales, the patch
-itself and wider squares around it: the attribute ``zooms`` then lists them, and the bands come
-scale after scale.
+and the attributes ``scale`` (the factor from stored numbers to reflectance-like numbers of order
+one), ``source`` and ``sha256`` (of the content). Where they are known, the coordinates named in
+``PROVENANCE`` are also there along ``patch``. Bands may be of several scales, the patch itself and
+wider squares around it: the attribute ``zooms`` then lists them, and the bands come scale after
+scale.
 """
 
 import hashlib
@@ -62,7 +62,7 @@ def make_blue_marble_patches(
     The validation split is made of whole 10-degree blocks, see :func:`hold_out_blocks`.
 
     Args:
-        num_patches: How many.
+        num_patches: Number of patches.
         size_px: Side of a patch, in pixels of 1/15 degree.
         imagery: Which pictures: "one_month" or "seasons", see :mod:`satclip_lib.data.blue_marble`.
         zooms: Scales, see :func:`satclip_lib.data.blue_marble.cut_patches`.
@@ -137,7 +137,7 @@ def make_patch_dataset(
         lonlat: Locations, ``(num_patches, 2)`` degrees.
         is_val: True for the validation split.
         band_names: Names of the bands, in their order.
-        scale: Factor by which numbers become of order one.
+        scale: Factor from the stored numbers to numbers of order one.
         source: Where the patches come from, for people.
     """
     dataset = make_coordinates(lonlat, is_val, band_names)
@@ -178,7 +178,7 @@ def make_split(
             :func:`hold_out_blocks`; "random" is the paper's, with neighbours on both sides.
 
     Raises:
-        ValueError: If ``kind`` or ``fraction`` is neither of these.
+        ValueError: If ``kind`` is unknown, or ``fraction`` is not between 0 and 1.
     """
     if kind == "spatial":
         return hold_out_blocks(lonlat, fraction=fraction, seed=seed)
@@ -231,14 +231,14 @@ def open_patches(path: Path | str, *, trained: Iterable[Path] = ()) -> xr.Datase
 
 
 def hash_patches(dataset: xr.Dataset) -> str:
-    """Hexadecimal SHA-256 of pixels, locations and split; a part of a store has one of its own."""
+    """Hexadecimal SHA-256 of pixels, locations and split; that of a part of a store differs."""
     return fingerprint(dataset.attrs["sha256"], get_lonlat(dataset))
 
 
 def read_patches(
     dataset: xr.Dataset, index=slice(None)
 ) -> Shaped[np.ndarray, "batch bands size size"]:
-    """Patches ``index`` as they are stored, whatever its order; each chunk is read once.
+    """Read patches as they are stored, in the order of ``index``; each chunk is read once.
 
     Args:
         dataset: Open patch store.

@@ -40,15 +40,15 @@ WRITE_ZEROS = {"write_empty_chunks": True}  # so that a file that is not there w
 class PatchWriter:
     """Writes a patch store that is larger than memory, and continues what a killed run began.
 
-    Patches are collected until a shard is full; the shard is written first, then a file with
-    what is known of its patches. A run killed at any moment therefore finds on disk what it had
-    finished: ``rows`` says what that was, and the run goes on behind it. The store appears under
-    its name only when it is whole.
+    Patches are collected until a shard is full; the shard is written first, then a file with the
+    rows of its patches. So whenever a run is killed, the next one finds on disk what was finished:
+    it is in ``rows``, and the run goes on with the patch that follows. The store appears under its
+    name only when it is complete.
 
     Args:
         path: Path of the store.
-        plan: Hash of everything the result depends on. A run continues another only if both have
-            the same; a store that is there already is replaced unless it has the same.
+        plan: Hash of everything the result depends on. A run continues another one only if their
+            plans are the same, and replaces a store that was made by another plan.
         capacity: Largest number of patches that may come.
         patch_shape: Shape of a patch, (bands, size, size).
         dtype: Type of the patches.
@@ -109,12 +109,12 @@ class PatchWriter:
         return self.path.is_dir() and open_patches(self.path).attrs.get("plan") == self.plan
 
     def add(self, row: dict[str, Any], patch: Shaped[np.ndarray, "bands size size"] | None) -> None:
-        """Append a patch, or the note that there is none.
+        """Append a patch, or the row of one that is left out.
 
         Args:
-            row: values that JSON can hold; of a patch at least "lon", "lat", degrees, and
+            row: Values that JSON can hold; for a patch at least "lon", "lat", degrees, and
                 "sha256", see :func:`hash_patch`.
-            patch: None if the patch is left out of the store; its row is kept all the same.
+            patch: Pixels; None if the patch is left out of the store. Its row is kept in ``rows``.
         """
         self.rows.append(row | {"is_kept": patch is not None})
         if patch is not None:
@@ -139,7 +139,7 @@ class PatchWriter:
         :func:`make_patch_dataset` and :func:`make_split`.
 
         Raises:
-            ValueError: if no patch was kept.
+            ValueError: If no patch was kept.
         """
         if self._num_saved < len(self.rows):
             self._write_shard()

@@ -1,7 +1,7 @@
-"""What is in a set of Sentinel-2 patches, and which of them are no good, with the reason.
+"""Check a set of Sentinel-2 patches: what is in it, and which patches are refused for what reason.
 
-A report is a table with one row for each patch that is there, or ought to be. Patches with a
-reason are in quarantine: they stay where they are, and stay out of the patch store.
+A report is a table with one row for each patch that is there, or is named in the index. Patches
+with a reason are in quarantine: their files are not touched, and they are not put into the store.
 """
 
 import json
@@ -54,7 +54,7 @@ class PatchChecker:
     _fn_of_lonlat: dict[tuple[float, float], str] = field(default_factory=dict)
 
     def find_fault(self, row: dict[str, Any]) -> tuple[str, str] | None:
-        """Give a reason, one of ``REASONS``, and details; None for a good patch.
+        """Return a reason, one of ``REASONS``, and details; None for a good patch.
 
         Args:
             row: Values of :func:`measure_patch`, "fn", "lon", "lat" and "distance_km" (None where
@@ -75,7 +75,7 @@ class PatchChecker:
         return None
 
     def remember(self, row: dict[str, Any]) -> None:
-        """Take note of a good patch, which a later one must not repeat."""
+        """Remember a good patch, so that later patches with its pixels or place are refused."""
         self._fn_of_content[row["sha256"]] = row["fn"]
         self._fn_of_lonlat[row["lon"], row["lat"]] = row["fn"]
 
@@ -99,9 +99,9 @@ def measure_patch(patch: Shaped[np.ndarray, "bands height width"]) -> dict[str, 
 
 
 def is_sea(lonlat: Float64[np.ndarray, "num_points 2"]) -> Bool[np.ndarray, " num_points"]:
-    """Tell where there is no land within a cell of the land mask (4.6 km), and no lake.
+    """True where there is no lake, and no land within a cell of the land mask (4.6 km).
 
-    Lakes are what the mask does not call land but Natural Earth puts inside a country.
+    A lake is where the mask has no land, but Natural Earth has a country.
     """
     steps = np.array([-1, 0, 1]) / MASK_CELLS_PER_DEG
     around = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)  # (9, 2)

@@ -1,8 +1,8 @@
 """Build S2-100K anew from the scenes of a STAC API, in the layout that the public one has.
 
 The folder holds ``index.csv``, ``images/patch_<N>.tif``, ``provenance/patch_<N>.json`` and
-``plan.json``. A patch is there once its tif is, and each file appears whole or not at all. So a
-run that dies loses the patches it was at, and the next one makes what is missing and nothing else.
+``plan.json``. The tif of a patch is written last, and each file appears whole or not at all. So a
+run that is killed loses only unfinished patches, and the next one makes those that are missing.
 """
 
 import json

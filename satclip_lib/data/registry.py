@@ -70,8 +70,7 @@ def fetch_file(name: str) -> Path:
 
     Looks in ``$SATCLIP_DATA_MIRROR``, in ``data/raw`` of the project and in ``data/imagery`` of
     the checkout, and then downloads into ``data/raw``, unless ``SATCLIP_OFFLINE=1``. The first
-    copy found is the one used: it is never skipped in favour of another because its content is
-    wrong.
+    copy found is used; if its content is wrong, that is an error, and no other copy is looked for.
 
     Args:
         name: Name as in ``load_registry()``, for example ``"etopo20.cdf"``.

@@ -1,8 +1,8 @@
-"""Files and APIs on web servers, asked patiently and believed only after a check.
+"""Files and APIs on web servers: failed requests are repeated, and every answer is checked.
 
-A request that fails is repeated after a pause. An answer must be what was asked for: the same
-bytes of the same version of the file, unpacked, from the host that was asked. All requests for
-one file share a limit of time and of bytes, so that no server can hold a run up or fill its memory.
+A request that fails is repeated after a pause. An answer must hold the bytes that were asked for,
+of the same version of the file, not compressed, from the same host. All requests for one file
+share a limit of time and of bytes, so that no server can hold a run up or fill its memory.
 
 GDAL reads files through :class:`RemoteFile` rather than with its own HTTP reader, which was tried
 and gave wrong pixels of a file that changed: see "The range reader" in ``benchmarks/RESULTS.md``.
@@ -43,11 +43,11 @@ class Access:
 
     Attributes:
         sign: Function that turns the address of a file into one that may be read. It is called
-            again when the server says that the signature has expired. The default signs files of
-            the Planetary Computer and leaves all others as they are.
+            again when the server refuses the signature. The default signs files of the Planetary
+            Computer and leaves all others as they are.
         timeout_s: Longest time for one request with its whole answer, seconds.
-        total_s: Longest time for all requests of one file or one search, seconds, with the pauses
-            between them. A server that asks for a longer pause (``Retry-After``) is given up.
+        total_s: Longest time from the first request to the last answer of one file or one search,
+            seconds. If a server asks for a longer pause (``Retry-After``), that is an error.
         num_retries: Number of times that a failed request is repeated.
         backoff_s: Pause after the first failure, seconds. It doubles with each failure and has as
             much jitter on top.
@@ -82,7 +82,7 @@ class Exchange:
         max_bytes: int,
         **request: Any,
     ) -> bytes:
-        """Ask until there is a good answer, or until patience, time or bytes run out.
+        """Ask until there is a good answer, or until retries, time or bytes run out.
 
         Args:
             href: Address before signing, on the same host in each call.
@@ -186,7 +186,7 @@ class RemoteFile:
         self.error: Exception | None = None
         self.name = f"{uuid.uuid4()}.tif"  # openers are told apart by what they open
         self._href, self._exchange = href, Exchange(access, access.sign)
-        self.size, self._etag = 0, None  # as the first answer says
+        self.size, self._etag = 0, None  # set by the first answer
         self._head = self._fetch(0, HEAD_BYTES)
 
     def open(self, name: str, mode: str = "rb") -> "_RemoteReader":
@@ -196,7 +196,7 @@ class RemoteFile:
         return _RemoteReader(self, name, mode, size=self.size, cache_type="none")
 
     def info(self, name: str) -> dict[str, Any]:
-        """What fsspec, which keeps the position of a reader, wants to know of the file."""
+        """Name and size of the file, for fsspec, which keeps the position of a reader."""
         return {"name": name, "size": self.size}
 
     def read_range(self, start: int, stop: int) -> bytes:

@@ -1,6 +1,6 @@
 """S2-100K, the data set of the paper: fetch it, check it, and put it into a patch store.
 
-:mod:`satclip_lib.data.s2_folder` says how it is laid out.
+:mod:`satclip_lib.data.s2_folder` describes its layout.
 
 Source: Klemmer et al. (2023), arXiv 2311.17179.
 """
@@ -109,13 +109,13 @@ def make_s2_100k_store(
         split: How these are chosen, see :func:`satclip_lib.data.patch_store.make_split`.
         seed: Random seed for the split.
         keep_sea: Whether patches at sea pass; the paper's data set has them.
-        max_missing_share: Share of the patches, 0 to 1, that may be missing. What is missing is
-            in the report; 1 takes whatever there is.
+        max_missing_share: Largest share of the patches, 0 to 1, that may be missing. The report
+            lists them; 1 takes all patches that are there.
 
     Raises:
-        IncompleteMirrorError: If patches named in the index are missing, or there is no index to
-            know by, more than ``max_missing_share`` of them.
-        ValueError: If no patch is good, or as :func:`list_patches` says.
+        IncompleteMirrorError: If more than ``max_missing_share`` of the patches in the index are
+            missing. Without an index that share counts as 1.
+        ValueError: If no patch is good, or if :func:`list_patches` raises it.
     """
     files = list_patches(folder)
     _check_complete(files, Path(folder), max_missing_share)
@@ -162,7 +162,7 @@ def _check(
 
 
 def _examine(file: PatchFile) -> tuple[dict[str, Any], np.ndarray | None]:
-    """All that can be said of one file without knowing the others."""
+    """The row of the report of one file, before it is compared with others, and its pixels."""
     lon, lat = file.lonlat or (None, None)
     row = {"fn": file.fn, "lon": lon, "lat": lat, "coordinates": "index" if file.lonlat else ""}
     row |= {"distance_km": None, "fault": None} | file.provenance
@@ -182,7 +182,7 @@ def _examine(file: PatchFile) -> tuple[dict[str, Any], np.ndarray | None]:
 
 
 def _find_fault_of_format(tif: rasterio.DatasetReader) -> tuple[str, str] | None:
-    """What the head of a tif says is wrong, before memory is taken for its pixels."""
+    """A fault that the header of a tif shows, before its pixels are read into memory."""
     if (shape := (tif.count, tif.height, tif.width)) != PATCH_SHAPE:
         return "wrong shape", str(shape)
     if set(tif.dtypes) != {"uint16"}:

@@ -1,4 +1,4 @@
-"""Folders in the layout of S2-100K: which patches there are, where, and what is said of them.
+"""Folders in the layout of S2-100K: which patches there are, where, and what the index holds.
 
 A folder holds ``index.csv`` (columns lat, lon, fn; a rebuilt one also has those of
 ``PROVENANCE``) and either ``images/patch_<N>.tif`` or ``data/shard-*.tar`` with these tifs
@@ -30,7 +30,7 @@ NUMBERS = {"lon", "lat", "cloud_cover", "orbit"}  # columns of the index
 
 @dataclass(frozen=True)
 class PatchFile:
-    """Where one patch is, and what the index says about it.
+    """Where one patch is, and its row of the index.
 
     Attributes:
         fn: File name, "patch_<N>.tif".
@@ -38,7 +38,7 @@ class PatchFile:
         offset: Where the tif begins in the tar, bytes; None for a file of its own.
         num_bytes: Size of the tif.
         lonlat: Longitude and latitude in the index, degrees; None if they are not there.
-        provenance: What else the index says, see ``PROVENANCE``.
+        provenance: Other values of the index, see ``PROVENANCE``.
     """
 
     fn: str
@@ -54,8 +54,8 @@ def list_patches(folder: Path | str) -> list[PatchFile]:
 
     Raises:
         FileNotFoundError: If the folder has neither an index nor patches.
-        ValueError: If a line of the index cannot be read, or names a patch twice, or if a shard
-            or a file cannot be what its name says.
+        ValueError: If a line of the index cannot be read, a patch is named twice, or a shard or
+            a tif is not a file, is no tar, or has a name that is not UTF-8.
     """
     folder = Path(folder)
     found = {file.fn: file for file in _find_tifs(folder)}
@@ -97,14 +97,14 @@ def encode_patch(
     crs: rasterio.CRS | str,
     transform: rasterio.Affine,
 ) -> bytes:
-    """The tif of a patch, as the data set has it: LZW, one tile, bands with names.
+    """Encode the tif of a patch as in the data set: LZW, one tile, bands with names.
 
-    It is made in memory, because GDAL does not say when a disk is full.
+    It is made in memory, because GDAL raises no error when a disk is full.
 
     Args:
         pixels: Bands in the order of ``BAND_NAMES``.
         crs: UTM zone of the scene.
-        transform: Turns pixels into metres.
+        transform: Transform from (column, row) to (x, y) in metres.
     """
     count, height, width = pixels.shape
     with rasterio.MemoryFile() as memory:

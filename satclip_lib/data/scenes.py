@@ -39,7 +39,7 @@ class ScenePatch:
         numbers: Reflectance times 10,000, ``(12, 256, 256)``, in the order of ``BAND_NAMES``. Row 0
             is the northernmost. Pixels that the scene lacks are 0.
         crs: UTM zone of the scene.
-        transform: Turns pixels into metres.
+        transform: Transform from (column, row) to (x, y) in metres.
         provenance: One value for each column of the index, ready for JSON.
     """
 
@@ -57,20 +57,20 @@ def cut_patch(
 ) -> ScenePatch:
     """Cut a patch out of a scene, at 10 m.
 
-    Bands of 20 and 60 m are brought to 10 m by nearest neighbour, as in the published data set:
-    no number is invented. The offset of scenes since processing baseline 04.00 is subtracted, so
-    that numbers of all dates mean the same. Numbers below it become 0; missing pixels stay 0.
+    Bands of 20 and 60 m are brought to 10 m by nearest neighbour, as in the published data set, so
+    that no number is interpolated. The offset of scenes since processing baseline 04.00 is
+    subtracted, so that numbers of all dates mean the same; negative results become 0.
 
     Args:
         item: The scene, as the API describes it.
         lonlat: Centre of the patch, degrees. The patch is moved if it would leave the scene. None
-            stands for any place in the scene.
+            draws a place in the scene.
         rng: Random generator that draws the place where ``lonlat`` is None.
         access: How to reach the files.
 
     Raises:
-        UnusableSceneError: If more than ``MAX_MISSING`` of the pixels are missing in any band, or
-            files are damaged or absent.
+        UnusableSceneError: If more than ``MAX_MISSING`` of the pixels are missing in one band or
+            another, or files are damaged or absent.
         OSError: If the server keeps failing.
     """
     with _open_band(item, BAND_NAMES[0], access) as file:
@@ -84,7 +84,8 @@ def cut_patch(
             raw = _read_nearest(file, left + steps, top - steps)
         is_missing |= raw == 0
         if is_missing.mean() > MAX_MISSING:
-            raise UnusableSceneError(f"{is_missing.mean():.0%} of the pixels are missing in {name}")
+            share = f"{is_missing.mean():.0%} of the pixels are missing"
+            raise UnusableSceneError(f"{share} in the bands up to {name}")
         band[:] = np.maximum(raw + get_offset(item, name), 0)  # missing ones, 0, stay 0
     centre = left + PIXEL_M * SIZE_PX / 2, top - PIXEL_M * SIZE_PX / 2
     (lon,), (lat,) = rasterio.warp.transform(crs, "EPSG:4326", *([value] for value in centre))
@@ -111,7 +112,7 @@ def get_offset(item: Item, band: str) -> int:
     ``raster:bands`` of the asset decides, or else ``s2:processing_baseline``.
 
     Raises:
-        UnusableSceneError: If the item says neither, or nonsense.
+        UnusableSceneError: If the item has neither, or one that is no number.
     """
     properties = item["properties"]
     if properties.get("earthsearch:boa_offset_applied"):
@@ -148,7 +149,7 @@ def _choose_corner(
 
 @contextmanager
 def _open_band(item: Item, band: str, access: Access) -> Iterator[rasterio.DatasetReader]:
-    """Open a band; whatever goes wrong says whether it is the server's fault or the file's."""
+    """Open a band; a fault of the file is an UnusableSceneError, one of the server an OSError."""
     if band not in item["assets"]:
         raise UnusableSceneError(f"has no asset {band}, only {', '.join(item['assets'])}")
     try:

@@ -3,7 +3,7 @@
 The pictures travel with the repository (``data/imagery``); without the checkout they are
 downloaded by hash. All are in longitude and latitude, row 0 at 90 N, column 0 at 180 W. The
 composites have 5400 x 2700 pixels, 1/15 degree, stretched for display; the ocean is painted.
-North of 80 N and south of 60 S the four are equal: what the polar night hides was filled.
+North of 80 N and south of 60 S the four are equal up to compression: polar night was filled.
 
 Source: NASA Earth Observatory, R. Stoeckli, Blue Marble Next Generation, 2004; NASA Earth
 Observatory and NOAA NGDC, Earth at Night 2012 (Suomi NPP VIIRS). Public domain.
@@ -23,9 +23,9 @@ BAND_NAMES = (*(f"{color}_{season}" for season in SEASONS for color in COLORS), 
 SHAPE = (2700, 5400)  # of every picture here, 1/15 degree
 
 LIGHTS_FILE = "earth_at_night_2012.jpg"
-BLUE_OF_LAND = 0.6  # land is drawn in blue; the red of light is what exceeds this share of it
-DARK_RED = 3.0  # of 255: what compression leaves over dark forests
-BRIGHTEST_LIGHT = 80.0  # of the red that is left, of 255; the most there is, is 70
+BLUE_OF_LAND = 0.6  # land is drawn in blue; only red above this share of the blue is light
+DARK_RED = 3.0  # of 255: error of the compression over dark forests
+BRIGHTEST_LIGHT = 80.0  # of 255: red that becomes 255; the largest in the picture is 70
 
 
 def load_season(season: str) -> UInt8[np.ndarray, "2700 5400 3"]:
@@ -47,9 +47,9 @@ def load_season(season: str) -> UInt8[np.ndarray, "2700 5400 3"]:
 def load_lights() -> UInt8[np.ndarray, "2700 5400"]:
     """Brightness of the lights at night, in steps of the logarithm, 0 where it is dark.
 
-    The picture shows lights in red and yellow over land and ice in blue. What of red exceeds 0.6
-    of blue by more than 3 of 255 is light, r; the band is 255 log(1 + r) / log(81). Its 4096 x
-    2048 pixels are interpolated to those of the composites, also across the date line.
+    The picture shows lights in red and yellow, and land and ice in blue. The light is r = red - 0.6
+    blue - 3, or 0 where that is negative; the band is 255 log(1 + r) / log(81). Its 4096 x 2048
+    pixels are interpolated to those of the composites, also across the date line.
 
     Raises:
         FileUnavailableError: If the picture is not at hand and cannot be downloaded.

@@ -1,4 +1,4 @@
-"""Sentinel-2 images: which bands there are, in which order, and what an image encoder wants.
+"""Sentinel-2 images: which bands there are, in which order, and the input of an image encoder.
 
 Level-2A products, and hence the patches of S2-100K, have twelve bands: B10 (cirrus) is used up by
 the atmospheric correction. The image encoders of the published models were trained on thirteen.

@@ -1,9 +1,9 @@
 """Patches of Sentinel-2 scenes, cut out of the scenes of a STAC API over HTTP.
 
-A patch is named by a plan and a number: the same two give the same patch, whatever else was drawn
-before, on any machine. Hence what is drawn depends on what the catalogue holds, never on the
-network's luck: a scene that cannot be used (too much missing, a damaged file) is replaced by the
-next draw, whereas a server that keeps failing is an error of that patch, to be tried again.
+A patch is named by a plan and a number: the same two give the same patch on any machine, whatever
+else was drawn before. So a draw depends on the contents of the catalogue, not on the network: a
+scene that cannot be used (too many pixels missing, a damaged file) is replaced by the next draw,
+but a server that keeps failing is an error of that patch, which can be tried again.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ PLANETARY_COMPUTER = "https://planetarycomputer.microsoft.com/api/stac/v1"
 SCENES_PER_LOCATION = 3  # scenes that are tried before another location is drawn
 SEARCH_MINUTES = 10  # length of the time in which one search among all scenes looks
 MAX_SCENES_PER_SEARCH = 500  # no SEARCH_MINUTES have more
-MAX_ITEMS = 5000  # no true search gives more; where paging does not end, this ends it
+MAX_ITEMS = 5000  # no real search gives more; this ends a search whose paging never ends
 MAX_PAGE_BYTES = 6 * 2**20  # a page of 100 scenes has about 2**21
 MAX_SEARCHES = {"per_area": 20, "per_scene": 1000}  # searches in a row without a scene
 MAX_POINTS = 10_000  # points that are drawn until one is on land
@@ -139,10 +139,10 @@ def _draw_per_area(
 def _draw_per_scene(
     plan: ScenePlan, rng: np.random.Generator
 ) -> Iterator[tuple[Item, tuple[float, float] | None]]:
-    """Look into a few minutes at random; take a scene only as often as there are many.
+    """Search ten minutes at random, until one of the n scenes there is taken.
 
-    Among n scenes, one is taken with probability n / MAX_SCENES_PER_SEARCH. So each scene is as
-    likely as any other, without listing millions of them.
+    That happens with probability n / MAX_SCENES_PER_SEARCH. So each scene is as likely as any
+    other, without listing millions of them.
     """
     first, last = _parse_date_range(plan.date_range)
     step = pd.Timedelta(minutes=SEARCH_MINUTES)

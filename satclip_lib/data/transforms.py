@@ -1,6 +1,6 @@
 """Augmentations of the paper, as a few lines on tensors: crop, flips, blur.
 
-Each image of a batch gets a draw of its own. They run where the tensor is, CPU or GPU.
+Each image of a batch gets a random draw of its own. They run on the device of the tensor.
 
 Source: Klemmer et al. (2023), arXiv 2311.17179, and its code.
 """
@@ -19,7 +19,7 @@ def augment(
 
     Args:
         images: Images with any number of bands.
-        size_px: Side of the crop, pixels; as large as the images for none.
+        size_px: Side of the crop, pixels; that of the images for no crop.
         seed: Random seed for all draws, which are the same on every device.
 
     Raises:

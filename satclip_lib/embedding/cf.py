@@ -26,8 +26,7 @@ def read_axes(grid: Any) -> tuple[Any, Any]:
         Two ``DataArray`` without coordinates; their names and dimensions are those of the grid.
 
     Raises:
-        ValueError: If the grid has no longitude and latitude, each along a dimension of its own,
-            or their attributes contradict that.
+        ValueError: If it has no longitude and latitude, each along a dimension of its own.
     """
     import xarray as xr
 
@@ -45,11 +44,7 @@ def read_axes(grid: Any) -> tuple[Any, Any]:
 
 
 def find_degrees(data: Any) -> tuple[Any, Any, tuple[Any, Any]]:
-    """Find the variables that hold locations: lon and lat, or x and y with a CRS.
-
-    Returns:
-        The variable lon or x as it is, the variable lat or y as it is, and a pair of ``Variable``:
-        longitude and latitude, degrees.
+    """Find lon and lat, or x and y: both as they are, and the degrees that they stand for.
 
     Raises:
         ValueError: If there are no such variables, or their attributes or CRS are not clear.

@@ -44,8 +44,7 @@ def read_locations(
             and y with a CRS. What is masked is missing.
         columns: Names of the columns of longitude and latitude in a ``DataFrame`` that calls them
             something else. In a ``GeoDataFrame`` they are used instead of the geometry.
-        centres: Whether geometries other than points are replaced by their centres of mass on the
-            sphere, see :func:`~satclip_lib.embedding.geometries.compute_centres`, or refused.
+        centres: Whether geometries other than points become their centres of mass, or are refused.
 
     Raises:
         TypeError: If ``data`` is none of these.

@@ -40,11 +40,8 @@ def compute_centres(
     length = np.linalg.norm(moments, axis=1)
     x, y, z = (moments / np.where(length > 1e-300, length, np.nan)[:, None]).T
     centres = np.degrees(np.stack([np.arctan2(y, x), np.arctan2(z, np.hypot(x, y))], axis=1))
-    size = np.select(
-        [highest == 0, highest == 1],
-        [np.inf, shapely.length(geometries)],
-        shapely.area(geometries),
-    )
+    size = np.where(highest == 1, shapely.length(geometries), shapely.area(geometries))
+    size[highest == 0] = np.inf
     centres[(length < 1e-9) & (size > 1)] = np.nan  # all around the globe
     return centres
 

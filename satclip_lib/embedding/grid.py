@@ -13,12 +13,7 @@ from torch import nn
 
 from satclip_lib.checkpoints.download import BUNDLED_MODEL
 from satclip_lib.embedding.cf import read_axes
-from satclip_lib.embedding.embed import (
-    NAME,
-    check_num_dims,
-    resolve_encoder,
-    to_numpy,
-)
+from satclip_lib.embedding.embed import NAME, check_num_dims, resolve_encoder, to_numpy
 from satclip_lib.embedding.retrieval import Retrieval, load_retrieval
 from satclip_lib.fast.folded_encoder import FoldedEncoder
 from satclip_lib.files import fingerprint

@@ -42,18 +42,13 @@ def save_grid(grid: xr.DataArray, path: Path | str) -> Path:
             :func:`save_raster`. What this function wrote there before is replaced. A link is
             followed.
 
-    Returns:
-        ``path``.
-
     Raises:
         ValueError: If the grid is not lazy, has no cells, or cannot be a GeoTIFF.
         FileExistsError: If there is something else at ``path``.
         BlockingIOError: If another run is writing to ``path``.
     """
     if grid.chunks is None:
-        raise ValueError(
-            "the grid is in memory already: write it with grid.to_zarr(path) or save_raster()"
-        )
+        raise ValueError("the grid is in memory already: use grid.to_zarr(path) or save_raster()")
     if grid.size == 0:
         raise ValueError(f"the grid has no cells: its sizes are {dict(grid.sizes)}")
     is_tif = Path(path).suffix.lower() in TIF_SUFFIXES

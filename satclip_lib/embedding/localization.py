@@ -186,15 +186,11 @@ def retrieve(
 def score_localization(
     lonlat: Float64[np.ndarray, "num_images 2"], found: Float64[np.ndarray, "num_images 2"]
 ) -> pd.Series:
-    """Measure how far places that were found lie from the true ones.
+    """Compute ``median_km``, and the shares of errors within 25, 200, 750 and 2500 km.
 
     Args:
         lonlat: True longitude and latitude, degrees.
         found: Longitude and latitude that were found, in the same order.
-
-    Returns:
-        ``median_km``, and ``accuracy_25_km``, ``_200_km``, ``_750_km`` and ``_2500_km``: the share
-        of images with an error of at most so many kilometres, 0 to 1.
 
     References:
         The radii are those of photo geolocation: Vo et al. (2017), Revisiting IM2GPS,

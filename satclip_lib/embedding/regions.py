@@ -25,8 +25,7 @@ def find_within(
             (1:110 million), so that points near the coast may be missed.
 
     Raises:
-        ValueError: If the four numbers are no box, or there is no such country; the message then
-            names similar ones.
+        ValueError: If the numbers are no box, or there is no such country.
     """
     if isinstance(region, str):
         countries = load_countries()

@@ -1,5 +1,6 @@
 """The places on Earth that look most like a given one."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from satclip_lib.checkpoints.download import BUNDLED_MODEL
 from satclip_lib.checkpoints.store import load_training_lonlat
 from satclip_lib.embedding.retrieval import load_retrieval
 from satclip_lib.sphere import check_locations, compute_distance_km
+
+logger = logging.getLogger(__name__)
 
 
 def compare_with(
@@ -26,23 +29,21 @@ def compare_with(
 
     Returns:
         Longitude and latitude of the places, and the cosine of their image components with those
-        of the place, from -1 to 1, where images show the same.
+        of the place: 1 where images show the same. A place far from all images, as at sea, is
+        replaced by the nearest one that has an image, with a warning in the log.
 
     Raises:
         ValueError: If the model has no map or no list of places, or the place is not a longitude
-            and latitude, or the map has no image within some 100 km of it, as at sea.
+            and latitude.
     """
     place, _ = check_locations(np.array([[lon, lat]], dtype=np.float64))
     lonlat = load_training_lonlat(model).astype(np.float64)
     retrieval = load_retrieval(model)
     if not retrieval.has_image(torch.from_numpy(place)):
-        raise ValueError(
-            f"the model has no image near longitude {lon:g}, latitude {lat:g}: "
-            "choose a place on land"
-        )
+        logger.warning("no image near longitude %g, latitude %g: the nearest is taken", lon, lat)
     with torch.inference_mode():
         found = retrieval.look_up(torch.from_numpy(np.concatenate([place, lonlat])))
-    found = F.normalize(found, dim=1)
+        found = F.normalize(found, dim=1)
     return lonlat, (found[1:] @ found[0]).numpy()
 
 
@@ -64,8 +65,7 @@ def find_similar(
         apart_km: Least distance between any two places, kilometres.
 
     Returns:
-        One row per place, best first: ``lon`` and ``lat`` (degrees), ``similarity`` (see
-        :func:`compare_with`) and ``distance_km`` from the given place.
+        Columns ``lon``, ``lat`` (degrees), ``similarity`` and ``distance_km``; best first.
 
     Raises:
         ValueError: See :func:`compare_with`.

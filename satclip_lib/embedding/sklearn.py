@@ -28,8 +28,7 @@ class LocationEmbedder(TransformerMixin, BaseEstimator):
     Args:
         model: What :func:`satclip_lib.load_location_encoder` takes, or a location encoder in eval
             mode. The default is the small model that travels with the package.
-        num_dims: Number of dimensions of an ordered embedding to keep, the first ones; None keeps
-            all.
+        num_dims: Number of first dimensions of an ordered embedding to keep; None keeps all.
         retrieval: Whether the groups ``zonal``, ``retrieved`` and ``local`` come before the
             embedding, see :func:`embed`.
         columns: Which two columns are longitude and latitude: positions, or names where ``X`` is a
@@ -90,16 +89,11 @@ class LocationEmbedder(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: Any) -> np.ndarray:
-        """Embed locations.
-
-        Returns:
-            ``(num_points, embed_dim)``, not normalised; with ``retrieval`` three more groups of
-            columns, and then the embedding of length one.
+        """Embed locations, ``(num_points, num_features)``, see :meth:`get_feature_names_out`.
 
         Raises:
             NotFittedError: Before ``fit``.
-            ValueError: If ``X`` has other columns than in ``fit``, or a row is no longitude and
-                latitude.
+            ValueError: If ``X`` has other columns than in ``fit``, or a row is no location.
         """
         check_is_fitted(self)
         return self._embed(self._read(X, reset=False))

@@ -45,8 +45,7 @@ def read_chunks(
             geometries, they are the places.
         columns: Names of longitude and latitude, if they are not called lon and lat; these columns
             are used instead of geometries.
-        centres: Whether geometries other than points are replaced by their centres of mass, or
-            refused.
+        centres: Whether geometries other than points become their centres of mass, or are refused.
 
     Yields:
         Rows in the order of the file; one empty chunk if there are none.
@@ -74,12 +73,10 @@ def write_chunks(chunks: Iterator[tuple[Chunk, dict[str, np.ndarray]]], path: Pa
     Args:
         chunks: Pairs of rows as :func:`read_chunks` gives them and of new columns by name, each
             ``(num_rows,)`` or ``(num_rows, n)``; the latter become ``name_0 .. name_<n-1>``.
-        path: File to write: ``.csv`` or ``.tsv``, also compressed, or ``.parquet``, which keeps
-            the metadata of a Parquet file.
+        path: File to write: ``.csv`` or ``.tsv``, also compressed, or ``.parquet``.
 
     Raises:
-        ValueError: If the kind of file is not known, or the table already has a column with the
-            name of a new one.
+        ValueError: If the kind of file is not known, or a new column has the name of an old one.
     """
     kind = find_suffix(path)
     if kind != ".parquet" and kind not in TEXT_SUFFIXES:

@@ -96,7 +96,7 @@ def tabulate_differences(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare_rankings(differences: pd.DataFrame) -> pd.DataFrame:
-    """Spearman's rank correlation of every two columns, the order of variants they give.
+    """Spearman's rank correlation between protocols: how alike they order the variants.
 
     Args:
         differences: Table of :func:`tabulate_differences`.

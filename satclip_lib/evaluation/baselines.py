@@ -46,10 +46,10 @@ class Encoder:
 
 
 def make_untrained(config: LocationEncoderConfig, *, seed: int = 0) -> Encoder:
-    """The network as it is initialised: what it knows without having seen an image.
+    """Make the network with its initial random weights, to compare a trained encoder with.
 
     Args:
-        config: Architecture of the trained encoder whose twin it is.
+        config: Architecture of the trained encoder.
         seed: Random seed of the weights.
     """
     with Seeded(seed):
@@ -79,8 +79,8 @@ def encode_image_at(
 ) -> Float[np.ndarray, "num_points features"]:
     """MOSAIKS-style features of the Blue Marble patch around each location (8 x 8 pixels).
 
-    Not a location encoder: it sees the image of the test location itself, which the others have
-    to guess from coordinates. The filters come from patches drawn over land.
+    Not a location encoder: it sees the image of the test location itself, while the others see
+    coordinates alone. The filters come from 5,000 patches drawn over land.
 
     Args:
         lonlat: ``(num_points, 2)`` degrees.

@@ -76,7 +76,7 @@ def run_benchmark(
         protocols: Names known to :func:`make_splits`. For tasks whose classes are local, held-out
             continents without ``+x%`` get 1 %, as in the paper.
         probes: Names from :data:`satclip_lib.evaluation.probes.PROBES`.
-        num_points: Number of points per task whose labels are a map, and at most of others.
+        num_points: Number of points of a task whose labels are a map; largest number of others.
         seeds: Random seeds of points, folds, weights and shots.
         cache: Folder that keeps predictions; what has been predicted from the same embeddings,
             targets, splits and probe by the same code is not fitted again. None keeps nothing.
@@ -134,8 +134,8 @@ def score_tasks(
 ) -> tuple[list[dict[str, Any]], list[tuple[str, str, str]]]:
     """Rows of the benchmark for tasks of one kind at the same points, and reasons of absence.
 
-    Each encoder embeds the points once, and linear probes share all sums over points. Encoders
-    that a function makes are made here, in the process that uses them: peers cannot be sent.
+    Each encoder embeds the points once, and linear probes share all sums over points. A function
+    that makes encoders is called here, in the process that uses them: peers cannot be pickled.
     """
     encoders = encoders(seed) if callable(encoders) else encoders
     embedded = {e.name: _embed_points(e, group[0]) for e in encoders}
@@ -232,7 +232,7 @@ def _has_common_class(data: TaskData, splits: Sequence[Split]) -> bool:
 
 
 def _embed_points(encoder: Encoder, data: TaskData) -> np.ndarray:
-    """Embeddings, beside what else is known of the points."""
+    """Embeddings of the points, and behind them the features that come with the task."""
     x = encoder.encode(data.lonlat)
     if data.features is None or encoder.own_probe:
         return x

@@ -1,4 +1,4 @@
-"""Do classes cluster? Scores of an embedding, or of a plane, by classes it has never seen."""
+"""How well embeddings, or points of a plane, are grouped by classes they were not made from."""
 
 import numpy as np
 from jaxtyping import Float, Float64, Shaped
@@ -18,7 +18,7 @@ def vote_of_neighbors(
 ) -> float:
     """Share of points whose class is the most frequent among their 15 nearest other points.
 
-    A draw goes to the class that comes first in the alphabet.
+    A tie goes to the class that sorts first.
     """
     return KNeighborsClassifier(NUM_NEIGHBORS).fit(points, classes).score(None, classes)
 
@@ -38,9 +38,10 @@ def check_votes_across_continents(
     classes: Shaped[np.ndarray, " num_points"],
     lonlat: Float64[np.ndarray, "num_points 2"],
 ) -> Float64[np.ndarray, " num_points"]:
-    """For each point, 1 if its neighbours on other continents name its class, else 0.
+    """For each point, 1 if its class is the most frequent among neighbours elsewhere, else 0.
 
-    NaN at points that lie on no continent, or on one with very few points.
+    Neighbours are the 15 nearest points that are not on the continent of the point. NaN in
+    Antarctica, far from land, and on continents with fewer than 10 points.
     """
     is_right = np.full(len(points), np.nan)
     for split in make_splits("continents", lonlat):
@@ -55,7 +56,7 @@ def score_clusters(
     *,
     seed: int = 0,
 ) -> dict[str, float]:
-    """How well classes and clusters agree.
+    """Compute how well classes and clusters agree.
 
     Args:
         points: Normalised embeddings, or points of a plane.
@@ -84,10 +85,10 @@ def share_of_kept_neighbors(
     first: Float[np.ndarray, "num_points num_features"],
     second: Float[np.ndarray, "num_points num_other_features"],
 ) -> float:
-    """Share of the 15 nearest points in ``first`` that are among those in ``second`` too.
+    """Share of the 15 nearest points in ``first`` that are also among the 15 in ``second``.
 
-    1 if every point has the same neighbours in both, about ``15 / num_points`` by chance. It does
-    not change when a plane is turned, mirrored or scaled.
+    A point is not its own neighbour. The share is 1 if all neighbours are the same, and about
+    ``15 / num_points`` by chance. It does not change when a plane is turned, mirrored or scaled.
     """
     in_first, in_second = (
         NearestNeighbors(n_neighbors=NUM_NEIGHBORS).fit(points).kneighbors(return_distance=False)

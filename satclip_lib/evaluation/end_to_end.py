@@ -17,9 +17,9 @@ from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 class EndToEnd(BaseEstimator):
     """SIREN(SH(lon, lat)) with the target as its output: supervised learning from scratch.
 
-    What an encoder that was pretrained on images has to beat to be worth pretraining. AdamW with
-    a learning rate that falls to zero along a cosine; numbers are z-scored on the training
-    points, classes have a cross-entropy. Nothing is tuned.
+    A pretrained encoder has to be better than this to be worth pretraining. The optimiser is AdamW
+    with a learning rate that falls to zero along a cosine. The loss is the squared error of
+    numbers, z-scored on the training points, or the cross-entropy of classes. Nothing is tuned.
 
     Attributes:
         kind: "regression" or "classification".

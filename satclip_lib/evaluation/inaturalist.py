@@ -1,4 +1,4 @@
-"""iNaturalist 2018: species from the place, and from the photo where its features are at hand.
+"""iNaturalist 2018: species from the place, and from features of the photo if there are any.
 
 The competition's files are not ours to hand on. Put them into ``data/raw/inaturalist_2018``, or
 into ``inaturalist_2018`` in the folder that ``SATCLIP_DATA_MIRROR`` names:
@@ -26,7 +26,7 @@ PARTS = ("train", "val")
 def load_inaturalist(num_points: int, seed: int) -> LabelledPoints:
     """Species of photos with a place; a random subset where there are more than asked for.
 
-    Photos without a place are left out, and where there are image features, photos without.
+    Photos without a place are left out; with ``features.npz``, also photos without features.
 
     Raises:
         FileUnavailableError: If a file of the competition is missing; says which and where.

@@ -11,7 +11,7 @@ from sklearn.model_selection import PredefinedSplit, RandomizedSearchCV
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.preprocessing import StandardScaler
 
-NUM_SETTINGS = 20  # that are tried
+NUM_SETTINGS = 20  # number of random settings that are tried
 SETTINGS = {
     "hidden_layer_sizes": [(width,) * depth for depth in (1, 2, 3) for width in (32, 64, 128, 256)],
     "learning_rate_init": loguniform(1e-4, 1e-2),

@@ -39,10 +39,10 @@ Encode = Callable[[LonLat], Float32[np.ndarray, "num_points num_features"]]
 
 
 def fetch_peers() -> list[Path]:
-    """Download the files of TorchSpatial that are not here, and check the hash of all.
+    """Download the files of TorchSpatial that are not on this machine, and check all hashes.
 
     Raises:
-        FileUnavailableError: If a file is not here and cannot be downloaded.
+        FileUnavailableError: If a file is not on this machine and cannot be downloaded.
     """
     return [fetch_file(_name_file(name)) for name in TORCHSPATIAL]
 
@@ -112,11 +112,11 @@ def load_torchspatial(name: str) -> Encode:
 def _compute_inputs(
     lonlat: LonLat, params: dict[str, Any], weights: dict[str, torch.Tensor]
 ) -> Float[np.ndarray, "num_points num_inputs"]:
-    """What the network of TorchSpatial sees, in the order of its first layer's columns.
+    """Inputs of a network of TorchSpatial, in the order of its first layer's columns.
 
-    Radii ascend, and all waves of a radius stand together; of "Space2Vec-grid" those of longitude
-    come first. Space2Vec divides degrees, Sphere2Vec radians. "rff" has random directions, which
-    are stored, for longitude and latitude that run from -1 to 1 over the stored ``map_range``.
+    Radii ascend, and all waves of a radius are next to each other; in "Space2Vec-grid" all those of
+    longitude come first. Space2Vec divides degrees, Sphere2Vec radians. "rff" has random
+    directions, which are stored, and scales the stored ``map_range`` to -1 to 1.
     """
     kind = params["spa_enc_type"]
     if kind == "xyz":

@@ -1,8 +1,8 @@
 """Location encoders without parameters: waves of longitude and latitude, from the literature.
 
-The multi-scale ones divide both angles by several radii. For angles in radians a radius of 1 goes
-round the Earth once, and 1/50 is a wavelength of 7.2 degrees, about the distance over which a few
-thousand training points can still tell waves apart.
+The multi-scale ones divide both angles by several radii. For angles in radians, a radius of 1 is a
+wavelength of 360 degrees, and 1/50 is one of 7.2 degrees; shorter waves could not be told apart by
+a few thousand training points.
 """
 
 from functools import partial
@@ -19,14 +19,14 @@ Features = Float64[np.ndarray, "num_points num_features"]
 
 
 def encode_raw(lonlat: LonLat) -> Features:
-    """Longitude and latitude as they are, with a tear at the date line."""
+    """Longitude and latitude as they are, degrees, with a jump at the date line."""
     return lonlat
 
 
 def encode_wrap(lonlat: LonLat) -> Features:
-    """Cosine and sine of longitude, then of latitude.
+    """Cosines of longitude and latitude, then their sines.
 
-    Both are one turn, so that the poles coincide, as in Mac Aodha et al. (2019), arXiv 1906.05272.
+    Latitude is doubled, so the poles coincide, as in Mac Aodha et al. (2019), arXiv 1906.05272.
     """
     angles = np.pi * lonlat / [180.0, 90.0]
     return np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
@@ -43,8 +43,8 @@ def compute_waves(
         radii: Numbers that the angles are divided by.
 
     Returns:
-        ``(num_points, num_waves, num_scales)``, waves in this order, with x and y for scaled
-        longitude and latitude, and a hat for those that are not scaled:
+        ``(num_points, num_waves, num_scales)``, waves in this order. x and y are longitude and
+        latitude divided by the radius, and x^ and y^ are not divided:
 
         - "Space2Vec grid": sin x, cos x, sin y, cos y.
         - "Space2Vec theory": sine and cosine along each of three directions 120 degrees apart.

@@ -1,4 +1,4 @@
-"""Predictions at the test points of a task, kept on disk by what they were made from."""
+"""Predictions at the test points of a task, kept on disk under a hash of their inputs."""
 
 import functools
 import inspect
@@ -34,7 +34,7 @@ def predict(
 
     Args:
         data: Task to be predicted.
-        x: Embeddings of its points; locations in degrees for a probe that wants them.
+        x: Embeddings of its points; for ``LOCATION_PROBES`` longitude and latitude in degrees.
         splits: Splits of its points.
         probe: Name known to :func:`satclip_lib.evaluation.probes.fit_predict`.
         seed: Random seed of probes that have one.
@@ -79,14 +79,8 @@ def predict_together(
     return [np.load(path) for path in paths]
 
 
-def _name_inputs(
-    x: np.ndarray,
-    splits: Sequence[Split],
-    probe: str,
-    kind: str,
-    seed: int,
-) -> str:
-    """A name made of everything that predictions depend on, but the target."""
+def _name_inputs(x: np.ndarray, splits: Sequence[Split], probe: str, kind: str, seed: int) -> str:
+    """Hash of everything that predictions depend on, except the target."""
     used = seed if probe in ("mlp", "boosting", "end to end") else None
     rows = [(split.train, split.test, split.fold_ids) for split in splits]
     return fingerprint(x, rows, probe, kind, used, _code_version())

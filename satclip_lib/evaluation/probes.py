@@ -1,6 +1,6 @@
 """Probes: small models on top of frozen embeddings, or of the location itself.
 
-Every number comes from an estimator of scikit-learn, or agrees with one to rounding.
+All but "end to end" are estimators of scikit-learn, or agree with one to rounding.
 """
 
 import warnings
@@ -50,9 +50,9 @@ def fit_predict(
     """Predict the test points of all splits, each by a probe that never saw the point.
 
     Args:
-        probe: One of ``PROBES`` or ``LOCATION_PROBES``, see :func:`make_probe`; or ``"linear"``:
-            ridge regression, for classes on one column of -1 and 1 per class, of which the
-            largest wins; see :func:`satclip_lib.evaluation.ridge.fit_ridge`.
+        probe: One of ``PROBES`` or ``LOCATION_PROBES``, see :func:`make_probe`. ``"linear"`` is
+            ridge regression, see :func:`satclip_lib.evaluation.ridge.fit_ridge`; for classes it
+            fits a column of -1 and 1 per class, and predicts the class with the largest value.
         x: Embeddings; for ``LOCATION_PROBES`` longitude and latitude in degrees.
         targets: Targets of one kind at the same points; ``"linear"`` fits them together.
         splits: Splits of the points.
@@ -155,7 +155,7 @@ def make_probe(
 
 
 def _weigh_by_inverse_square(distance: Float64[np.ndarray, "num_points num_neighbors"]):
-    """Weights of neighbours; within a centimetre they do not grow any more."""
+    """Weights of neighbours by distance in radians; the same for all within a centimetre."""
     return np.maximum(distance, 1e-9) ** -2.0
 
 

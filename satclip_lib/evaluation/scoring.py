@@ -1,9 +1,10 @@
-"""Scores of predictions, and how sure one can be of them.
+"""Scores of predictions, and bootstrap draws for their confidence intervals.
 
-Points near each other err alike, so confidence intervals come from resampling whole blocks of
-the globe, not points: the Bayesian bootstrap (Rubin 1981, doi:10.1214/aos/1176345338), in which
+Errors of points near each other are alike, so whole blocks of the globe are resampled, not points,
+by the Bayesian bootstrap (Rubin 1981, doi:10.1214/aos/1176345338), in which
 every block has a random weight of mean one, drawn from the exponential distribution. A block has
-the same weights for every encoder, seed and task, so differences between encoders are paired.
+the same weights for every encoder, seed and task with blocks of this size, so differences between
+encoders are paired.
 """
 
 import functools
@@ -64,7 +65,7 @@ def compute_score(
     weights = _draw_weights(blocks, block_deg)  # (NUM_DRAWS, num_blocks)
 
     def sum_by_block(values: np.ndarray) -> np.ndarray:
-        """The sum of values in every draw, and as it is."""
+        """Weighted sum of values in every draw, and last their plain sum."""
         sums = np.bincount(block_of_point, weights=values, minlength=len(blocks))
         return np.append(weights @ sums, sums.sum())
 

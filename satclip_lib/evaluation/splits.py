@@ -59,27 +59,27 @@ def make_splits(
             - ``"blocks"``: five folds of whole blocks of ``block_deg``; ``"blocks@40"``: of 40
               degrees, so that labels are farther away.
             - ``"Africa"`` or another of ``CONTINENTS``: train on all others and test there.
-            - ``"continents"``: the same for every continent with points, one split each.
+            - ``"continents"``: the same for every continent with 10 points or more, one split each.
             - ``"Africa+5%"``, ``"continents+1%"``: 5 % of the held-out continent's points, drawn
               at random, join the training points. Those not among the first 10 % of the draw are
               tested, so that ``+0%`` to ``+10%`` are tested at the same points, and the shots of
               a smaller share are among those of a larger one.
             - ``"blocks:300"``: any of these with only 300 of the training points, for learning
-              curves; fewer labels are among those of more.
+              curves; a smaller number takes some of the points of a larger one.
         lonlat: Longitude and latitude of all points in degrees, ``(num_points, 2)``.
-        seed: Random seed of the draw of folds, shots and labels.
+        seed: Random seed for drawing folds, shots and labels.
         block_deg: Side of the blocks of "blocks", degrees.
         random_inner_folds: Whether hyper-parameters are chosen on random folds of the training
-            points where continents are held out. For classes that no two continents share,
-            holding out whole continents would choose to learn nothing.
+            points where continents are held out. If no two continents share classes, folds of
+            whole continents would favour the strongest penalty.
 
     Returns:
         One or more splits. Over the splits of a protocol no point is tested twice.
 
     Raises:
         ValueError: If the protocol is unknown.
-        SplitError: If a side of a split would be empty, if its training points would be in one
-            fold, or if the outlines of the continents are not there.
+        SplitError: If a side of a split would be empty, its training points would be in one fold,
+            "continents" finds fewer than two, or the outlines of the continents are not there.
     """
     base, shots_percent, num_labels, side_deg = parse_protocol(protocol)
     if base in ("random", "blocks"):

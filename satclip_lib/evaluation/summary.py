@@ -248,9 +248,6 @@ def save_tables(summary: pd.DataFrame, stem: Path) -> list[Path]:
 
     The best score of each protocol and task is bold, and so are scores that look the same with
     two decimals; the head of a column names its metric.
-
-    Returns:
-        Paths of the three files.
     """
     one_line = {name: summary[name].str.split().str.join(" ") for name in ("protocol", "encoder")}
     table = make_table(summary.assign(**one_line)).round(2)  # as it is printed

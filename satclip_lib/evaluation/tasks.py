@@ -1,4 +1,4 @@
-"""Downstream tasks: places and what is to be predicted there from the location alone.
+"""Downstream tasks: locations, and targets to predict from the location alone.
 
 Each task is one entry of ``TASKS``; a table of your own becomes one with
 :func:`~satclip_lib.evaluation.own_table.load_table`.
@@ -37,7 +37,7 @@ class Task:
         target_name: Name of the target, for axes and tables.
         units: Units of the target before ``transform``; empty for classes.
         transform: Transform of the target, in words; empty for none.
-        citation: Whom to cite.
+        citation: Work to cite.
         licence: Licence of the labels.
         loader: Function ``(num_points, seed) -> LabelledPoints``; None for a table of your own.
         block_deg: Side of the blocks that are held out, degrees; smaller where 10 degrees would
@@ -68,7 +68,7 @@ class TaskData:
 
     Attributes:
         task: Task that the points are for.
-        lonlat: Longitude in [-180, 180) and latitude in degrees, ``(num_points, 2)``.
+        lonlat: Longitude in [-180, 180] and latitude in degrees, ``(num_points, 2)``.
         target: Transformed values, or indices into ``class_names``, ``(num_points,)``.
         class_names: Names of the classes in alphabetical order; None for regression.
         source: Data used, how points were chosen, and how many were left out and why.
@@ -97,7 +97,7 @@ def load_task(name: str, *, num_points: int = 20_000, seed: int = 0) -> TaskData
         name: A key of ``TASKS``.
         num_points: Number of points at most; fewer where there are not so many stations, or
             where rare classes were dropped (``TaskData.source`` says so).
-        seed: Random seed of the draw.
+        seed: Random seed for drawing the locations.
 
     Raises:
         ValueError: If ``name`` is unknown, or ``num_points`` is so small that no class is left.
@@ -117,7 +117,7 @@ def load_task(name: str, *, num_points: int = 20_000, seed: int = 0) -> TaskData
 
 
 def make_data(task: Task, points: LabelledPoints) -> TaskData:
-    """Number the classes, drop rare ones, and say how many points that cost.
+    """Make the data of a task: number the classes, and drop rare ones, with a note in ``source``.
 
     Raises:
         ValueError: If no class is left.
