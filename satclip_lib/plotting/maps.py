@@ -199,15 +199,19 @@ def add_color_bar(
 ) -> Colorbar:
     """Add one colour bar below a map, or below several that share their colours.
 
+    Below a single map it keeps its distance, however much room the figure leaves there.
+
     Args:
         points: Points from ``plot_points``, on one of the maps.
         axes: Map, or maps, that the bar stands below.
         label: Quantity and unit.
         pad: Distance to the maps as a share of their height.
     """
-    bar = points.figure.colorbar(
-        points, ax=axes, orientation="horizontal", shrink=0.5, aspect=50, pad=pad, label=label
-    )
+    if isinstance(axes, Axes):
+        place = {"cax": axes.inset_axes((0.25, -0.03 - pad, 0.5, 0.03))}
+    else:
+        place = {"ax": axes, "shrink": 0.5, "aspect": 50, "pad": pad}
+    bar = points.figure.colorbar(points, orientation="horizontal", label=label, **place)
     bar.outline.set_linewidth(COAST_WIDTH_PT)
     return bar
 

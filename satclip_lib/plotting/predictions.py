@@ -33,8 +33,8 @@ def plot_prediction_map(
         label: Quantity and unit.
         title: Title of the map of predicted values.
     """
-    fig = plt.figure(figsize=(PAGE_WIDTH_IN, 5.6))
-    grid = fig.add_gridspec(2, 3, height_ratios=(2.1, 1), width_ratios=(1.5, 1.5, 1))
+    fig = plt.figure(figsize=(PAGE_WIDTH_IN, 5.35))
+    grid = fig.add_gridspec(2, 3, height_ratios=(2.1, 1), width_ratios=(1.5, 1.5, 1.05))
     of_values, of_errors = _choose_colors(target, predicted - target, inside=0.98)
     of_values["label"], of_errors["label"] = label, f"error, {label}"
     for place, name, values, size, style in (
@@ -43,10 +43,13 @@ def plot_prediction_map(
         (grid[1, 1], title, predicted, 1.0, of_values),
     ):
         plot_points(add_map(fig, place, title=name), lonlat, values, size=size, **style)
-    ax = fig.add_subplot(grid[1, 2], title="measured against predicted")
-    ax.set(xlabel="measured", ylabel="predicted", aspect="equal")
+    ax = fig.add_subplot(grid[1, 2])
+    ax.set(xlabel="measured", ylabel="predicted")
+    ax.set_box_aspect(1)
     ax.scatter(target, predicted, s=1.5, alpha=0.4, linewidths=0, rasterized=True)
     ax.axline((of_values["vmin"],) * 2, slope=1, color="black", lw=0.6)
+    limits = np.quantile([target, predicted], [0, 1])
+    ax.set(xlim=limits, ylim=limits)
     ax.tick_params(length=2)
     return fig
 
