@@ -53,7 +53,7 @@ def _make_points(num_points: int = 600):
 def _draw_umap_and_map():
     _, lonlat, plane, classes = _make_points()
     others = ("unit vector", "untrained L=40", "SatCLIP L=10", "SatCLIP L=40")
-    planes = dict.fromkeys((*others, "SatCLIP L=40, retrieved"), plane)
+    planes = dict.fromkeys((*others, "latitude + images, no SatCLIP"), plane)
     notes = dict.fromkeys(planes, "vote across continents 0.55")
     return plot_umap_and_map(planes, lonlat, classes, colors=COLORS, notes=notes)
 

@@ -231,17 +231,29 @@ def test_umap_and_map_share_colours():
 
 
 def test_votes_have_a_row_per_class_and_a_mark_per_encoder():
-    """The first row is that of all; the others are sorted by the last encoder."""
+    """The first row is that of all, the others are sorted; above, continents are joined."""
     votes = pd.DataFrame({"a": [0.3, 0.2, 0.4], "b": [0.5, 0.1, 0.9]}, index=["all", "x", "y"])
-    fig = plot_votes(votes, pd.Series({"all": 1234, "x": 1000, "y": 234}))
-    (ax,) = fig.axes
+    plane = np.repeat([[0, 0], [1, 0], [3, 0]], 10, axis=0).astype(np.float32)
+    groups = pd.DataFrame({"class": ["x"] * 30, "continent": list("abc") * 10}).sort_values(
+        "continent", ignore_index=True
+    )
+    fig = plot_votes(
+        votes,
+        pd.Series({"all": 1234, "x": 1000, "y": 234}),
+        planes={"p": plane},
+        groups=groups,
+        colors={"x": "#ff0000", "y": "#0000ff"},
+    )
+    joined, ax = fig.axes
+    assert sorted(sorted(line.get_xdata()) for line in joined.lines) == [[0, 1], [1, 3]]
+    assert {line.get_color() for line in joined.lines} == {"#ff0000"}
     assert [label.get_text() for label in ax.get_yticklabels()] == [
         "all (1,234)", "y (234)", "x (1,000)"
     ]  # fmt: skip
     _, a, b = ax.collections
     assert list(a.get_offsets()[:, 0]) == [0.3, 0.4, 0.2]
     assert list(b.get_offsets()[:, 0]) == [0.5, 0.9, 0.1]
-    assert [text.get_text() for text in fig.legends[0].texts] == ["a", "b"]
+    assert [text.get_text() for text in fig.subfigs[1].legends[0].texts] == ["a", "b"]
 
 
 def test_islands_are_named_where_their_points_are_densest():
@@ -258,7 +270,7 @@ def test_islands_are_named_where_their_points_are_densest():
     large, small = fig.axes[:2]
     assert (large.get_title("left"), large.get_xlabel()) == ("large", "vote 0.9")
     assert (small.get_title("left"), small.get_xlabel()) == ("small", "vote 0.1")
-    found = {text.get_text(): np.array(text.get_position()) for text in large.texts}
+    found = {text.get_text(): np.array(text.xy) for text in large.texts}
     assert found.keys() == {"x", "y"}
     assert np.abs(found["x"]).max() < 0.5 and np.abs(found["y"] - 9).max() < 0.5
     assert not small.texts

@@ -13,14 +13,16 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.patheffects import withStroke
 from scipy.cluster.hierarchy import dendrogram, linkage
-from scipy.spatial.distance import squareform
+from scipy.sparse.csgraph import minimum_spanning_tree
+from scipy.spatial.distance import pdist, squareform
 
 from satclip_lib.plotting.layers import Layer, find_islands
 from satclip_lib.plotting.maps import add_map, draw_points, make_class_handles, plot_classes
 from satclip_lib.plotting.style import PAGE_WIDTH_IN, styled
 
 NAMED_SHARE = 0.02  # classes with a smaller share of the points are not named in the plane
-NAME_WIDTH = 0.38  # width of the longest name as a share of the plane's extent
+JOINED_POINTS = 10  # a class with fewer points on a continent is not joined there
+NAME_WIDTH, NAME_HEIGHT = 0.0125, 0.04  # size of a letter as shares of the plane's extent
 AXIS_LABELS = {
     "k-NN accuracy": "share of places",
     "silhouette": "from −1 to 1",
@@ -53,9 +55,9 @@ def plot_umap_and_map(
     colors = {name: color for name, color in colors.items() if name in set(classes)}
     order = np.random.default_rng(seed).permutation(len(classes))
     point_colors = np.array([colors[name] for name in classes])
-    fig = plt.figure(figsize=(PAGE_WIDTH_IN, 7.9))
+    fig = plt.figure(figsize=(PAGE_WIDTH_IN, 9.0))
     fig.get_layout_engine().set(h_pad=0.09)
-    grid = fig.add_gridspec(3, 10, height_ratios=(1.05, 1.05, 1.7))
+    grid = fig.add_gridspec(3, 3, height_ratios=(1, 1, 1.5), width_ratios=(3.3, 1, 1))
     *_, large = planes
     for title, ax in _add_large_and_small(fig, grid, planes, notes).items():
         plane = planes[title]
@@ -172,31 +174,54 @@ def plot_cluster_scores(scores: pd.DataFrame) -> Figure:
 
 
 @styled()
-def plot_votes(votes: pd.DataFrame, counts: pd.Series) -> Figure:
-    """One row per class, one mark per encoder; a line from the lowest to the highest.
+def plot_votes(
+    votes: pd.DataFrame,
+    counts: pd.Series,
+    *,
+    planes: Mapping[str, Float32[np.ndarray, "num_points 2"]],
+    groups: pd.DataFrame,
+    colors: Mapping[str, str],
+) -> Figure:
+    """Planes in which each class is joined across continents; below, a row of votes per class.
+
+    Below, each encoder is one mark, and a line goes from the lowest to the highest.
 
     Args:
         votes: Share of right votes, from 0 to 1; one row per class, one column per encoder. The
             first row is that of all classes and stands apart; the others are sorted by the last
             encoder, highest on top.
         counts: Number of points of each row, written beside its name.
+        planes: Planes of the same points, by title.
+        groups: Columns ``class`` and ``continent`` of each point; the classes of ``votes`` are
+            joined.
+        colors: Colour of each class.
     """
     votes = pd.concat([votes[:1], votes[1:].sort_values(votes.columns[-1], ascending=False)])
     rows = np.arange(len(votes)) + (np.arange(len(votes)) > 0) * 0.5
-    fig, ax = plt.subplots(figsize=(PAGE_WIDTH_IN, 1.0 + 0.24 * len(votes)))
+    heights = 0.3 + PAGE_WIDTH_IN / len(planes), 1.0 + 0.24 * len(votes)
+    fig = plt.figure(figsize=(PAGE_WIDTH_IN, sum(heights)))
+    top, bottom = fig.subfigures(2, 1, height_ratios=heights)
+    shown = groups[groups["class"].isin(votes.index)]
+    for column, (title, plane) in enumerate(planes.items(), start=1):
+        ax = top.add_subplot(1, len(planes), column, title=title)
+        _draw_joined(ax, plane, shown, colors)
+    ax = bottom.add_subplot()
     ax.hlines(rows, votes.min(axis=1), votes.max(axis=1), color="0.8", lw=1.5, zorder=1)
-    colors = sns.color_palette(n_colors=len(votes.columns))
-    for encoder, color, marker in zip(votes, colors, cycle("osvPD"), strict=False):
+    palette = sns.color_palette(n_colors=len(votes.columns))
+    for encoder, color, marker in zip(votes, palette, cycle("osvPD"), strict=False):
         style = {"color": color, "edgecolor": "white", "linewidth": 0.5, "zorder": 2}
         ax.scatter(votes[encoder], rows, 42, marker=marker, label=encoder, **style)
     names = [f"{name} ({counts[name]:,})" for name in votes.index]
     ax.set(xlabel="share of right votes", xlim=(-0.03, 1.03), ylim=(rows[-1] + 0.6, -0.6))
     ax.set_yticks(rows, names)
+    for name, row in zip(votes.index[1:], rows[1:], strict=True):
+        beside = {"transform": ax.get_yaxis_transform(), "clip_on": False}
+        ax.plot(-0.02, row, "o", ms=5, color=colors[name], **beside)
     ax.grid(axis="x", color="0.9", lw=0.6)
     ax.set_axisbelow(True)
-    ax.tick_params(axis="y", length=0)
+    ax.tick_params(axis="y", length=0, pad=13)
     ax.spines["left"].set_visible(False)
-    fig.legend(loc="outside lower center", ncols=len(votes.columns), handletextpad=0.1)
+    bottom.legend(loc="outside lower center", ncols=len(votes.columns), handletextpad=0.1)
     return fig
 
 
@@ -235,13 +260,13 @@ def plot_class_similarity(similarity: pd.DataFrame, *, colors: Mapping[str, str]
 def _add_large_and_small(
     fig: Figure, grid: GridSpec, titles: Iterable[str], notes: Mapping[str, str]
 ) -> dict[str, Axes]:
-    """Axes of the last title at the left of a grid of ten columns, of four others at its right."""
+    """Axes of the last title at the left of a grid, and of four others in two columns beside."""
     *others, large = titles
-    cells = [grid[row, column : column + 2] for row in range(2) for column in (6, 8)]
-    places = {large: grid[:2, :6]} | dict(zip(others[-4:], cells, strict=False))
+    cells = [grid[row, column] for row in range(2) for column in (1, 2)]
+    places = {large: grid[:2, 0]} | dict(zip(others[-4:], cells, strict=False))
     axes = {title: fig.add_subplot(cell, title=title) for title, cell in places.items()}
     for title, ax in axes.items():
-        ax.set_xlabel(notes[title], fontsize=6.5)
+        ax.set_xlabel(notes[title], fontsize=6)
     return axes
 
 
@@ -254,26 +279,51 @@ def _draw_plane(ax: Axes, plane: np.ndarray, colors, *, size: float = 1.0) -> No
     ax.spines[["top", "right"]].set_visible(True)
 
 
+def _draw_joined(
+    ax: Axes, plane: np.ndarray, groups: pd.DataFrame, colors: Mapping[str, str]
+) -> None:
+    """Pale points; on them the mean of each class on each continent, joined to its nearest."""
+    _draw_plane(ax, plane, "0.85", size=0.8)
+    points = pd.DataFrame(plane, columns=["x", "y"]).loc[groups.index]
+    by_group = points.groupby([groups["class"], groups["continent"]])
+    means = by_group.mean()[by_group.size() >= JOINED_POINTS]
+    for name, of_class in means.groupby(level=0):
+        places = of_class.to_numpy()
+        tree = minimum_spanning_tree(squareform(pdist(places))).nonzero()
+        for pair in zip(*tree, strict=True):
+            ax.plot(*places[[*pair]].T, color=colors[name], lw=1.0)
+        style = {"color": colors[name], "edgecolor": "white", "linewidth": 0.4, "zorder": 3}
+        ax.scatter(*places.T, 16, **style)
+
+
 def _name_islands(ax: Axes, plane: np.ndarray, classes: np.ndarray) -> None:
-    """Names of the larger classes at their islands, the most frequent first, none on another."""
+    """One name for each of the larger classes, where few points are near its densest island."""
     names, numbers, counts = np.unique(classes, return_inverse=True, return_counts=True)
     is_named = counts[numbers] >= NAMED_SHARE * len(plane)
     islands = find_islands(plane, np.where(is_named, numbers, np.nan))
-    first = {number: island for number, *island in reversed(islands)}
-    islands.sort(key=lambda island: first[island[0]] != [*island[1:]])  # one name for each class
-    extent, middle_x = np.ptp(plane, axis=0).max(), (plane[:, 0].min() + plane[:, 0].max()) / 2
-    taken = np.empty((0, 2))
+    first = {number: np.array(island) for number, *island in reversed(islands)}
+    low, high = plane.min(axis=0), plane.max(axis=0)
+    middle, extent = (low + high) / 2, (high - low).max()
+    points = (plane - middle) / extent  # within half of the frame on each side
+    radius, angle = np.meshgrid(np.linspace(0, 0.4, 21), np.linspace(0, 2 * np.pi, 24))
+    ring = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1).reshape(-1, 2)
+    taken, sizes = np.empty((0, 2)), np.empty((0, 2))
     outline = [withStroke(linewidth=1.8, foreground="white")]
-    for number, *place in islands:
-        share = 0.5 + (place[0] - middle_x) / extent  # of the width: names stay in the frame
-        side = "left" if share < 0.2 else "right" if share > 0.8 else "center"
-        shift = {"left": 0.5, "center": 0.0, "right": -0.5}[side] * NAME_WIDTH
-        middle = np.array(place) / extent + (shift, 0)
-        apart = np.abs(taken - middle)
-        if ((apart[:, 0] < NAME_WIDTH) & (apart[:, 1] < 0.05)).any():
-            continue
-        taken = np.vstack([taken, middle])
-        ax.text(*place, names[number], ha=side, va="center", fontsize=6.5, path_effects=outline)
+    line = {"arrowstyle": "-", "lw": 0.5, "color": "0.3", "shrinkA": 0, "shrinkB": 0}
+    for number in sorted(first, key=lambda number: -counts[number]):
+        size = np.array([NAME_WIDTH * len(names[number]), NAME_HEIGHT])
+        home, edge = (first[number] - middle) / extent, 0.53 - size / 2
+        places = np.clip(home + ring, -edge, edge)
+        hidden = [(np.abs(points - place) < size / 2).all(axis=1).mean() for place in places]
+        apart = np.abs(taken - places[:, None])  # (places, names so far, 2)
+        is_taken = (apart < (sizes + size) / 2).all(axis=2).any(axis=1)
+        cost = np.array(hidden) + 0.1 * np.hypot(*(places - home).T) + is_taken
+        best = places[cost.argmin()]
+        taken, sizes = np.vstack([taken, best]), np.vstack([sizes, size])
+        ax.annotate(
+            names[number], first[number], middle + extent * best, arrowprops=line,
+            ha="center", va="center", fontsize=6.5, path_effects=outline,
+        )  # fmt: skip
 
 
 def _add_legend(fig: Figure, colors: Mapping[str, str], *, size: float = 4.0) -> None:

@@ -60,7 +60,7 @@ CAPTIONS = {  # of each notebook's figures, by id
     },
     "05_geographic_generalization": {
         "continent_table": "Linear probes fitted on five continents and scored on the sixth: mean "
-        "over the six. Cells are shaded by rank.",
+        "over the six. All of Russia counts as Europe. Cells are shaded by rank.",
         "distance_curve": "Mean score of six tasks against the distance to the nearest label: "
         "random folds, and blocks of 1, 5, 10, 20 and 40 degrees. Right: held-out continents. "
         "Bands and bars are 95 % intervals over places; one training is behind them.",
@@ -74,17 +74,19 @@ CAPTIONS = {  # of each notebook's figures, by id
         "the training set. The tested points stay the same. Axes are logarithmic below -1.",
     },
     "06_biome_clustering": {
-        "biome_umap": "UMAP of what images around places show. Each biome is named where it is "
-        "densest. Small planes: some of these places, by other encoders. Vote: how often 15 "
+        "biome_umap": "Large: UMAP of the latitude and of what images at a place and around it "
+        "show. No trained weight of SatCLIP is in it. Larger biomes are named once, where they are densest. "
+        "Small: some of these places, by other encoders, trained and untrained. Vote: how often 15 "
         "neighbours on other continents name the biome. Below: the map in the same colours. "
         "Coordinates alone cluster too.",
         "cluster_scores": "How well biomes cluster in each embedding and in its UMAP plane: "
         "accuracy of 15 nearest neighbours, silhouette, and k-means against biomes.",
-        "biome_across_continents": "How often the 15 nearest neighbours on other continents name "
-        "the biome of a place, with the number of places. Marks are encoders; lines go from the "
-        "lowest to the highest.",
+        "biome_across_continents": "Above: the mean of each biome on each continent in three UMAP "
+        "planes; lines join the same biome of different continents. Below: how often the 15 "
+        "nearest neighbours on other continents name the biome of a place, with the number of "
+        "places. Marks are encoders; lines go from the lowest to the highest.",
         "umap_by_label": "One UMAP plane by biome, climate, continent and elevation, beside the "
-        "map in the same colours.",
+        "map in the same colours. All of Russia counts as Europe.",
         "biome_similarity": "Cosine similarity of the biomes' mean embeddings, centred, and its "
         "average-linkage tree.",
         "umap_stability": "UMAP planes of the same places for three seeds and three numbers of "
