@@ -104,7 +104,7 @@ def test_printed_table_marks_the_best_and_names_the_absent():
 
 
 def test_forest_shows_the_reference_minus_the_others():
-    """Right of zero the reference is ahead; what is beyond the axis is an arrow at its edge."""
+    """Right of zero the reference is ahead; what is beyond the axis is an arrow with its value."""
     fig = plot_forest(_make_summary(), reference="a", encoders=["b"])
     random, blocks = fig.axes
     (interval, _), points = random.collections[0].get_segments(), random.collections[1]
@@ -113,6 +113,7 @@ def test_forest_shows_the_reference_minus_the_others():
     arrows = [c.get_offsets() for c in blocks.collections[1:] if len(c.get_offsets())]
     ((x, y),) = np.concatenate(arrows)
     assert x == pytest.approx(-LARGEST_DIFFERENCE, abs=0.02) and y == 0
+    assert [text.get_text() for text in blocks.texts] == ["−40.10"] and not random.texts
     labels = [label.get_text() for label in random.get_yticklabels()]
     assert labels == ["air temperature (R²)", "country (accuracy)"]
 

@@ -52,7 +52,8 @@ CAPTIONS = {  # of each notebook's figures, by id
         "and accuracy (classification), on random folds and in held-out blocks. Cells are shaded "
         "by rank.",
         "difference_forest": "Score of the trained encoder minus that of others, with 95 % "
-        "intervals over places, from resampled blocks. Arrows mark values beyond the axis.",
+        "intervals over places, from resampled blocks. Arrows have the values beyond the axis "
+        "beside them.",
         "learning_curves": "Score in held-out blocks against the number of labels that the linear "
         "probe is fitted to.",
         "prediction_map": "The error of a linear probe on the trained embeddings. Each point is "
@@ -65,8 +66,8 @@ CAPTIONS = {  # of each notebook's figures, by id
         "random folds, and blocks of 1, 5, 10, 20 and 40 degrees. Right: held-out continents. "
         "Bands and bars are 95 % intervals over places; one training is behind them.",
         "continent_forest": "Score on held-out continents of the trained encoder minus that of "
-        "others, with 95 % intervals over places, from resampled blocks. Arrows mark values beyond "
-        "the axis.",
+        "others, with 95 % intervals over places, from resampled blocks. Arrows have the values "
+        "beyond the axis beside them.",
         "continent_maps": "Each continent predicted from the five others, by the trained encoder "
         "and by its untrained twin. Below: the errors, and R2 on each continent. Bars end at -1; "
         "the printed numbers do not.",
@@ -75,10 +76,10 @@ CAPTIONS = {  # of each notebook's figures, by id
     },
     "06_biome_clustering": {
         "biome_umap": "Large: UMAP of the latitude and of what images at a place and around it "
-        "show. No trained weight of SatCLIP is in it. Larger biomes are named once, where they are densest. "
-        "Small: some of these places, by other encoders, trained and untrained. Vote: how often 15 "
-        "neighbours on other continents name the biome. Below: the map in the same colours. "
-        "Coordinates alone cluster too.",
+        "show. No trained weight of SatCLIP is in it. Larger biomes are named once, where they are "
+        "densest. Small: some of these places, by other encoders, trained and untrained. Vote: how "
+        "often 15 neighbours on other continents name the biome. Below: the map in the same "
+        "colours. Coordinates alone cluster too.",
         "cluster_scores": "How well biomes cluster in each embedding and in its UMAP plane: "
         "accuracy of 15 nearest neighbours, silhouette, and k-means against biomes.",
         "biome_across_continents": "Above: the mean of each biome on each continent in three UMAP "
@@ -107,10 +108,10 @@ CAPTIONS = {  # of each notebook's figures, by id
         "places, from resampled blocks. Arrows mark values beyond the axis.",
         "ablation_full_size": "The worth of one changed knob at full size: 40,000 locations, seven "
         "tasks, differences from “ours” with the same seed. Lines go from the lowest to the "
-        "highest of several seeds.",
+        "highest of several seeds; variants without a line have one seed.",
         "split_ranking": "The order of the variants, best on top, by the mean of all tasks under "
         "each protocol. In colour: the best of each column. Numbers are Spearman's rank "
-        "correlations of two columns.",
+        "correlations with the order on random folds.",
     },
 }
 FIGURES = {

@@ -1,19 +1,22 @@
 """Forest plots: differences of scores with intervals, and rankings of variants."""
 
-import itertools
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from satclip_lib.evaluation.ablations import ALL_TASKS, compare_rankings
 from satclip_lib.plotting.style import COLORS, PAGE_WIDTH_IN, make_styles, styled
 
 LARGEST_DIFFERENCE = 0.6  # end of the axis of plot_forest; larger ones are arrows at its edge
-INSIDE = 0.9  # share of differences within the axis of plot_variants
+INSIDE = 0.95  # share of differences within the axis of plot_variants
+ROW_NAME_LENGTH = 32  # letters of a variant in one line
+UNDERLAY = {"facecolor": "white", "edgecolor": "none", "pad": 0.3}  # below numbers on lines
 
 
 @styled()
@@ -34,16 +37,16 @@ def plot_forest(summary: pd.DataFrame, *, reference: str, encoders: Sequence[str
     fig, panels = _make_panels(
         dict.fromkeys(summary.protocol.unique(), LARGEST_DIFFERENCE),
         [f"{task.replace('_', ' ')} ({name})" for task, name in metric.items()],
-        height_in=0.8 + 0.36 * len(metric),
+        height_in=0.8 + 0.09 * len(metric) * max(4, len(encoders)),
         xlabel=f"{reference} minus the other",
     )
-    offsets = np.linspace(-0.3, 0.3, len(encoders)) if len(encoders) > 1 else [0.0]
+    offsets = np.linspace(-0.36, 0.36, len(encoders)) if len(encoders) > 1 else [0.0]
     for protocol, ax in panels.items():
         for (encoder, style), offset in zip(styles.items(), offsets, strict=True):
             rows = summary[(summary.protocol == protocol) & (summary.encoder == encoder)]
             rows = rows.set_index("task").reindex(metric.index)
             interval = -rows.difference_high, -rows.difference_low
-            style = style | {"label": encoder, "offset": offset}
+            style = style | {"label": encoder, "offset": offset, "numbered": True}
             _draw_marks(ax, -rows.difference, interval, size=9.0, **style)
     fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=6)
     return fig
@@ -51,7 +54,11 @@ def plot_forest(summary: pd.DataFrame, *, reference: str, encoders: Sequence[str
 
 @styled()
 def plot_variants(
-    summary: pd.DataFrame, *, reference: str, encoders: Sequence[str] | None = None
+    summary: pd.DataFrame,
+    *,
+    reference: str,
+    encoders: Sequence[str] | None = None,
+    line: str = "95 % interval",
 ) -> Figure:
     """Score of each variant minus that of the reference: right of 0 the variant is better.
 
@@ -62,6 +69,7 @@ def plot_variants(
             :func:`~satclip_lib.evaluation.ablations.compare_runs`; one panel per protocol.
         reference: Variant to which the summary gives differences.
         encoders: Variants from top to bottom; None for all, in the order of the summary.
+        line: What the lines from ``difference_low`` to ``difference_high`` are, for the key.
     """
     names = [name for name in encoders or summary.encoder.unique() if name != reference]
     shown = summary[summary.encoder.isin(names)]
@@ -69,7 +77,7 @@ def plot_variants(
     largest = shown.difference.abs().groupby(shown.protocol, sort=False).quantile(INSIDE)
     fig, panels = _make_panels(
         {protocol: 1.1 * size or 1.0 for protocol, size in largest.items()},
-        names,
+        [fill(name, ROW_NAME_LENGTH) for name in names],
         height_in=0.85 + 0.19 * len(names),
         xlabel=f"score minus that of “{reference}”",
     )
@@ -77,13 +85,14 @@ def plot_variants(
         tasks = shown[(shown.protocol == protocol) & ~is_mean]
         for _, rows in tasks.groupby("task"):
             of_task = rows.set_index("encoder").reindex(names).difference
-            _draw_marks(ax, of_task, size=7.0, color=COLORS[5], marker="o", label="one task")
+            _draw_marks(ax, of_task, size=6.0, color="0.75", marker="o", label="one task")
         mean = shown[(shown.protocol == protocol) & is_mean].set_index("encoder").reindex(names)
         interval = mean.difference_low, mean.difference_high
-        style = {"color": "black", "marker": "D", "label": ALL_TASKS}
+        style = {"color": "black", "marker": "D", "label": ALL_TASKS, "numbered": True}
         _draw_marks(ax, mean.difference, interval, size=14.0, **style)
     handles = dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))  # one of each label
-    fig.legend(handles.values(), handles, loc="outside upper center", ncols=2)
+    handles[line] = Line2D([], [], color="black", lw=0.9)
+    fig.legend(handles.values(), handles, loc="outside upper center", ncols=3)
     return fig
 
 
@@ -91,8 +100,8 @@ def plot_variants(
 def plot_rankings(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """Rank of each variant under each protocol, best on top; lines connect the same variant.
 
-    The best of each column has a colour, so that its rank in the other columns is seen. Between two
-    columns stands their rank correlation.
+    The best of each column has a colour, so that its rank in the others is seen. Below a column
+    stands the rank correlation of its order with that of the first.
 
     Args:
         tables: One table per panel from
@@ -140,8 +149,12 @@ def _draw_marks(
     color: str,
     marker: str,
     label: str,
+    numbered: bool = False,
 ) -> None:
-    """One mark per row, and a line from low to high; marks beyond the axis are arrows."""
+    """One mark per row, and a line from low to high; marks beyond the axis are arrows.
+
+    Where ``numbered``, each arrow has its value beside it.
+    """
     y, edge = np.arange(len(middle)) + offset, ax.get_xlim()[1]
     if interval is not None:
         low, high = (end.clip(-edge, edge) for end in interval)
@@ -154,6 +167,12 @@ def _draw_marks(
         beyond = sign * middle > at_edge
         at = np.full(beyond.sum(), sign * at_edge)
         ax.scatter(at, y[beyond], 1.5 * size, marker=arrow, **style)
+        for value, row in zip(middle[beyond & numbered], y[beyond & numbered], strict=True):
+            ax.annotate(
+                f"{value:.2f}".replace("-", "−"), (sign * at_edge, row), (-5 * sign, 0),
+                textcoords="offset points", ha="right" if sign > 0 else "left", va="center",
+                fontsize=5.5, color=color, bbox=UNDERLAY, zorder=4,
+            )  # fmt: skip
 
 
 def _draw_ranks(ax: Axes, table: pd.DataFrame) -> None:
@@ -168,10 +187,10 @@ def _draw_ranks(ax: Axes, table: pd.DataFrame) -> None:
         ax.plot(row.to_numpy(), color=color, marker="o", **style)
         text = {"color": color, "weight": "bold"} if is_best else {}
         ax.text(-0.06, row.iloc[0], name, ha="right", va="center", fontsize=6, **text)
-    for place, (left, right) in enumerate(itertools.pairwise(columns)):
-        text = f"ρ = {correlation.loc[left, right]:.2f}".replace("-", "−")
-        ax.text(place + 0.5, 0.35, text, ha="center", va="bottom", fontsize=7)
     ax.set(xlim=(-0.1, len(columns) - 0.9), ylim=(len(ranks) + 0.5, 0), yticks=[])
-    ax.set_xticks(range(len(columns)), columns)
+    first, *others = columns
+    rho = [f"ρ = {correlation.loc[first, name]:.2f}".replace("-", "−") for name in others]
+    labels = map("\n".join, zip(columns, [f"ρ with {first}:", *rho], strict=True))
+    ax.set_xticks(range(len(columns)), labels)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
