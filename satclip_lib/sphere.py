@@ -4,7 +4,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 
 from satclip_lib.spherical_harmonics import check_lonlat
 
@@ -112,6 +112,29 @@ def compute_distance_km(
     # the tangent is exact at all angles; the cosine is not near 0 degrees, the sine not near 90
     angle = np.arctan2(np.linalg.norm(np.cross(a, b), axis=1), (a * b).sum(axis=1))
     return EARTH_RADIUS_KM * angle
+
+
+def choose_apart(
+    lonlat: Float64[np.ndarray, "num_points 2"],
+    scores: Float[np.ndarray, " num_points"],
+    *,
+    num_results: int,
+    apart_km: float | int,
+) -> list[int]:
+    """Rows of the highest scores, best first, each location far from those before.
+
+    Args:
+        lonlat: Longitude, latitude in degrees.
+        scores: One score per location; minus infinity is never chosen.
+        num_results: Number of rows at most; fewer if no location is left.
+        apart_km: Least distance between any two, kilometres.
+    """
+    left, rows = scores.copy(), []
+    while len(rows) < num_results and left.max() > -np.inf:
+        rows.append(int(left.argmax()))
+        left[compute_distance_km(lonlat, lonlat[rows[-1:]]) < apart_km] = -np.inf
+        left[rows[-1]] = -np.inf
+    return rows
 
 
 def make_equal_area_lonlat(num_points: int) -> Float64[np.ndarray, "num_points 2"]:

@@ -150,7 +150,8 @@ def test_forest_shows_variant_minus_reference():
     np.testing.assert_allclose(diamonds[0].get_offsets(), [[0.2, 0], [0.12, 1]])
     tasks = [c.get_offsets() for c in blocks.collections if c.get_label() == "one task"]
     np.testing.assert_allclose(tasks[0], [[-0.1, 0], [0.14, 1]])
-    assert [text.get_text() for text in fig.legends[0].texts] == ["one task", ALL_TASKS]
+    key = [text.get_text() for text in fig.legends[0].texts]
+    assert key == ["one task", ALL_TASKS, "95 % interval"]
 
 
 def test_rankings_show_order_and_correlation():
@@ -161,9 +162,8 @@ def test_rankings_show_order_and_correlation():
     texts = [text.get_text() for text in ax.texts]
     assert texts == ["ours", "worse", "odd"]
     rho = compare_rankings(differences).loc["random", "blocks"]
-    assert f"blocks\nρ = {rho:.2f}".replace("-", "−") in [
-        x.get_text() for x in ax.get_xticklabels()
-    ]
+    below = [label.get_text() for label in ax.get_xticklabels()]
+    assert f"blocks\nρ = {rho:.2f}".replace("-", "−") in below
     np.testing.assert_allclose(
         [line.get_ydata() for line in ax.lines], [[1, 2, 3], [3, 3, 1], [2, 1, 2]]
     )

@@ -90,6 +90,18 @@ def test_retrieval_is_the_other_direction(dataset, model, store):
     assert len(retrieve(lonlat, store, model)) == 20
 
 
+def test_retrieved_patches_can_be_kept_apart(model, store):
+    """The best comes first, no two are nearer than asked, and too many are refused."""
+    place = np.array([[10.0, 50.0]])
+    found = retrieve(place, store, model, num_results=3, apart_km=2000)
+    assert found.patch[0] == retrieve(place, store, model).patch[0]
+    taken = found[["lon", "lat"]].to_numpy()
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        assert compute_distance_km(taken[[i]], taken[[j]]) >= 2000
+    with pytest.raises(ValueError, match="change num_results or apart_km"):
+        retrieve(place, store, model, num_results=3, apart_km=20_000)
+
+
 def test_galleries_are_found_again(model, tmp_path, monkeypatch):
     """A gallery is embedded once per model and set of places."""
     first = make_gallery(model, num_points=300, folder=tmp_path)

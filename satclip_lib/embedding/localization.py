@@ -18,7 +18,7 @@ from satclip_lib.embedding.regions import Region, find_within
 from satclip_lib.embedding.similarity_search import search
 from satclip_lib.files import fingerprint, write_atomically
 from satclip_lib.model import SatCLIP
-from satclip_lib.sphere import compute_distance_km, make_equal_area_lonlat
+from satclip_lib.sphere import choose_apart, compute_distance_km, make_equal_area_lonlat
 
 RADII_KM = (25, 200, 750, 2500)  # a city, a region, a country, a continent
 BATCH_SIZE = 4096
@@ -156,6 +156,7 @@ def retrieve(
     *,
     num_results: int = 10,
     rows: Int64[np.ndarray, " num_patches"] | None = None,
+    apart_km: float | int = 0,
 ) -> pd.DataFrame:
     """Rank the patches of a feature store by how well they fit a place.
 
@@ -165,6 +166,7 @@ def retrieve(
         model: Model with both encoders.
         num_results: Number of patches per place.
         rows: Patches to choose from; None takes all.
+        apart_km: Least distance between any two patches of a place, kilometres.
 
     Returns:
         One row per place and patch, best first: ``place``, ``rank`` (from 0), ``patch`` (its row
@@ -172,13 +174,25 @@ def retrieve(
         (cosine).
 
     Raises:
-        ValueError: If there are fewer patches than that, or the features come from another model.
+        ValueError: If there are fewer patches than that (so far apart), or the features come from
+            another model.
     """
     rows = np.arange(len(store.lonlat)) if rows is None else rows
-    patches, similarity = search(
-        _embed_units(lonlat, model), _embed_images(store, model, rows), num_results=num_results
-    )
-    ranked = _tabulate("place", store.lonlat[rows], patches, similarity)
+    taken = store.lonlat[rows]
+    units, places = _embed_images(store, model, rows), _embed_units(lonlat, model)
+    patches, similarity = search(places, units, num_results=num_results)
+    if apart_km > 0:
+        limits = {"num_results": num_results, "apart_km": apart_km}
+        chosen = [choose_apart(taken, units @ place, **limits) for place in places]
+        fewest = min(map(len, chosen))
+        if fewest < num_results:
+            raise ValueError(
+                f"only {fewest} patches are {apart_km} km apart, not {num_results}: change "
+                "num_results or apart_km"
+            )
+        patches = np.array(chosen)
+        similarity = (units[patches] * places[:, None]).sum(axis=2)
+    ranked = _tabulate("place", taken, patches, similarity)
     ranked.insert(2, "patch", rows[patches.ravel()])
     return ranked
 

@@ -12,7 +12,7 @@ from jaxtyping import Float32, Float64
 from satclip_lib.checkpoints.download import BUNDLED_MODEL
 from satclip_lib.checkpoints.store import load_training_lonlat
 from satclip_lib.embedding.retrieval import load_retrieval
-from satclip_lib.sphere import check_locations, compute_distance_km
+from satclip_lib.sphere import check_locations, choose_apart, compute_distance_km
 
 logger = logging.getLogger(__name__)
 
@@ -72,11 +72,8 @@ def find_similar(
     """
     lonlat, similarity = compare_with(lon, lat, model)
     distance = compute_distance_km(lonlat, np.array([[lon, lat]], dtype=np.float64))
-    is_free = distance >= apart_km
-    rows: list[int] = []
-    while len(rows) < num_results and is_free.any():
-        rows.append(int(np.where(is_free, similarity, -np.inf).argmax()))
-        is_free &= compute_distance_km(lonlat, lonlat[rows[-1:]]) >= apart_km
+    others = np.where(distance >= apart_km, similarity, -np.inf)
+    rows = choose_apart(lonlat, others, num_results=num_results, apart_km=apart_km)
     return pd.DataFrame(
         {
             "lon": lonlat[rows, 0],
