@@ -38,7 +38,7 @@ def describe_weights(name: str) -> str:
         name: Name of the encoder, a key of ``IMAGE_ENCODERS``.
     """
     if name == "rcf":
-        return "filters from the patches themselves"
+        return "random filters cut from the patches, untrained"
     _check_name(name)
     return load_registry()[f"moco/{name}.pth"].content
 

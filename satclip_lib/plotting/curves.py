@@ -86,7 +86,7 @@ def plot_curves(
             shown = [tick for tick in R2_TICKS if lowest <= tick]
             ax.set_yticks(shown, [f"{tick:g}".replace("-", "−") for tick in shown])
             ax.minorticks_off()
-            ax.set_ylim(1.1 * lowest, 1)
+            ax.set(ylim=(1.1 * lowest, 1), ylabel=f"{metric}, log below −1")
         ax.set_xticks(x, [f"{value:g}" for value in ticks])
     for ax in axes.flat[len(tasks) :]:
         ax.set_axis_off()

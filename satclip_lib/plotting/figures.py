@@ -43,7 +43,7 @@ CAPTIONS = {  # of each notebook's figures, by id
         "of six held-out images with six locations, by the trained model.",
         "embedding_globes": "The first three principal components of the embeddings as red, green "
         "and blue, before and after pretraining. Right: three independent components of the same "
-        "space. Pale: sea and Antarctica, which pretraining never saw.",
+        "space, as colours too. Pale: sea and Antarctica, which pretraining never saw.",
         "similarity_places": "Cosine similarity of all land except Antarctica with the place at "
         "the star.",
     },

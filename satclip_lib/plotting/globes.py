@@ -46,7 +46,7 @@ def plot_globes(
     Args:
         colors: Red, green and blue (0 to 1) of the grid of :func:`make_lonlat_grid`, by encoder.
         others: Other colours of the same encoders, for a second world map on the right.
-        titles: Titles of the two world maps: what the colours are, and what the others are.
+        titles: Heads of the columns: what the colours are, and what the others are.
     """
     columns = [(colors, view) for view in (*GLOBES, WORLD)]
     columns += [(others, WORLD)] if others else []
@@ -55,11 +55,14 @@ def plot_globes(
     fig = plt.figure(figsize=(PAGE_WIDTH_IN, height_in * len(colors)))
     grid = fig.add_gridspec(len(colors), len(columns), width_ratios=widths)
     for row, name in enumerate(colors):
-        above = [name, "", *titles] if row == 0 else [name, "", "", ""]
+        above = [titles[0], "", "", titles[1]] if row == 0 else [""] * 4
         for column, (of_column, (projection, center)) in enumerate(columns):
             style = {"projection": projection, "central_lonlat": center}
             ax = add_map(fig, grid[row, column], title=above[column], **style)
             draw_raster(ax, of_column[name])
+            if column == 0:
+                beside = {"rotation": 90, "ha": "right", "va": "center", "fontsize": 7.5}
+                ax.text(-0.06, 0.5, name, transform=ax.transAxes, **beside)
     return fig
 
 
