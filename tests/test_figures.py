@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from cells import ROOT
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 from small import make_model
@@ -125,6 +126,25 @@ def test_small_copies_keep_the_colours_of_classes(tmp_path):
     shown, counts = np.unique(pixels, axis=0, return_counts=True)
     large = {f"#{r:02x}{g:02x}{b:02x}" for r, g, b in shown[counts > 1000]}
     assert len(shown) > 5_000 and set(colors.values()) <= large
+
+
+CLASSES_SHOWN = {
+    "sample_map": BIOME_COLORS,
+    "biome_umap": BIOME_COLORS,
+    "umap_by_label": {**BIOME_COLORS, **CLIMATE_COLORS},
+    "biome_similarity": BIOME_COLORS,
+    "umap_stability": BIOME_COLORS,
+}
+
+
+@pytest.mark.parametrize("figure_id", CLASSES_SHOWN)
+def test_committed_figures_have_the_colours_of_the_style_table(figure_id):
+    """Every class has dozens of pixels of its own colour, to the last bit."""
+    with Image.open(ROOT / "figures" / "reference" / f"{figure_id}.webp") as image:
+        pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
+    shown, counts = np.unique(pixels, axis=0, return_counts=True)
+    exact = {f"#{r:02x}{g:02x}{b:02x}" for r, g, b in shown[counts >= 24]}
+    assert set(CLASSES_SHOWN[figure_id].values()) <= exact
 
 
 def test_small_copies_are_small(tmp_path, monkeypatch):

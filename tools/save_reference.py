@@ -15,7 +15,7 @@ from satclip_lib.plotting.figures import FIGURES
 
 logger = logging.getLogger("tools.save_reference")  # also when this module is run
 
-MAX_BYTES = 400_000
+MAX_BYTES = 600_000
 ATLAS_STATE = "colour=Similarity+to+a+place&place=-63,-5&globe=0"  # as in the page's address
 
 
@@ -62,7 +62,7 @@ def save_small_copy(source: Path, target: Path) -> None:
     """Write a picture as WebP of half its width and height.
 
     The copy is lossless, so that colours of classes stay what they are, unless that takes more
-    than 400 kB: a picture made of gradients alone is compressed at a quality of 90 %.
+    than 600 kB: a picture made of gradients alone is compressed at a quality of 90 %.
     """
     with Image.open(source) as image:
         half = image.convert("RGB").resize((image.width // 2, image.height // 2))
