@@ -7,6 +7,7 @@ const DEGREE = Math.PI / 180
 const OUTSIDE = 65_533  // in place of the number of a place: beyond the edge of the globe
 const TAP_PX = 6  // a finger that moved less has tapped
 const MAX_ZOOM = 12
+const NAME_SHIFTS_PX = [0, -20, 20, -36, 36]  // of a name in the plane that lies under a mark
 
 // ---- Projections, in radians and Earth radii. forward: where a place is, null if it is not seen;
 // inverse: the place that is there, null beyond the edge. center: longitude and latitude.
@@ -207,7 +208,7 @@ class PlanePanel extends Panel {
     }
   }
 
-  annotate() {  // names of the islands; where two would overlap, that of the smaller class goes
+  annotate() {  // names of the islands, beside marks; the smaller class goes where two overlap
     const layer = layers[state.layer].islands.length ? layers[state.layer] : layers[0]
     const {context, ratio} = this
     context.font = `${11 * ratio}px system-ui, sans-serif`
@@ -218,14 +219,18 @@ class PlanePanel extends Panel {
     context.lineJoin = "round"
     context.fillStyle = "#111"
     const taken = []
+    const marked = marks.map(({place}) => this.to_screen(...this.position(place))).filter(Boolean)
     for (const [number, ...position] of layer.islands) {
       if (layer === layers[state.layer] && !is_chosen(number)) continue
       const half = context.measureText(layer.names[number]).width / 2
-      const [center, y] = this.to_screen(...position)
+      const [center, middle] = this.to_screen(...position)
       const x = clamp(center, half + 4 * ratio, this.width - half - 4 * ratio)
-      const overlaps = taken.some(([other_x, other_y, other_half]) =>
-        Math.abs(x - other_x) < half + other_half + 4 * ratio && Math.abs(y - other_y) < 16 * ratio)
-      if (overlaps || Math.abs(x - center) > half || y < 0 || y > this.height) continue
+      const is_free = (y, others) => others.every(([other_x, other_y, other_half = 12 * ratio]) =>
+        Math.abs(x - other_x) > half + other_half + 4 * ratio || Math.abs(y - other_y) > 16 * ratio)
+      if (!is_free(middle, taken) || Math.abs(x - center) > half) continue
+      const y = NAME_SHIFTS_PX.map((shift) => middle + shift * ratio)
+        .find((y) => is_free(y, [...taken, ...marked]))
+      if (y === undefined || y < 0 || y > this.height) continue
       taken.push([x, y, half])
       context.strokeText(layer.names[number], x, y)
       context.fillText(layer.names[number], x, y)
