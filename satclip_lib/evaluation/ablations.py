@@ -15,7 +15,7 @@ from satclip_lib.evaluation.summary import ALL_TASKS, find_result, summarise
 PROTOCOLS = ("random", "blocks", "continents")
 IN_WORDS = {  # names of runs that say little to a reader
     "damped L=40, soft targets, init": "damped L=40, soft targets, first layer scaled",
-    "ours, plain init, omega 30": "ours, first layer as in the paper",
+    "ours, plain init, omega 30": "ours, first layer of the paper",
     "ours, dropout 0": "ours, no dropout",
 }
 

@@ -15,7 +15,7 @@ from satclip_lib.plotting.style import COLORS, PAGE_WIDTH_IN, make_styles, style
 
 LARGEST_DIFFERENCE = 0.6  # end of the axis of plot_forest; larger ones are arrows at its edge
 INSIDE = 0.95  # share of differences within the axis of plot_variants
-ROW_NAME_LENGTH = 32  # letters of a variant in one line
+ROW_NAME_LENGTH = 30  # letters of a variant in one line
 UNDERLAY = {"facecolor": "white", "edgecolor": "none", "pad": 0.3}  # below numbers on lines
 
 
