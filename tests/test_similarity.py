@@ -37,14 +37,15 @@ def test_a_name_makes_room_for_the_next_one():
         {"lon": [-60.0, 5.5, 46.7], "lat": [-3.0, 22.8, 24.7], "similarity": [1.0, -0.001, -0.2]},
         index=["Manaus", "Tamanrasset", "Riyadh"],
     )
-    ax, _ = plot_similarity_map(LONLAT, SIMILARITY, places=places).axes
+    (ax,) = plot_similarity_map(LONLAT, SIMILARITY, places=places).axes
     assert [text.get_ha() for text in ax.texts] == ["left", "right", "left"]
     assert ax.texts[1].get_text() == "Tamanrasset 0.00"
 
 
 def test_places_are_named(fig):
     """Places carry name and similarity; the one compared with carries a star and names the bar."""
-    ax, bar = fig.axes
+    (ax,) = fig.axes
+    (bar,) = ax.child_axes
     assert [text.get_text() for text in ax.texts] == [
         "Manaus", "Kisangani 0.50", "Yakutsk \N{MINUS SIGN}0.25",
     ]  # fmt: skip
