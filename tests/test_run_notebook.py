@@ -15,6 +15,7 @@ import yaml
 from cells import ROOT, STEMS, run_cells
 from nbclient.exceptions import DeadKernelError
 
+from satclip_lib.evaluation.baselines import EncoderUnavailableError
 from satclip_lib.files import Workspace
 from tools import claims
 from tools import run_notebook as notebooks
@@ -121,7 +122,8 @@ def test_missing_inputs_name_the_command(stem, workspace, monkeypatch):
     """With nothing made yet, a notebook ends at once, and says what to run."""
     monkeypatch.setenv("MPLBACKEND", "agg")
     monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
-    with pytest.raises(FileNotFoundError, match=r"`make (data|pretrain|figures)`"):
+    missing = FileNotFoundError, EncoderUnavailableError
+    with pytest.raises(missing, match=r"`make (data|pretrain|figures)`"):
         run_cells(stem, profile="smoke")
     assert not list(workspace.rglob("*.png"))
 
