@@ -61,9 +61,11 @@ VARIANTS: dict[str, Variant] = {
     "paper L=40, learning rate 2e-4": fine.replace(learning_rate=2e-4),
     "damped L=40": damped,
     "damped L=40, soft targets": soft,
-    "damped L=40, soft targets, init": soft.replace(damping=Damping(scaled_init=True)),
+    "damped L=40, soft targets, first layer scaled": soft.replace(
+        damping=Damping(scaled_init=True)
+    ),
     "ours": ours,
-    "ours, plain init, omega 30": ours.replace(damping=Damping(), first_omega=30.0),
+    "ours, first layer of the paper": ours.replace(damping=Damping(), first_omega=30.0),
     "ours, no soft targets": ours.replace(soft_targets=None),
     "ours, soft targets 0.8": ours.replace(soft_targets=SoftTargetConfig(0.8, 0.2)),
     "ours, temperature 0.1": ours.replace(soft_targets=SoftTargetConfig(0.5, 0.1)),
@@ -75,7 +77,7 @@ VARIANTS: dict[str, Variant] = {
     "ours, damping power 2": ours.replace(damping=Damping(power=2.0, scaled_init=True)),
     "ours, damping learned": ours.replace(damping=Damping(learned=True, scaled_init=True)),
     "ours, dropout 0.2": ours.replace(dropout=0.2),
-    "ours, dropout 0": ours.replace(dropout=0.0),
+    "ours, no dropout": ours.replace(dropout=0.0),
     "ours, learning rate 2e-3": ours.replace(learning_rate=2e-3),
     "ours, learning rate 5e-4": ours.replace(learning_rate=5e-4),
     "ours, embed 64": ours.replace(embed_dim=64),

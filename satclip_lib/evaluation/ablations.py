@@ -13,11 +13,6 @@ from satclip_lib.evaluation.benchmark import BenchmarkResult
 from satclip_lib.evaluation.summary import ALL_TASKS, find_result, summarise
 
 PROTOCOLS = ("random", "blocks", "continents")
-IN_WORDS = {  # names of runs that say little to a reader
-    "damped L=40, soft targets, init": "damped L=40, soft targets, first layer scaled",
-    "ours, plain init, omega 30": "ours, first layer of the paper",
-    "ours, dropout 0": "ours, no dropout",
-}
 
 
 def summarise_variants(result: BenchmarkResult, *, reference: str) -> pd.DataFrame:
@@ -40,7 +35,7 @@ def load_full_size_runs() -> pd.DataFrame:
     """The scores of all runs of ``benchmarks/ablations.py``.
 
     Returns:
-        Columns ``encoder`` (the variant, see ``IN_WORDS``), ``seed``, ``task``, ``protocol`` (of
+        Columns ``encoder`` (the variant), ``seed``, ``task``, ``protocol`` (of
         ``PROTOCOLS``) and ``score``, in the order in which the variants were first run.
 
     Raises:
@@ -49,7 +44,6 @@ def load_full_size_runs() -> pd.DataFrame:
     runs = json.loads(find_result("ablations.json").read_text())["runs"]
     rows = [{"encoder": r["variant"], "seed": r["seed"], **s} for r in runs for s in r["scores"]]
     scores = pd.DataFrame(rows)
-    scores["encoder"] = scores.encoder.replace(IN_WORDS)
     return scores[scores.protocol.isin(PROTOCOLS)].reset_index(drop=True)
 
 
