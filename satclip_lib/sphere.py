@@ -130,7 +130,7 @@ def choose_apart(
         apart_km: Least distance between any two, kilometres.
     """
     left, rows = scores.copy(), []
-    while len(rows) < num_results and left.max() > -np.inf:
+    while len(rows) < num_results and left.max(initial=-np.inf) > -np.inf:
         rows.append(int(left.argmax()))
         left[compute_distance_km(lonlat, lonlat[rows[-1:]]) < apart_km] = -np.inf
         left[rows[-1]] = -np.inf

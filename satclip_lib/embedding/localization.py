@@ -180,18 +180,19 @@ def retrieve(
     rows = np.arange(len(store.lonlat)) if rows is None else rows
     taken = store.lonlat[rows]
     units, places = _embed_images(store, model, rows), _embed_units(lonlat, model)
-    patches, similarity = search(places, units, num_results=num_results)
     if apart_km > 0:
         limits = {"num_results": num_results, "apart_km": apart_km}
         chosen = [choose_apart(taken, units @ place, **limits) for place in places]
         fewest = min(map(len, chosen))
-        if fewest < num_results:
+        if fewest < max(1, num_results):
             raise ValueError(
                 f"only {fewest} patches are {apart_km} km apart, not {num_results}: change "
                 "num_results or apart_km"
             )
         patches = np.array(chosen)
         similarity = (units[patches] * places[:, None]).sum(axis=2)
+    else:
+        patches, similarity = search(places, units, num_results=num_results)
     ranked = _tabulate("place", taken, patches, similarity)
     ranked.insert(2, "patch", rows[patches.ravel()])
     return ranked

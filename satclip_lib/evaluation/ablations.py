@@ -35,8 +35,8 @@ def load_full_size_runs() -> pd.DataFrame:
     """The scores of all runs of ``benchmarks/ablations.py``.
 
     Returns:
-        Columns ``encoder`` (the variant), ``seed``, ``task``, ``protocol`` (of
-        ``PROTOCOLS``) and ``score``, in the order in which the variants were first run.
+        Columns ``encoder`` (the variant), ``seed``, ``task``, ``protocol`` (of ``PROTOCOLS``) and
+        ``score``, in the order in which the variants were first run.
 
     Raises:
         FileNotFoundError: If the results are not there, as in an installed package.
