@@ -47,7 +47,8 @@ def save_result(
         **{package: version(package) for package in packages},
     }
     rows = [bar._asdict() for bar in bars]
-    text = json.dumps(about | result | {"bars": rows}, indent=2, ensure_ascii=False)
+    content = about | result | {"bars": rows}
+    text = json.dumps(content, indent=2, ensure_ascii=False, default=lambda x: x.item())  # NumPy's
     write_text(RESULTS / f"{name}.json", text + "\n")
 
 

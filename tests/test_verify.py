@@ -144,7 +144,7 @@ def test_a_lead_within_its_interval_is_level():
     assert "-1.000 to +1.000" in wide[names[0]].measured
 
 
-def test_the_first_run_is_judged_by_training_and_checkpoint(tmp_path):
+def test_the_first_run_is_judged_by_training_and_checkpoint(tmp_path, monkeypatch):
     """Seconds of all epochs, and megabytes of the encoder that retrieves."""
     for name in ("rcf-l10", "rcf-l40"):
         folder = tmp_path / "data" / "demo" / "checkpoints" / name
@@ -162,6 +162,10 @@ def test_the_first_run_is_judged_by_training_and_checkpoint(tmp_path):
         False,
     )
     assert not bars["a checkpoint with its map of images"].holds
+    monkeypatch.setattr(common, "RESULTS", tmp_path)
+    common.save_result("main_job", found, bars=list(bars.values()), packages=[])
+    (row,) = [x for x in common.load_result("main_job")["bars"] if x["what"].startswith("training")]
+    assert row["holds"] is False
 
 
 def test_each_continent_has_its_rows(tmp_path, monkeypatch):
