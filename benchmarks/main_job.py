@@ -9,6 +9,7 @@ memory, figures, and which files of the first and the last run are the same.
 
 import argparse
 import json
+import logging
 import os
 import resource
 import shutil
@@ -35,7 +36,10 @@ NUM_PATCHES = 2000  # that the rehearsal makes
 
 
 def run(clone: Path, *, profile: str = "demo", **environment: str) -> dict:
-    """Make the figures; return exit code, seconds, processor seconds, and peak memory in GB."""
+    """Make the figures; return exit code, seconds, processor seconds, and peak memory in GB.
+
+    A run that fails shows the end of its log.
+    """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = ["make", "figures", f"PROFILE={profile}"]
     with open(clone.parent / "log.txt", "w") as log:
@@ -47,6 +51,8 @@ def run(clone: Path, *, profile: str = "demo", **environment: str) -> dict:
         watcher.start()
         code, seconds = time_once(process.wait)
         watcher.join()
+    if code:
+        logging.error("%s", (clone.parent / "log.txt").read_text()[-4000:])
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     rounded = {"seconds": round(seconds, 1), "cpu_s": round(cpu, 1)}
@@ -77,7 +83,10 @@ def hash_outputs(clone: Path) -> dict[str, str]:
 
 
 def time_stages(clone: Path, profile: str = "demo") -> dict[str, float]:
-    """Seconds up to the end of training, seconds of all notebooks after it, and of each one."""
+    """Seconds up to the end of training, seconds of all notebooks after it, and of each one.
+
+    The run must have come to its end.
+    """
     ran = pd.DataFrame(
         {
             path.stem: json.loads(path.read_text())["metadata"]["papermill"]
@@ -112,7 +121,7 @@ def delete_made(clone: Path) -> None:
 def list_bars(result: dict) -> Iterator[Bar]:
     """Bars of time, memory, offline use and repeatability."""
     first = result["first"]
-    minutes, seconds = first["seconds"] / 60, first["figures_s"]
+    minutes = first["seconds"] / 60
     num_figures = sum(f"{name}.png" in result["figures"] for name in FIGURES)
     what = f"`make figures` from a clean clone, set-up included, {num_figures} figures"
     yield Bar(what, "15 min", f"{minutes:.1f} min", first["exit"] == 0 and minutes <= 15)
@@ -123,8 +132,9 @@ def list_bars(result: dict) -> Iterator[Bar]:
         yield Bar(what, "4 min", f"{minutes:.1f} min", minutes <= 4)
         what, size = "a checkpoint with its map of images", first["checkpoint_mb"]
         yield Bar(what, "25 MB", f"{size} MB", size <= 25)
-    measured = f"{seconds / 60:.1f} min"
-    yield Bar("its notebooks after training", "5 min", measured, seconds <= 300)
+    if seconds := first.get("figures_s"):
+        measured = f"{seconds / 60:.1f} min"
+        yield Bar("its notebooks after training", "5 min", measured, seconds <= 300)
     if again := result.get("again"):
         yield Bar("a second call", "5 s", f"{again['seconds']} s", again["seconds"] < 5)
     if offline := result.get("offline"):
@@ -154,7 +164,10 @@ def clone_to(clone: Path) -> Path:
 def measure_demo(clone: Path, *, runs: set[str], keep: Path | None) -> dict:
     """The first run in a clone, and those of ``RUNS`` that are asked for."""
     os.environ.pop("SATCLIP_DATA_MIRROR", None)
-    result = {"first": run(clone) | time_stages(clone) | measure_checkpoints(clone)}
+    first = run(clone)
+    if first["exit"]:
+        return {"first": first, "figures": [], "again": None, "offline": None}
+    result = {"first": first | time_stages(clone) | measure_checkpoints(clone)}
     first = hash_outputs(clone)
     if keep:
         for made in ("data/demo", "build", "figures"):
@@ -165,9 +178,10 @@ def measure_demo(clone: Path, *, runs: set[str], keep: Path | None) -> dict:
         delete_made(clone)
         offline = run(clone, SATCLIP_OFFLINE="1")
         second = hash_outputs(clone)
-        table = pd.read_csv(clone / "figures" / "downstream_table.csv")
+        table = clone / "figures" / "downstream_table.csv"
+        tasks = sorted(pd.read_csv(table).task.unique()) if table.exists() else []
         result["offline"] = offline | {
-            "tasks": sorted(table.task.unique()),
+            "tasks": tasks,
             "figures": len(list((clone / "figures").glob("*.png"))),
             "identical": sorted(name for name in first if first[name] == second.get(name)),
             "different": sorted(name for name in first if first[name] != second.get(name)),
@@ -184,17 +198,24 @@ def main() -> None:
     arguments = parser.parse_args()
     earlier = load_result("main_job")  # of runs not asked for
     result = {name: earlier[name] for name in ("first", "figures", *choices) if name in earlier}
+
+    def save() -> None:
+        save_result("main_job", result, bars=list(list_bars(result)), packages=[])
+
     with tempfile.TemporaryDirectory() as folder:
         if "rehearsal" in arguments.runs:
             clone = clone_to(Path(folder) / "rehearsal")
             made = run(clone, profile="rehearsal", PATCHES=f"{NUM_PATCHES}")
-            made |= time_stages(clone, "rehearsal") | {"patches": NUM_PATCHES}
+            made |= {"patches": NUM_PATCHES}
+            if not made["exit"]:
+                made |= time_stages(clone, "rehearsal")
             names = {path.stem for path in (clone / "figures/rehearsal").glob("*.png")}
             result["rehearsal"] = made | {"figures": len(names & set(FIGURES))}
+            save()
         if runs := set(arguments.runs) - {"rehearsal"}:
             clone = clone_to(Path(folder) / "satclip" / "clone")  # no label files beside it
             result |= measure_demo(clone, runs=runs, keep=arguments.keep)
-    save_result("main_job", result, bars=list(list_bars(result)), packages=[])
+            save()
 
 
 if __name__ == "__main__":
