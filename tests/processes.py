@@ -64,24 +64,28 @@ def die_at_step(step: int, function: Callable, *args: Any) -> None:
     function(*args)
 
 
-def run_together(function: Callable, *args: Any, count: int) -> None:
+def run_together(function: Callable, *args: Any, count: int, num_nodes: int = 1) -> None:
     """``function(rank, *args)`` in processes that find each other as those of torchrun do."""
-    port = _find_free_port()
+    of_group = (count, num_nodes, _find_free_port(), function)
     torch.multiprocessing.start_processes(
-        _join_group, (count, port, function, *args), nprocs=count, start_method="forkserver"
+        _join_group, (*of_group, *args), nprocs=count, start_method="forkserver"
     )
 
 
-def _join_group(rank: int, count: int, port: int, function: Callable, *args: Any) -> None:
+def _join_group(
+    rank: int, count: int, num_nodes: int, port: int, function: Callable, *args: Any
+) -> None:
+    num_local = count // num_nodes
     os.environ |= {
         "TORCHELASTIC_RUN_ID": "test",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "GROUP_RANK": "0",
+        "LOCAL_RANK": str(rank % num_local),
+        "GROUP_RANK": str(rank // num_local),
+        "GROUP_WORLD_SIZE": str(num_nodes),
         "WORLD_SIZE": str(count),
-        "LOCAL_WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(num_local),
     }
     torch.set_num_threads(1)
     function(rank, *args)

@@ -3,13 +3,22 @@
 import signal
 from functools import partial
 
+import dask
+import distributed
 import numpy as np
 import processes
 import pytest
+import server
+import torch
 
 from satclip_lib.data.features import cache_features, make_features_at
 from satclip_lib.data.images import load_images
-from satclip_lib.data.patch_store import get_lonlat, make_blue_marble_patches
+from satclip_lib.data.patch_store import (
+    get_lonlat,
+    make_blue_marble_patches,
+    open_patches,
+    save_patches,
+)
 from satclip_lib.files import sweep
 from satclip_lib.image_encoder import RandomConvolutionalFeatures
 
@@ -22,11 +31,11 @@ def dataset():
 
 @pytest.fixture
 def encoder(dataset):
-    """A small encoder that counts the images it is shown, in ``num_seen``."""
+    """A small encoder that counts the images that it or a copy is shown, in ``num_seen``."""
     encoder = RandomConvolutionalFeatures.fit(load_images(dataset), num_random_features=8)
     encoder.num_seen = 0
 
-    def count(encoder, images):
+    def count(_, images):
         encoder.num_seen += len(images[0])
 
     encoder.register_forward_pre_hook(count)
@@ -58,7 +67,7 @@ def test_features_at_places_are_those_of_patches_there():
 def test_the_callers_encoder_stays_where_it_is(dataset, encoder, workspace):
     """On another device, by name at least, a copy is run."""
     store = cache_features(dataset, encoder, folder=workspace, device="cpu:0")
-    assert encoder.num_seen == 0
+    assert {tensor.device for tensor in encoder.buffers()} == {torch.device("cpu")}
     np.testing.assert_allclose(store.features, encoder(load_images(dataset)), atol=1e-5)
 
 
@@ -138,3 +147,46 @@ def test_there_is_at_least_one_view(dataset, encoder, workspace):
     """Zero is an error."""
     with pytest.raises(ValueError, match="num_views must be at least 1, got 0"):
         cache_features(dataset, encoder, folder=workspace, num_views=0)
+
+
+def _serve(root, method, path, headers, _):
+    """Answer as object storage does: listings, sizes, and parts of files."""
+    path = root / path.lstrip("/")
+    if path.is_dir():
+        names = [entry.name + "/" * entry.is_dir() for entry in path.iterdir()]
+        return 200, {}, "".join(f'<a href="{name}">{name}</a>' for name in names).encode()
+    if not path.is_file():
+        return 404, {}, b""
+    content = path.read_bytes()
+    if method == "HEAD":
+        return 200, {"Content-Length": len(content), "Accept-Ranges": "bytes"}, b""
+    if "range" not in headers:
+        return 200, {}, content
+    first, last = map(int, headers["range"].removeprefix("bytes=").split("-"))
+    part = content[first : last + 1]
+    return 206, {"Content-Range": f"bytes {first}-{first + len(part) - 1}/{len(content)}"}, part
+
+
+def test_workers_of_a_cluster_read_the_store_by_its_address(workspace, encoder, dataset):
+    """Two processes, patches over HTTP: the same features to the last bit, all views."""
+    path = save_patches(dataset, workspace / "patches.zarr")
+    encoder._forward_pre_hooks.clear()  # it counts in this process alone
+    options = {"num_views": 2, "batch_size": 7}
+    alone = cache_features(open_patches(path), encoder, folder=workspace / "alone", **options)
+    with (
+        server.serve(partial(_serve, workspace)) as address,
+        dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        remote = open_patches(f"{address}/patches.zarr")
+        together = cache_features(
+            remote, encoder, folder=workspace / "together", client=client, **options
+        )
+        (path / "patches/c/0/0/0/0").unlink()
+        with pytest.raises(ValueError, match="missing or empty"):
+            open_patches(f"{address}/patches.zarr")
+    assert together.key == alone.key
+    np.testing.assert_array_equal(together.views, alone.views)

@@ -285,10 +285,12 @@ def test_settings_of_soft_targets_are_checked():
         SoftTargetConfig(temperature=0.0)
 
 
-def _pretrain_on_two(rank, store_folder, encoder, folder):
-    """One of the processes of a run on two devices."""
-    store = FeatureStore(store_folder)
-    pretrain(UNEVEN, store, image_encoder=encoder, folder=folder, devices=2)
+def _pretrain_on_two(rank, store_folder, encoder, folder, num_nodes):
+    """One of the two processes of a run."""
+    store, devices = FeatureStore(store_folder), 2 // num_nodes
+    pretrain(
+        UNEVEN, store, image_encoder=encoder, folder=folder, devices=devices, num_nodes=num_nodes
+    )
 
 
 # Dropout differs between processes; a batch of 63 does not divide by two.
@@ -301,12 +303,14 @@ UNEVEN = replace(
 )
 
 
-def test_two_processes_train_as_one(inputs, train, workspace):
+@pytest.mark.parametrize("num_nodes", [1, 2])
+def test_two_processes_train_as_one(inputs, train, workspace, num_nodes):
     """DDP on two processes gives the curve and the weights of one: all contrast with all."""
     store, encoder = inputs
     alone = train(UNEVEN, folder=workspace / "alone")
     together = workspace / "together"
-    processes.run_together(_pretrain_on_two, store.folder, encoder, together, count=2)
+    arguments = (store.folder, encoder, together, num_nodes)
+    processes.run_together(_pretrain_on_two, *arguments, count=2, num_nodes=num_nodes)
     pd.testing.assert_frame_equal(_curve(together), _curve(alone), rtol=1e-4)
     weights = [
         load_satclip(folder, image_encoder=True).state_dict() for folder in (alone, together)

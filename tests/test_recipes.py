@@ -22,7 +22,6 @@ from satclip_lib.training.recipes import (
     RECIPES,
     make_recipe,
     prepare_image_encoder,
-    train_recipe,
 )
 
 
@@ -107,15 +106,17 @@ def _train_on_two(rank, folder):
         return cache_features(*args, **options)
 
     recipes.cache_features = look_and_cache
-    recipe = make_recipe("paper-l10", num_epochs=1, batch_size=64)
-    train_recipe(recipe, profile="smoke", devices=2)
+    sys.argv = ["recipes", *"paper-l10 --profile smoke --num-epochs 1 --batch-size 64".split()]
+    recipes.main()
 
 
-def test_one_of_two_processes_computes_the_features(workspace):
-    """With the threads of both; the other waits and opens the finished store; then both train."""
+@pytest.mark.parametrize(("num_nodes", "num_threads"), [(1, 2), (2, 1)])
+def test_one_of_two_processes_computes_the_features(workspace, num_nodes, num_threads):
+    """With the threads of its machine; the other opens the finished store; then both train."""
     save_patches(make_blue_marble_patches(num_patches=300), Workspace("smoke").patches)
-    processes.run_together(_train_on_two, workspace, count=2)
-    assert [(workspace / f"found-{rank}").read_text() for rank in (0, 1)] == ["0 2", "1 1"]
+    processes.run_together(_train_on_two, workspace, count=2, num_nodes=num_nodes)
+    found = [(workspace / f"found-{rank}").read_text() for rank in (0, 1)]
+    assert found == [f"0 {num_threads}", "1 1"]
     assert (
         load_location_encoder(Workspace("smoke").checkpoints / "rcf-l10").config.num_degrees == 10
     )

@@ -3,12 +3,11 @@
 import copy
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import chain
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,6 +25,9 @@ from satclip_lib.data.transforms import augment, center_crop
 from satclip_lib.files import fingerprint, sweep, write_atomically
 from satclip_lib.image_encoder import ImageEncoder
 from satclip_lib.progress import progress_bar
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 FORMAT = "features/3"  # of a store; stores of other formats are not found
 BATCH_BYTES = 2**26  # of pixels as float32; what an encoder makes of them is several times that
@@ -81,6 +83,7 @@ def cache_features(
     seed: int = 0,
     batch_size: int | None = None,
     device: torch.device | str | None = None,
+    client: "Client | None" = None,
 ) -> FeatureStore:
     """Run a frozen image encoder over a patch store once per view, and keep the features.
 
@@ -99,8 +102,10 @@ def cache_features(
         seed: Random seed for the augmentation.
         batch_size: Number of patches per run of the encoder; None takes as many as
             ``BATCH_BYTES`` hold, 1,024 at the most.
-        device: Device on which the encoder, or a copy of it, runs; None takes the first GPU if
-            there is one.
+        device: Device on which a copy of the encoder runs; None takes the first GPU if there is
+            one.
+        client: Dask cluster whose workers read the patches and run the encoder. They must reach the
+            patch store, by a shared folder or an address. This process writes the features.
     """
     if num_views < 1:
         raise ValueError(f"num_views must be at least 1, got {num_views}")
@@ -127,23 +132,12 @@ def cache_features(
         if hasattr(os, "posix_fallocate"):  # a full disk is an error now, and no crash later
             with open(scratch / "features.npy", "r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, os.path.getsize(file.name))
-        if device is None:
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        tensors = chain(image_encoder.parameters(), image_encoder.buffers())
-        if any(tensor.device != torch.device(device) for tensor in tensors):
-            image_encoder = copy.deepcopy(image_encoder).to(device)
-        for start in progress_bar(range(0, num_patches, batch_size), desc="image features"):
-            batch = slice(start, start + batch_size)
-            images = load_images(dataset, batch).to(device)
-            images = prepare_images(images, dataset.band.values, image_encoder, crop=False)
-            for view in range(num_views):
-                if view == 0:
-                    seen = center_crop(images, size_px=size_px)
-                else:
-                    draw = np.random.SeedSequence((seed, view, start)).generate_state(1)[0]
-                    seen = augment(images, size_px=size_px, seed=int(draw))
-                with torch.inference_mode():
-                    features[view, batch] = image_encoder(seen).cpu().numpy()
+        encoder = copy.deepcopy(image_encoder)  # which moves to the device
+        compute = partial(_compute_features, dataset, encoder, size_px, num_views, seed, device)
+        slices = [slice(start, start + batch_size) for start in range(0, num_patches, batch_size)]
+        found = map(compute, slices) if client is None else _compute_on(client, compute, slices)
+        for batch, values in progress_bar(found, desc="image features", total=len(slices)):
+            features[:, batch] = values
         features.flush()
         np.save(scratch / "lonlat.npy", get_lonlat(dataset))
         np.save(scratch / "is_val.npy", (dataset.split == "val").values)
@@ -152,6 +146,47 @@ def cache_features(
         about = {"key": key, "image_encoder": encoder_hash, "images": images}
         (scratch / "features.json").write_text(json.dumps(about))
     return FeatureStore(path)
+
+
+def _compute_features(
+    dataset: xr.Dataset,
+    image_encoder: ImageEncoder,
+    size_px: int,
+    num_views: int,
+    seed: int,
+    device: torch.device | str | None,
+    batch: slice,
+) -> tuple[slice, Float32[np.ndarray, "num_views batch num_features"]]:
+    """Features of all views of a batch of patches, after the batch."""
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    image_encoder.to(device)
+    images = load_images(dataset, batch).to(device)
+    images = prepare_images(images, dataset.band.values, image_encoder, crop=False)
+    views = []
+    for view in range(num_views):
+        if view == 0:
+            seen = center_crop(images, size_px=size_px)
+        else:
+            draw = np.random.SeedSequence((seed, view, batch.start)).generate_state(1)[0]
+            seen = augment(images, size_px=size_px, seed=int(draw))
+        with torch.inference_mode():
+            views.append(image_encoder(seen).cpu().numpy())
+    return batch, np.stack(views)
+
+
+def _compute_on(client: "Client", compute: Callable, batches: list[slice]) -> Iterator:
+    """What a function returns for each batch, as the workers of a Dask cluster finish."""
+    from distributed import as_completed  # here, because one machine does not need it
+
+    sent = client.scatter(compute, broadcast=True)  # the encoder travels once to each worker
+    futures = [client.submit(_call, sent, batch, pure=False) for batch in batches]
+    for _, result in as_completed(futures, with_results=True):
+        yield result
+
+
+def _call(function: Callable, argument: Any) -> Any:
+    return function(argument)
 
 
 def hash_image_encoder(image_encoder: ImageEncoder) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
+import fsspec
 import numpy as np
 import xarray as xr
 import zarr
@@ -198,7 +199,8 @@ def open_patches(path: Path | str, *, trained: Iterable[Path] = ()) -> xr.Datase
     """Open a patch store; nothing but the coordinates is read yet.
 
     Args:
-        path: The store.
+        path: The store: a folder, or an address of a kind that fsspec reads, such as
+            ``s3://bucket/patches.zarr`` (which needs the package s3fs).
         trained: Checkpoints that must have been trained on these very patches.
 
     Raises:
@@ -206,14 +208,12 @@ def open_patches(path: Path | str, *, trained: Iterable[Path] = ()) -> xr.Datase
         ValueError: If files of the store are missing, or a checkpoint was trained on other
             patches, by their hash.
     """
-    if not Path(path).is_dir():
+    if "://" not in str(path) and not Path(path).is_dir():
         raise FileNotFoundError(
             f"no patch store at {path}: run notebook 01_dataset_construction, or `make data`"
         )
     dataset = xr.open_zarr(path, consolidated=False, chunks=None)
-    array = zarr.open_array(path, path="patches", mode="r")
-    is_empty = any(file.stat().st_size == 0 for file in Path(path, "patches", "c").rglob("*"))
-    if is_empty or array.nchunks_initialized < array.nchunks:  # else Zarr reads zeros there
+    if not _is_whole(path):  # Zarr would read zeros
         raise ValueError(
             f"files of patches in {path} are missing or empty: delete it and run notebook 01 again"
         )
@@ -228,6 +228,18 @@ def open_patches(path: Path | str, *, trained: Iterable[Path] = ()) -> xr.Datase
                 "with notebook 01. Do exercises in the profile of `make exercises`"
             )
     return dataset
+
+
+def _is_whole(path: Path | str) -> bool:
+    """Whether every file of patches is there and not empty."""
+    array = zarr.open_array(path, path="patches", mode="r")
+    counts = (-(-n // step) for n, step in zip(array.shape, array.shards, strict=True))
+    files = [array.metadata.encode_chunk_key(index) for index in np.ndindex(*counts)]
+    system, root = fsspec.url_to_fs(str(path))
+    try:
+        return all(system.sizes([f"{root}/patches/{file}" for file in files]))
+    except FileNotFoundError:
+        return False
 
 
 def hash_patches(dataset: xr.Dataset) -> str:
