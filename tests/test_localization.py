@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small import make_encoder
 
+from satclip_lib.data import features
 from satclip_lib.data.features import cache_features
 from satclip_lib.data.images import load_images
 from satclip_lib.data.land import is_land
@@ -62,6 +63,18 @@ def test_ranking_is_that_of_the_model(dataset, model):
     np.testing.assert_allclose(ranked.similarity, best.values.ravel(), atol=1e-5)
     np.testing.assert_array_equal(ranked[["lon", "lat"]], gallery.lonlat[best.indices.ravel()])
     np.testing.assert_array_equal(found.best_lonlat, gallery.lonlat[best.indices[:, 0]])
+
+
+def test_large_images_are_encoded_in_parts(dataset, model, monkeypatch):
+    """As many at once as memory is meant to hold."""
+    images, seen = load_images(dataset), []
+    expected = localize(images, model, make_gallery(model, num_points=300)).similarity
+    monkeypatch.setattr(features, "BATCH_BYTES", 7 * 4 * images[0].numel())
+    encoder = model.image_encoder
+    with encoder.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0]))):
+        found = localize(images, model, make_gallery(model, num_points=300))
+    assert seen == [7, 7, 7, 7, 2]
+    np.testing.assert_allclose(found.similarity, expected, atol=1e-6)
 
 
 def test_cached_features_are_images(dataset, model, store):

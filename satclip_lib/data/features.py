@@ -2,8 +2,9 @@
 
 import copy
 import json
+import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -100,8 +101,8 @@ def cache_features(
         folder: Folder of feature stores; this one becomes ``folder/<key>``.
         num_views: Number of views per patch; 1 means no augmentation.
         seed: Random seed for the augmentation.
-        batch_size: Number of patches per run of the encoder; None takes as many as
-            ``BATCH_BYTES`` hold, 1,024 at the most.
+        batch_size: Number of patches per run of the encoder; None lets
+            :func:`choose_batch_size` choose.
         device: Device on which a copy of the encoder runs; None takes the first GPU if there is
             one.
         client: Dask cluster whose workers read the patches and run the encoder. They must reach the
@@ -112,8 +113,7 @@ def cache_features(
     num_patches = dataset.sizes["patch"]
     size_px = image_encoder.size_px or dataset.sizes["x"]  # whole patches are not shifted
     if batch_size is None:
-        patch_bytes = 4 * int(np.prod(dataset.patches.shape[1:]))  # as float32
-        batch_size = max(1, min(1024, BATCH_BYTES // patch_bytes))
+        batch_size = choose_batch_size(dataset.patches.shape[1:])
     drawn = (num_views, seed, batch_size) if num_views > 1 else ()
     patches, encoder_hash = hash_patches(dataset), hash_image_encoder(image_encoder)
     key = fingerprint(FORMAT, patches, size_px, drawn, encoder_hash)
@@ -187,6 +187,11 @@ def _compute_on(client: "Client", compute: Callable, batches: list[slice]) -> It
 
 def _call(function: Callable, argument: Any) -> Any:
     return function(argument)
+
+
+def choose_batch_size(image_shape: Sequence[int]) -> int:
+    """How many images to encode at once: what ``BATCH_BYTES`` hold, at least 1, at most 1,024."""
+    return max(1, min(1024, BATCH_BYTES // (4 * math.prod(image_shape))))
 
 
 def hash_image_encoder(image_encoder: ImageEncoder) -> str:

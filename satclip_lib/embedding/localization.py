@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float32, Float64, Int64
 from torch import Tensor
 
-from satclip_lib.data.features import FeatureStore, hash_image_encoder
+from satclip_lib.data.features import FeatureStore, choose_batch_size, hash_image_encoder
 from satclip_lib.data.land import is_land
 from satclip_lib.embedding.embed import embed
 from satclip_lib.embedding.regions import Region, find_within
@@ -21,7 +21,7 @@ from satclip_lib.model import SatCLIP
 from satclip_lib.sphere import choose_apart, compute_distance_km, make_equal_area_lonlat
 
 RADII_KM = (25, 200, 750, 2500)  # a city, a region, a country, a continent
-BATCH_SIZE = 4096
+BATCH_SIZE = 4096  # of features
 
 
 @dataclass(frozen=True)
@@ -241,7 +241,8 @@ def _embed_images(
         encode = model.image_projection
     else:
         images = images if rows is None else images[rows]
-        batches, encode = images.split(BATCH_SIZE), model.encode_images
+        batches = images.split(choose_batch_size(images.shape[1:]))
+        encode = model.encode_images
     with torch.inference_mode():
         units = [
             F.normalize(encode(batch.to(weight)), dim=-1).float().cpu().numpy() for batch in batches
