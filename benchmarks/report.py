@@ -88,12 +88,15 @@ def list_gpu_bars(result: dict) -> Iterator[Bar]:
         yield from (Bar(*row, "no GPU at hand", None) for row in zip(what, bars, strict=True))
     for machine, entry in on_gpu.items():
         recipes = {row["dtype"]: row for row in entry["full_recipe"] if row["num_degrees"] == 10}
-        fast, slow = recipes["bfloat16"], recipes["float32"]
+        slow = recipes["float32"]
+        fast = recipes.get("bfloat16", slow)  # old GPUs have none
         minutes = fast["projected_minutes_of_full_recipe"]
         ratio = slow["seconds_per_epoch"] / fast["seconds_per_epoch"]
         apart = abs(fast["held_out_loss"] / slow["held_out_loss"] - 1)
         measured = f"{minutes} min", f"{ratio:.1f}x", f"{apart:.2%}"
         holds = minutes <= 1, ratio >= 2, apart <= 0.01
+        if fast is slow:
+            measured, holds = (measured[0], *["no bfloat16"] * 2), (holds[0], None, None)
         for title, *row in zip(what, bars, measured, holds, strict=True):
             yield Bar(f"{title} ({machine})", *row)
 

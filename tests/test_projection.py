@@ -31,6 +31,12 @@ def test_neighbours_are_exact():
     np.testing.assert_allclose(distance, np.sort(full, axis=1)[:, :6].clip(0), atol=2e-6)
 
 
+def test_neighbours_need_points():
+    """More neighbours than points are refused, and the message says what to change."""
+    with pytest.raises(ValueError, match="6 neighbours per point need as many points, got 5"):
+        compute_umap(np.eye(5), num_neighbors=6)
+
+
 def test_colours_are_principal_components():
     """On data with three known axes, each colour is one of them, stretched to 98 % of the land."""
     rng = np.random.default_rng(0)

@@ -33,6 +33,9 @@ def compute_umap(
         min_dist: Smallest distance between points in the plane, in units of the plane.
         seed: Random seed of the layout.
 
+    Raises:
+        ValueError: If there are fewer points than ``num_neighbors``.
+
     References:
         McInnes et al. (2018), UMAP, arXiv 1802.03426.
     """
@@ -75,7 +78,15 @@ def find_neighbors(
     Args:
         unit: Vectors of length one.
         num_neighbors: Neighbours per point; the first is the point itself.
+
+    Raises:
+        ValueError: If there are fewer points than that.
     """
+    if num_neighbors > len(unit):
+        raise ValueError(
+            f"{num_neighbors} neighbours per point need as many points, got {len(unit)}: lower "
+            "num_neighbors, or take more points"
+        )
     indices, distances = [], []
     for start in range(0, len(unit), BLOCK_ROWS):
         block = np.arange(start, min(start + BLOCK_ROWS, len(unit)))
