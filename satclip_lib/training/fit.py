@@ -239,10 +239,11 @@ def _keep_checkpoints(best: Path, last: Path) -> list[ModelCheckpoint]:
 
 @contextmanager
 def _without_lightning_chatter() -> Iterator[None]:
-    """Hide messages about hardware and other products, and three warnings.
+    """Hide messages about hardware and other products, and four warnings.
 
-    Two warnings are about what is so on purpose: the frozen encoder is in eval mode, and the folder
-    of an interrupted run is not empty. The third is from Lightning 2.6 with torch 2.13.
+    Three warnings are about what is so on purpose: the frozen encoder is in eval mode, the folder
+    of an interrupted run is not empty, and a logged value is not averaged over processes, because
+    all have the same. The fourth is from Lightning 2.6 with torch 2.13.
     """
     chatter = logging.getLogger("lightning.pytorch")
     level = chatter.level
@@ -252,6 +253,7 @@ def _without_lightning_chatter() -> Iterator[None]:
             warnings.filterwarnings("ignore", message="Found .* in eval mode")
             warnings.filterwarnings("ignore", message=".*LeafSpec")
             warnings.filterwarnings("ignore", message="Checkpoint directory .* is not empty")
+            warnings.filterwarnings("ignore", message="It is recommended to use `self.log")
             yield
     finally:
         chatter.setLevel(level)
