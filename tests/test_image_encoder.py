@@ -28,6 +28,7 @@ from satclip_lib.image_encoder import (
     VisionTransformer,
     load_backbone_weights,
     make_image_encoder,
+    random_features,
 )
 
 
@@ -130,8 +131,10 @@ def test_vision_transformer_takes_one_size():
 # Random convolutional features
 
 
-def test_rcf_features_match_a_loop(rcf):
+@pytest.mark.parametrize("rows_at_once", [6, 4, 1])
+def test_rcf_features_match_a_loop(rcf, rows_at_once, monkeypatch):
     """Filter by filter and place by place, the features are what the docstring says."""
+    monkeypatch.setattr(random_features, "MAX_RESPONSES", rows_at_once * 6 * len(rcf.weight))
     image = make_images(60)[7]
     places = [image[:, y : y + 3, x : x + 3] for y in range(6) for x in range(6)]
     positive, negative = [], []

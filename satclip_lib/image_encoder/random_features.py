@@ -169,16 +169,29 @@ class RandomConvolutionalFeatures(ImageEncoder):
             )
 
     def _compute_raw_features(self, images: Tensor) -> Tensor:
-        # (batch, filters, h', w'): the filters of a scale see the bands of that scale
-        responses = F.conv2d(images, self.weight, self.bias, groups=self.num_scales)
+        positive, negative = self._compute_mean_responses(images)
         band_means = images.mean(dim=(2, 3), keepdim=True)  # (batch, bands, 1, 1)
-        parts = [
-            F.relu(responses - ACTIVATION_THRESHOLD).mean(dim=(2, 3)),
-            F.relu(-responses - ACTIVATION_THRESHOLD).mean(dim=(2, 3)),
-            band_means.flatten(1),
-            (images - band_means).square().mean(dim=(2, 3)).sqrt(),
-        ]
-        return torch.cat(parts, dim=1)  # (batch, num_features)
+        deviations = (images - band_means).square().mean(dim=(2, 3)).sqrt()
+        return torch.cat([positive, negative, band_means.flatten(1), deviations], dim=1)
+
+    def _compute_mean_responses(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Spatial means of both parts of the responses, each ``(batch, filters)``.
+
+        Large images are gone through in strips of rows, whose responses stay in the cache.
+        """
+        margin = self.weight.shape[-1] - 1
+        num_rows = images.shape[2] - margin
+        per_row = len(images) * len(self.weight) * (images.shape[3] - margin)
+        step = max(1, MAX_RESPONSES // max(1, per_row))
+        positive = negative = 0.0
+        for top in range(0, num_rows, step):
+            strip = images[:, :, top : top + step + margin]
+            # (batch, filters, h', w'): the filters of a scale see the bands of that scale
+            responses = F.conv2d(strip, self.weight, self.bias, groups=self.num_scales)
+            share = responses.shape[2] / num_rows
+            positive = positive + share * F.relu(responses - ACTIVATION_THRESHOLD).mean(dim=(2, 3))
+            negative = negative + share * F.relu(-responses - ACTIVATION_THRESHOLD).mean(dim=(2, 3))
+        return positive, negative
 
 
 def _fit_filters(
