@@ -163,11 +163,13 @@ class _Sums:
             own, there = self.compute_spread(fitted), self.compute_spread(at)
             count, x_sum, y_sum = there.count, there.count * there.mean, there.count * there.y_mean
             xx, xy, yy = _add_up(self.compute_products(atom) for atom in sorted(at))
-            cross = np.outer(x_sum, own.mean)
-            xx = xx - cross - cross.T + count * np.outer(own.mean, own.mean)
-            xy = xy - np.outer(x_sum, own.y_mean) - np.outer(own.mean, y_sum - count * own.y_mean)
-            yy = yy - 2 * own.y_mean * y_sum + count * own.y_mean**2
-            xx, xy = xx / np.outer(own.std, own.std), xy / own.std[:, None]
+            offset = np.stack([x_sum, own.mean], axis=1)  # (num_features, 2)
+            xx -= offset @ np.stack([own.mean, x_sum - count * own.mean])
+            xy -= offset @ np.stack([own.y_mean, y_sum - count * own.y_mean])
+            yy -= 2 * own.y_mean * y_sum - count * own.y_mean**2
+            xx /= own.std
+            xx /= own.std[:, None]
+            xy /= own.std[:, None]
             self.moments[fitted, at] = _Moments(xx, xy, yy)
         return self.moments[fitted, at]
 
@@ -222,7 +224,7 @@ def _add_up(sums: Iterable[tuple[Any, ...]]) -> list[Any]:
 
 
 def _solve(gram: np.ndarray, alpha: float, wanted: np.ndarray) -> np.ndarray:
-    gram = gram.copy()
+    gram = gram.copy().T  # the same numbers, in the order that LAPACK takes without a copy
     gram[np.diag_indices_from(gram)] += alpha
     factor = cho_factor(gram, lower=True, overwrite_a=True, check_finite=False)
     return cho_solve(factor, wanted, check_finite=False)
