@@ -143,10 +143,12 @@ def load_committed_curve() -> pd.DataFrame:
 
     Returns:
         Columns ``protocol``, ``encoder``, ``label_km`` (median distance of a test point to the
-        nearest label, km), ``score``, ``low`` and ``high``; nearest labels first.
+        nearest label, km), and as in :func:`summarise` ``score``, ``low``, ``high``,
+        ``difference`` (from ours with retrieval), ``difference_low`` and ``difference_high``;
+        nearest labels first.
     """
     means = json.loads(find_result("downstream.json").read_text())["mean_of_zero_shot_tasks"]
-    return pd.DataFrame(means)[["protocol", "encoder", "label_km", "score", "low", "high"]]
+    return pd.DataFrame(means)
 
 
 def load_committed_parts() -> pd.DataFrame:
