@@ -143,6 +143,19 @@ def test_views_are_augmented_once_and_for_all(dataset, encoder, workspace):
     assert np.abs(other.views[1] - store.views[1]).max() > 0
 
 
+def test_plain_features_are_those_of_a_store_with_more_views(dataset, encoder, workspace):
+    """The encoder is not run again for them, but for another encoder or other patches."""
+    several = cache_features(dataset, encoder, folder=workspace, num_views=2)
+    assert encoder.num_seen == 100
+    plain = cache_features(dataset, encoder, folder=workspace)
+    assert encoder.num_seen == 100 and plain.key != several.key
+    assert plain.views.shape[0] == 1
+    np.testing.assert_array_equal(plain.features, several.views[0])
+    part = cache_features(dataset.isel(patch=slice(9)), encoder, folder=workspace)
+    assert encoder.num_seen == 109
+    np.testing.assert_allclose(part.features, several.views[0, :9], atol=1e-6)
+
+
 def test_there_is_at_least_one_view(dataset, encoder, workspace):
     """Zero is an error."""
     with pytest.raises(ValueError, match="num_views must be at least 1, got 0"):

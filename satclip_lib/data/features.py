@@ -132,12 +132,17 @@ def cache_features(
         if hasattr(os, "posix_fallocate"):  # a full disk is an error now, and no crash later
             with open(scratch / "features.npy", "r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, os.path.getsize(file.name))
-        encoder = copy.deepcopy(image_encoder)  # which moves to the device
-        compute = partial(_compute_features, dataset, encoder, size_px, num_views, seed, device)
-        slices = [slice(start, start + batch_size) for start in range(0, num_patches, batch_size)]
-        found = map(compute, slices) if client is None else _compute_on(client, compute, slices)
-        for batch, values in progress_bar(found, desc="image features", total=len(slices)):
-            features[:, batch] = values
+        plain = _find_plain_features(path.parent, patches, encoder_hash) if num_views == 1 else None
+        if plain is not None:
+            features[0] = plain
+        else:
+            encoder = copy.deepcopy(image_encoder)  # which moves to the device
+            compute = partial(_compute_features, dataset, encoder, size_px, num_views, seed, device)
+            starts = range(0, num_patches, batch_size)
+            slices = [slice(start, start + batch_size) for start in starts]
+            found = map(compute, slices) if client is None else _compute_on(client, compute, slices)
+            for batch, values in progress_bar(found, desc="image features", total=len(slices)):
+                features[:, batch] = values
         features.flush()
         np.save(scratch / "lonlat.npy", get_lonlat(dataset))
         np.save(scratch / "is_val.npy", (dataset.split == "val").values)
@@ -146,6 +151,18 @@ def cache_features(
         about = {"key": key, "image_encoder": encoder_hash, "images": images}
         (scratch / "features.json").write_text(json.dumps(about))
     return FeatureStore(path)
+
+
+def _find_plain_features(
+    folder: Path, patches: str, encoder_hash: str
+) -> Float32[np.ndarray, "num_patches num_features"] | None:
+    """View 0 of a store that has more views of the same patches, if there is one."""
+    for path in folder.glob("[!.]*/features.json"):
+        about = json.loads(path.read_text())
+        made_from = about.get("images", {}).get("patches"), about.get("image_encoder")
+        if made_from == (patches, encoder_hash):
+            return FeatureStore(path.parent).features
+    return None
 
 
 def _compute_features(
