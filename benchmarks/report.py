@@ -35,7 +35,7 @@ IN_README = {
     "SatCLIP L=10": "the paper's recipe, L = 10",
     "untrained L=40": "untrained, L = 40",
     "GeoCLIP": "GeoCLIP, pretrained on photos",
-    "TorchSpatial": "the best of TorchSpatial's six in each column, pretrained",
+    "TorchSpatial": "the six of TorchSpatial, pretrained, the best in each column",
     "inverse distance": "inverse-distance weighting, no encoder",
 }
 # Ours was chosen among variants by the scores of the first seeds, not by those of the others.
