@@ -233,7 +233,8 @@ def open_patches(path: Path | str, *, trained: Iterable[Path] = ()) -> xr.Datase
 def _is_whole(path: Path | str) -> bool:
     """Whether every file of patches is there and not empty."""
     array = zarr.open_array(path, path="patches", mode="r")
-    counts = (-(-n // step) for n, step in zip(array.shape, array.shards or array.chunks, strict=True))
+    shape = array.shards or array.chunks  # of the part in one file
+    counts = (-(-n // step) for n, step in zip(array.shape, shape, strict=True))
     files = [array.metadata.encode_chunk_key(index) for index in np.ndindex(*counts)]
     system, root = fsspec.url_to_fs(str(path))
     try:
