@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import operator
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -197,13 +198,9 @@ def _compute_on(client: "Client", compute: Callable, batches: list[slice]) -> It
     from distributed import as_completed  # here, because one machine does not need it
 
     sent = client.scatter(compute, broadcast=True)  # the encoder travels once to each worker
-    futures = [client.submit(_call, sent, batch, pure=False) for batch in batches]
+    futures = [client.submit(operator.call, sent, batch, pure=False) for batch in batches]
     for _, result in as_completed(futures, with_results=True):
         yield result
-
-
-def _call(function: Callable, argument: Any) -> Any:
-    return function(argument)
 
 
 def choose_batch_size(image_shape: Sequence[int]) -> int:
