@@ -31,6 +31,7 @@ DOCUMENTS = {
     "REPRODUCING.md": "project/reproducing",
     "CONTRIBUTING.md": "project/contributing",
     "CHANGELOG.md": "project/changelog",
+    **{f"docs/{page}.md": page for page in ("faq", "locations", "regional", "cloud")},
 }
 GENERATED = ("benchmarks", "gallery")  # pages that are generated instead of made from the document
 # Short titles, so that the first six and the search stand on one line; the others are under "More".

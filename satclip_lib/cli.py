@@ -25,7 +25,21 @@ PICTURE_DRIVERS = {  # none of which follows a list of other files
     ".tif": "GTiff", ".tiff": "GTiff", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG",
     ".jp2": "JP2OpenJPEG",
 }  # fmt: skip
+FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
 ERRORS = (ImportError, OSError, RuntimeError, TypeError, ValueError)
+EXTRAS = {"cartopy": "research", "faiss": "research", "PIL": "research"}  # all else is in tables
+# What errors of the library advise, in the words of the command line.
+ADVICE = {
+    "pass columns=(longitude, latitude)": "pass --columns LON LAT",
+    "pass lonlat[:, [1, 0]]": "swap them",
+    "pass missing='propagate'": "pass --missing propagate",
+    "; or wrap_longitude=True": "; or pass --wrap-longitude",
+    "load it with load_location_encoder, or fetch or train a whole model": "pass --model with a "
+    "model of both towers, such as data/demo/checkpoints/rcf-l40 after `make pretrain`",
+    "num_dims": "--dims",
+    "resolution_deg": "--resolution",
+    "num_results": "-k",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         options.command(options)
     except ERRORS as error:
-        sys.stderr.write(f"satclip: {error}\n")
+        sys.stderr.write(f"satclip: {_explain(error, options)}\n")
         return 1
     return 0
 
@@ -113,6 +127,8 @@ def list_similar(options: argparse.Namespace) -> None:
     from satclip_lib.embedding.similar import compare_with, find_similar
 
     lon, lat = options.lon, options.lat
+    if options.map is not None and options.map.suffix not in FIGURE_SUFFIXES:
+        raise ValueError(f"--map takes {', '.join(FIGURE_SUFFIXES)}, got {options.map.name}")
     found = find_similar(lon, lat, options.model, num_results=options.k, apart_km=options.apart)
     found.round(4).to_csv(sys.stdout, index=False)
     if options.map is not None:
@@ -124,7 +140,7 @@ def list_similar(options: argparse.Namespace) -> None:
         places = pd.concat([place, found.set_axis(range(1, len(found) + 1))])
         figure = plot_similarity_map(*compare_with(lon, lat, options.model), places=places)
         with write_atomically(options.map) as scratch:
-            figure.savefig(scratch, format=options.map.suffix[1:] or "png")
+            figure.savefig(scratch, format=options.map.suffix[1:])
 
 
 def localize_images(options: argparse.Namespace) -> None:
@@ -160,6 +176,20 @@ def show_info(options: argparse.Namespace) -> None:
         config = load_config(path)
         about |= {name: config.get(name) for name in ("image_encoder", "provenance")}
     sys.stdout.write(json.dumps(about, indent=2) + "\n")
+
+
+def _explain(error: Exception, options: argparse.Namespace) -> str:
+    """An error of the library in the words of the command line."""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = error.name.partition(".")[0]
+        extra = EXTRAS.get(package, "tables")
+        return f"this needs {package}: in a checkout, `pip install -e '.[{extra}]'`"
+    text = str(error)
+    if not hasattr(options, "wrap_longitude"):
+        text = text.replace("; or wrap_longitude=True", "")
+    for said, meant in ADVICE.items():
+        text = text.replace(said, meant)
+    return text
 
 
 def _parse_region(words: list[str]) -> tuple[float, ...] | str:
@@ -207,8 +237,9 @@ def _read_image(
         if scale is None and pixels.dtype.kind != "f":
             if trained_on.get("dtype") != pixels.dtype.name:
                 raise ValueError(
-                    f"{path} holds {pixels.dtype}, and the checkpoint does not say how to scale "
-                    "them: pass --scale as in training, 0.00392157 for 0 to 255"
+                    f"{path} holds {pixels.dtype}, the model was trained on "
+                    f"{trained_on.get('dtype', 'an unknown type')}: pass --scale, the factor from "
+                    "these numbers to those of training, such as 0.00392157 from 0..255 to 0..1"
                 )
             scale = trained_on["scale"]
         image = torch.from_numpy(pixels.astype("float32")) * (1.0 if scale is None else scale)
@@ -260,10 +291,10 @@ def _make_parser() -> argparse.ArgumentParser:
     similar = add("similar", list_similar)
     add_model(similar)
     similar.add_argument("lon", type=float, help="longitude, degrees")
-    similar.add_argument("lat", type=float, help="latitude, degrees; put -- before a negative one")
+    similar.add_argument("lat", type=float, help="latitude, degrees")
     similar.add_argument("-k", type=int, default=10, help="number of places")
     similar.add_argument("--apart", type=float, default=1000.0, help="minimum km between any two")
-    similar.add_argument("--map", type=Path, help=".png, .pdf or .svg")
+    similar.add_argument("--map", type=Path, help=f"file to write: {', '.join(FIGURE_SUFFIXES)}")
 
     images = add("localize", localize_images)
     images.add_argument("--model", required=True, help="checkpoint folder with an image encoder")

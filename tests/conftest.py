@@ -16,6 +16,7 @@ hypothesis.settings.register_profile("busy machine", deadline=None)
 hypothesis.settings.load_profile("busy machine")
 
 
+FITTED = "satclip_lib.evaluation.baselines.NUM_FITTING_IMAGES"
 DESKTOP = {"viewport": {"width": 1280, "height": 800}}
 LONGEST = ["test_smoke", "test_rehearsal", "test_stac", "test_site", "test_exercises_run"]
 LONGEST += ["test_grid_files", "test_fit", "test_atlas"]
@@ -89,6 +90,7 @@ def smoke_run(tmp_path_factory) -> Path:
         patch.delenv("SATCLIP_DATA_MIRROR", raising=False)
         patch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as for a user
         patch.setattr("satclip_lib.plotting.figures.DPI", 100)  # coarse, but whole
+        patch.setattr(FITTED, 1000)
         for stem in () if whole.is_dir() else (*others[:2], quickstart, *others[2:]):
             names = run_cells(stem, profile="smoke")
             plt.close("all")
@@ -97,6 +99,32 @@ def smoke_run(tmp_path_factory) -> Path:
         if not whole.is_dir():
             home.rename(whole)
     return shutil.copytree(whole, tmp_path_factory.mktemp("copy") / "smoke")
+
+
+@pytest.fixture
+def coarse_figures(monkeypatch):
+    """Figures are saved whole but coarse; a PDF, which takes as long again, is left empty."""
+    from matplotlib.figure import Figure  # here, as most tests draw nothing
+
+    save = Figure.savefig
+
+    def save_coarsely(fig: Figure, path: Path, *, format: str, **options) -> None:
+        if format == "pdf":
+            path.touch()
+        else:
+            save(fig, path, format=format, dpi=100)
+
+    monkeypatch.setattr(Figure, "savefig", save_coarsely)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+
+
+@pytest.fixture
+def in_smoke_run(smoke_run, shape_checks_off, coarse_figures, monkeypatch) -> Path:
+    """The folder of ``smoke_run`` as the project's, for more notebooks in it; without labels."""
+    monkeypatch.setenv("SATCLIP_HOME", str(smoke_run))
+    monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
+    monkeypatch.setattr(FITTED, 1000)
+    return smoke_run
 
 
 @pytest.fixture(scope="module")

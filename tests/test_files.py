@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,28 +12,26 @@ from satclip_lib import files
 from satclip_lib.files import Workspace, project_root, write_atomically
 
 
-def _write_until_killed(path, kind):
-    """Write a file or a folder in a process that dies in the middle."""
-    with write_atomically(path) as scratch:
-        if kind == "folder":
-            scratch.mkdir()
-            (scratch / "first").write_text("new")
-        else:
-            scratch.write_text("new")
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _write(path, text, *, folder=False):
+def _write(path, text, *, folder=False, then=lambda: None):
+    """A file, or a folder that holds one; ``then`` is done before it is put in its place."""
     with write_atomically(path) as scratch:
         if folder:
             scratch.mkdir()
-            scratch = scratch / "content"
-        scratch.write_text(text)
+        (scratch / "content" if folder else scratch).write_text(text)
+        then()
 
 
-def _make_leftover(path):
+def _read(path):
+    return (path / "content" if path.is_dir() else path).read_text()
+
+
+def _write_until_killed(path, folder):
+    _write(path, "new", folder=folder, then=lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def _make_leftover(path, *, folder=False):
     """What a killed writer of ``path`` leaves, as if another run had left it."""
-    assert processes.find_exit_code(_write_until_killed, path, "file") == -signal.SIGKILL
+    assert processes.find_exit_code(_write_until_killed, path, folder) == -signal.SIGKILL
     files.sweep.cache_clear()  # so that the next write is the first one of a run
     (leftover,) = (x for x in _hidden(path.parent) if x.name.endswith(f"-{path.name}"))
     return leftover
@@ -72,13 +68,13 @@ def test_a_failure_leaves_the_old_one(workspace, folder, error):
     """An exception in the block passes through; the target stays as it was, nothing beside it."""
     path = workspace / "target"
     _write(path, "old", folder=folder)
-    with pytest.raises(error), write_atomically(path) as scratch:
-        if folder:
-            scratch.mkdir()
-        (scratch / "content" if folder else scratch).write_text("new")
+
+    def fail():
         raise error
-    assert (path / "content" if folder else path).read_text() == "old"
-    assert _hidden(workspace) == []
+
+    with pytest.raises(error):
+        _write(path, "new", folder=folder, then=fail)
+    assert _read(path) == "old" and _hidden(workspace) == []
 
 
 @pytest.mark.parametrize("folder", [False, True])
@@ -88,52 +84,42 @@ def test_a_block_that_writes_nothing_leaves_the_old_one(workspace, folder):
     _write(path, "old", folder=folder)
     with pytest.raises(FileNotFoundError), write_atomically(path):
         pass
-    assert (path / "content" if folder else path).read_text() == "old"
+    assert _read(path) == "old"
 
 
-@pytest.mark.parametrize("kind", ["file", "folder"])
-def test_a_killed_writer_changes_nothing(workspace, kind):
-    """After SIGKILL half-way the target is as it was, and the next writer sweeps the leftover."""
-    path, is_folder = workspace / "target", kind == "folder"
-    assert processes.find_exit_code(_write_until_killed, path, kind) == -signal.SIGKILL
-    assert not path.exists() and len(_hidden(workspace)) == 1
-    _write(path, "old", folder=is_folder)
-    assert _hidden(workspace) == []
-    assert processes.find_exit_code(_write_until_killed, path, kind) == -signal.SIGKILL
-    assert (path / "content" if is_folder else path).read_text() == "old"
-
-
-@pytest.mark.parametrize("name", ["target", "run [1]*.csv"])
-def test_leftovers_of_the_dead_are_swept(workspace, name):
-    """What killed runs left, of any name, is removed by the next one that writes in the folder."""
-    _make_leftover(workspace / name)
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_killed_writer_changes_nothing(workspace, folder):
+    """After SIGKILL half-way the target is as it was; the next writer in its folder sweeps."""
+    path, foreign = workspace / "run [1]*.csv", workspace / ".partial-notes-target"
+    foreign.mkdir()  # whose name only looks like that of a leftover
+    _make_leftover(path, folder=folder)
     _make_leftover(workspace / "another")
-    _write(workspace / name, "new")
-    assert _hidden(workspace) == []
-    assert (workspace / name).read_text() == "new"
+    assert not path.exists()
+    _write(path, "old", folder=folder)
+    assert _hidden(workspace) == [foreign]
+    _make_leftover(path, folder=folder)
+    assert _read(path) == "old"
 
 
-WRITE_SLOWLY = """
-import sys
-from satclip_lib.files import write_atomically
-with write_atomically(sys.argv[1]) as scratch:
-    scratch.write_text("theirs")
-    print(flush=True)
-    input()
-"""
+def _write_slowly(path, has_written, go_on):
+    with write_atomically(path) as scratch:
+        scratch.write_text("theirs")
+        has_written.set()
+        go_on.wait()
 
 
 def test_leftovers_of_the_living_are_kept(workspace):
     """What a running process is writing to the same target is left alone, whatever its number."""
     path = workspace / "target"
-    command = [sys.executable, "-c", WRITE_SLOWLY, str(path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        other.stdout.readline()
-        (scratch,) = _hidden(workspace)
-        assert str(other.pid) not in scratch.name
-        _write(path, "ours")
-        assert (scratch / "target").read_text() == "theirs"
-        other.communicate(b"\n")
+    has_written, go_on = processes.context.Event(), processes.context.Event()
+    other = processes.start(_write_slowly, path, has_written, go_on)
+    assert has_written.wait(60)
+    (scratch,) = _hidden(workspace)
+    assert str(other.pid) not in scratch.name
+    _write(path, "ours")
+    assert (scratch / "target").read_text() == "theirs"
+    go_on.set()
+    other.join()
     assert path.read_text() == "theirs" and _hidden(workspace) == []
 
 
@@ -156,7 +142,7 @@ def test_threads_write_one_target_at_once(workspace):
         for kind in (False, True):
             path = workspace / f"target-{kind}"
             list(threads.map(lambda text, p=path, k=kind: _write(p, text, folder=k), texts * 4))
-            assert (path / "content" if kind else path).read_text() in texts
+            assert _read(path) in texts
     assert _hidden(workspace) == []
 
 
@@ -178,8 +164,7 @@ def test_what_a_link_leads_to_is_written(workspace, folder):
     for text in ("old", "new"):
         _write(workspace / "link", text, folder=folder)
     assert (workspace / "link").is_symlink()
-    found = workspace / "disk" / "target"
-    assert (found / "content" if folder else found).read_text() == "new"
+    assert _read(workspace / "disk/target") == "new"
 
 
 def test_a_folder_is_listed_once(workspace, monkeypatch):
@@ -190,14 +175,6 @@ def test_a_folder_is_listed_once(workspace, monkeypatch):
     for index in range(5):
         _write(workspace / "many" / str(index), "text")
     assert listed == [workspace / "many"]
-
-
-def test_foreign_files_are_left_alone(workspace):
-    """A file whose name only looks like a leftover is neither removed nor an error."""
-    foreign = workspace / ".partial-notes-target"
-    foreign.write_text("mine")
-    _write(workspace / "target", "new")
-    assert foreign.read_text() == "mine"
 
 
 def test_a_folder_is_held_by_one_run(workspace):
@@ -215,17 +192,13 @@ def test_a_folder_is_held_by_one_run(workspace):
 
 
 def test_where_the_project_is(monkeypatch, tmp_path):
-    """$SATCLIP_HOME decides, else the checkout around the current folder, else that folder.
-
-    The checkout may be another one than that which the package was installed from, and another
-    project's pyproject.toml does not count.
-    """
+    """$SATCLIP_HOME decides, else the checkout around the current folder, else that folder."""
     monkeypatch.setenv("HOME", str(tmp_path))
     for home in (str(tmp_path / "x" / ".." / "project"), "~/project"):
         monkeypatch.setenv("SATCLIP_HOME", home)
         assert project_root() == (tmp_path / "project").resolve()
     monkeypatch.delenv("SATCLIP_HOME")
-    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "pyproject.toml").touch()  # perhaps another project's
     below = tmp_path / "notebooks" / "solutions"
     below.mkdir(parents=True)
     monkeypatch.chdir(below)
@@ -238,7 +211,6 @@ def test_where_the_project_is(monkeypatch, tmp_path):
 def test_a_workspace_names_everything_and_makes_nothing(workspace):
     """All paths lie in the project, one folder per profile; asking for a name makes no folder."""
     demo, smoke = Workspace(), Workspace("smoke")
-    assert demo.profile == "demo"
     assert demo.patches == workspace / "data/demo/patches.zarr"
     assert smoke.features == workspace / "data/smoke/features"
     assert smoke.checkpoints == workspace / "data/smoke/checkpoints"

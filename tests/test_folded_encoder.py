@@ -1,13 +1,13 @@
 """The rearranged encoder gives the encoder's numbers, on points and on grids."""
 
-import copy
 import pickle
 
 import pytest
 import torch
+from small import make_encoder
 
 from satclip_lib.fast.folded_encoder import FoldedEncoder
-from satclip_lib.location_encoder import Damping, LocationEncoder, LocationEncoderConfig
+from satclip_lib.location_encoder import Damping
 
 CONFIGS = [
     {"num_degrees": 1},
@@ -23,33 +23,19 @@ LAT = torch.tensor([90.0, 89.9, 45.0, 0.0, -33.3, -90.0], dtype=torch.float64)
 @pytest.fixture(params=CONFIGS, ids=lambda c: f"L{c['num_degrees']}")
 def encoder(request):
     """A small encoder of each kind, with weights that are not small."""
-    torch.manual_seed(0)
-    encoder = LocationEncoder(LocationEncoderConfig(hidden_dim=32, embed_dim=8, **request.param))
-    return encoder.eval()
+    return make_encoder(hidden_dim=32, embed_dim=8, **request.param)
 
 
-def _cross(lon, lat):
-    return torch.stack([lon.repeat(len(lat)), lat.repeat_interleave(len(lon))], dim=1)
-
-
-def test_points_are_those_of_the_encoder(encoder):
-    """In float64 to 1e-12, in float32 to 1e-5; no dropout, no gradient."""
-    lonlat = _cross(LON, LAT)
+def test_numbers_are_those_of_the_encoder(encoder):
+    """In float64 to 1e-12, in float32 to 1e-5, also on a grid; no dropout, no gradient."""
+    lonlat = torch.cartesian_prod(LAT, LON).flip(1)
     for dtype, bar in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
-        model = copy.deepcopy(encoder).to(dtype)
-        found = FoldedEncoder(model).embed(lonlat)
-        assert found.dtype == dtype and not found.requires_grad
-        torch.testing.assert_close(found, model(lonlat).detach(), rtol=0, atol=bar)
-
-
-def test_grid_is_its_points(encoder):
-    """Rows and columns give what their crossings give, at the poles and the date line too."""
-    for dtype, bar in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
-        folded = FoldedEncoder(copy.deepcopy(encoder).to(dtype))
-        found = folded.embed_grid(LON, LAT)
-        assert found.shape == (6, 5, 8) and found.dtype == dtype
-        expected = folded.embed(_cross(LON, LAT)).reshape(6, 5, 8)
-        torch.testing.assert_close(found, expected, rtol=0, atol=bar)
+        folded = FoldedEncoder(encoder.to(dtype))
+        expected = encoder(lonlat).detach()
+        points, grid = folded.embed(lonlat), folded.embed_grid(LON, LAT)
+        assert points.dtype == dtype and not points.requires_grad
+        torch.testing.assert_close(points, expected, rtol=0, atol=bar)
+        torch.testing.assert_close(grid, expected.reshape(6, 5, 8), rtol=0, atol=bar)
 
 
 def test_is_a_copy_that_travels(encoder):

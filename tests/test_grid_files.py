@@ -56,29 +56,23 @@ def test_int8_is_decoded_by_xarray(encoder, tmp_path):
 
 def test_stopped_runs_continue(encoder, tmp_path, monkeypatch):
     """Blocks that are on disk are not computed again, and the result is the same."""
-    grid = embed_grid(encoder, resolution_deg=5)
-    written = []
-    original = grid_files._write_block
+    written, most = [], 2
+    write_block = grid_files._write_block
 
-    def stop_at_the_third(block, array, region):
-        if len(written) == 2:
+    def write_or_stop(block, array, region):
+        if len(written) == most:
             raise KeyboardInterrupt
-        written.append(region)
-        original(block, array, region)
+        write_block(block, array, region)
+        written.append(str(region))
 
-    monkeypatch.setattr(grid_files, "_write_block", stop_at_the_third)
+    monkeypatch.setattr(grid_files, "_write_block", write_or_stop)
+    grid = embed_grid(encoder, resolution_deg=5)
     with pytest.raises(KeyboardInterrupt), dask.config.set(scheduler="synchronous"):
         save_grid(grid, tmp_path / "globe.zarr")
     assert not (tmp_path / "globe.zarr").exists()
-    first = set(map(str, written))
-
-    def note(block, array, region):
-        written.append(region)
-        original(block, array, region)
-
-    monkeypatch.setattr(grid_files, "_write_block", note)
+    most = 3
     save_grid(embed_grid(encoder, resolution_deg=5), tmp_path / "globe.zarr")
-    assert len(written) == 3 and str(written[-1]) not in first
+    assert len(set(written)) == 3
     xr.testing.assert_identical(_open(tmp_path / "globe.zarr").compute(), grid.compute())
 
 
@@ -98,8 +92,6 @@ def test_another_grid_does_not_continue_it(encoder, tmp_path, monkeypatch):
 OPERATIONS = {
     "arithmetic": lambda grid: (2 * grid.sel(lat=slice(23.5, -23.5))).rename("tropics"),
     "slice": lambda grid: grid.isel(lat=slice(5, None), lon=slice(3, 50)),
-    "rows": lambda grid: grid.isel(lat=[3, 20, 4]),
-    "reversed": lambda grid: grid[::-1, ::-1],
     "coarsened": lambda grid: grid.coarsen(lat=3, lon=4, boundary="trim").mean(),
     "transposed": lambda grid: grid.transpose("feature", "lon", "lat"),
     "concatenated": lambda grid: xr.concat([grid[-7:], grid[:20], grid[20:-7]], "lat"),
@@ -159,13 +151,10 @@ STRIP = np.arange(-20.0, -9, 0.5)
 FINE = np.arange(-16.8, -16.2, 0.1, dtype=np.float32)
 GRIDS = {
     "gridline": ({"resolution_deg": 1}, (-180, -90, 180, 90)),
-    "pixel": ({"resolution_deg": 1, "registration": "pixel"}, (-180, -90, 180, 90)),
-    "0 to 360, gridline": (_axes(np.arange(90.0, -91, -2), np.arange(0.0, 360, 2)), None),
     "0 to 360, both ends": (_axes(np.arange(-90.0, 91, 2), np.arange(0.0, 361, 2)), None),
     "0 to 360, pixel": (_axes(np.arange(-89.0, 90, 2), np.arange(1.0, 360, 2)), None),
     "-180 to 180, both ends": (_axes(STRIP, np.arange(-180.0, 181, 1)), (-180, -20.25, 180, -9.25)),
     "Fiji, gridline": (_axes(STRIP, np.arange(170.0, 191, 1)), (-180, -20.25, 180, -9.25)),
-    "Fiji, pixel": (_axes(STRIP, np.arange(170.5, 191, 1)), (-180, -20.25, 180, -9.25)),
     "Fiji, wrapped": (
         _axes(STRIP, np.r_[np.arange(170.0, 180), np.arange(-180.0, -170)]),
         (-180, -20.25, 180, -9.25),

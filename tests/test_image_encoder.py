@@ -16,7 +16,6 @@ from parity.timm_reference import (
     describe_state_dict,
     make_formula_noise,
 )
-from torch import nn
 
 from satclip_lib.data.moco import describe_weights, make_moco_encoder
 from satclip_lib.data.registry import load_registry
@@ -55,9 +54,6 @@ def encoder_and_images(request):
     return make_image_encoder(request.param), images
 
 
-# All encoders
-
-
 def test_features_have_the_announced_shape(encoder_and_images):
     """Any batch, also of one or no image, becomes ``(batch, num_features)``."""
     encoder, images = encoder_and_images
@@ -65,29 +61,11 @@ def test_features_have_the_announced_shape(encoder_and_images):
         assert encoder(images[:count]).shape == (count, encoder.num_features)
 
 
-def test_images_do_not_influence_each_other(encoder_and_images):
-    """Permuting the batch permutes the features, and an image alone gives the same."""
-    encoder, images = encoder_and_images
-    order = torch.tensor([2, 0, 3, 1])
-    features = encoder(images)
-    tolerance = {"rtol": 1e-4, "atol": 1e-4}
-    torch.testing.assert_close(encoder(images[order]), features[order], **tolerance)
-    torch.testing.assert_close(encoder(images[:1]), features[:1], **tolerance)
-    assert (features[0] - features[1]).abs().max() > 1e-3
-
-
-def test_frozen_encoder_does_not_train(encoder_and_images):
-    """Under a training parent it stays in eval mode, without gradients, and nothing moves."""
-    encoder, images = encoder_and_images
-    before = {key: value.clone() for key, value in encoder.state_dict().items()}
-    parent = nn.Sequential(encoder, nn.Linear(encoder.num_features, 2)).train()
-    assert parent.training
-    assert not any(child.training for child in encoder.modules())
-    parent(images).sum().backward()
+def test_encoders_come_frozen(encoder_and_images):
+    """They stay in eval mode and ask for no gradients; test_model trains with a frozen one."""
+    encoder, _ = encoder_and_images
+    assert encoder.is_frozen and not encoder.train().training
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
-    assert all(parameter.grad is None for parameter in encoder.parameters())
-    for key, value in encoder.state_dict().items():
-        assert torch.equal(value, before[key])
 
 
 def test_config_makes_the_same_encoder_again(encoder_and_images):
@@ -101,11 +79,9 @@ def test_config_makes_the_same_encoder_again(encoder_and_images):
 
 
 def test_unknown_name_lists_the_known_ones():
-    """A wrong name is answered with all right ones, a wrong argument with its name."""
+    """A wrong name, or depth, is answered with all right ones."""
     with pytest.raises(ValueError, match=r"rcf, resnet18, resnet50, vit_small.*got 'resnet34'"):
         make_image_encoder("resnet34")
-    with pytest.raises(TypeError, match="num_channels"):
-        make_image_encoder("resnet18", num_channels=3)
     with pytest.raises(ValueError, match="18 or 50, got 34"):
         ResNet(34)
 
@@ -128,9 +104,6 @@ def test_vision_transformer_takes_one_size():
         VisionTransformer()(torch.rand(1, NUM_BANDS, 224, 256))
 
 
-# Random convolutional features
-
-
 @pytest.mark.parametrize("rows_at_once", [6, 4, 1])
 def test_rcf_features_match_a_loop(rcf, rows_at_once, monkeypatch):
     """Filter by filter and place by place, the features are what the docstring says."""
@@ -148,11 +121,7 @@ def test_rcf_features_match_a_loop(rcf, rows_at_once, monkeypatch):
 
 
 def test_rcf_filters_whiten_what_they_see():
-    """Filters are the published recipe: unit-length whitened patches, applied to whitened input.
-
-    The oracle whitens all patches of the images with NumPy. A filter answers to whitened patch z
-    with f . z, so over all patches its response has mean 0 and variance about 1.
-    """
+    """They are unit-length whitened patches, so responses have mean 0 and variance about 1."""
     images = make_images(400)
     encoder = RandomConvolutionalFeatures.fit(images, num_random_features=64)
     patches = np.lib.stride_tricks.sliding_window_view(images.double().numpy(), (3, 3), axis=(2, 3))
@@ -191,9 +160,7 @@ def test_rcf_of_scales_is_one_encoder_per_scale():
     of_kinds = [features.split([4, 4, 3, 3], dim=1) for features in alone]  # +, -, mean, std
     expected = torch.cat([part for kind in zip(*of_kinds, strict=True) for part in kind], dim=1)
     torch.testing.assert_close(both(images), expected, rtol=1e-4, atol=1e-4)
-    again = make_image_encoder(**both.config)
-    again.load_state_dict(both.state_dict())
-    assert torch.equal(again(images), both(images))
+    assert both.config["num_scales"] == 2
 
 
 @pytest.mark.parametrize("value", [0.0, 0.4])
@@ -205,13 +172,10 @@ def test_rcf_fitted_on_constant_images_is_finite(value):
     assert encoder(make_images(4)).abs().max() < 10
 
 
-def test_rcf_must_be_fitted_or_loaded(rcf):
-    """Sizes alone give no features; a state dict does."""
-    encoder = RandomConvolutionalFeatures(3, num_random_features=16)
+def test_rcf_must_be_fitted_or_loaded():
+    """Sizes alone give no features."""
     with pytest.raises(RuntimeError, match=r"RandomConvolutionalFeatures.fit\(images\)"):
-        encoder(make_images(2))
-    encoder.load_state_dict(rcf.state_dict())
-    assert torch.equal(encoder(make_images(2)), rcf(make_images(2)))
+        RandomConvolutionalFeatures(3)(make_images(2))
 
 
 def test_rcf_refuses_what_it_cannot_use(rcf, shape_checks_off):
@@ -225,8 +189,6 @@ def test_rcf_refuses_what_it_cannot_use(rcf, shape_checks_off):
         fit(images, num_scales=2)
     with pytest.raises(ValueError, match=r"at least one image, got \(0, 3, 8, 8\)"):
         fit(images[:0])
-    with pytest.raises(ValueError, match=r"at least one image, got \(3, 8, 8\)"):
-        fit(images[0])
     with pytest.raises(ValueError, match=r"got torch.uint8"):
         fit(images.byte())
     with pytest.raises(ValueError, match="must be finite"):
@@ -237,9 +199,6 @@ def test_rcf_refuses_what_it_cannot_use(rcf, shape_checks_off):
         rcf(images[:, :, :, :2])
 
 
-# ResNet and vision transformer
-
-
 @pytest.mark.parametrize("name", SIZES_PX)
 def test_networks_are_timms(name):
     """Names, order and shapes of the state dict are timm's, and so are the features."""
@@ -248,23 +207,6 @@ def test_networks_are_timms(name):
     assert describe_state_dict(encoder) == expected["state_dict"]
     outputs = compute_reference_outputs(encoder, size_px=SIZES_PX[name])
     torch.testing.assert_close(outputs, torch.tensor(expected["outputs"]), rtol=1e-4, atol=1e-4)
-
-
-# Published weights
-
-
-@pytest.mark.parametrize(
-    ("name", "classifier"), [("resnet18", "fc"), ("vit_small_patch16_224", "head")]
-)
-def test_backbone_weights_load_without_classifier(name, classifier):
-    """All backbone weights arrive; a classifier or projection is left out."""
-    torch.manual_seed(0)
-    source, target = make_image_encoder(name), make_image_encoder(name)
-    whole = {**source.state_dict(), f"{classifier}.weight": torch.ones(2, 2)}
-    assert load_backbone_weights(target, whole) is target
-    for key, value in source.state_dict().items():
-        assert torch.equal(target.state_dict()[key], value)
-    assert f"{classifier}.weight" in whole
 
 
 def test_backbone_weights_that_do_not_fit_are_named():
@@ -309,9 +251,10 @@ def publish(tmp_path, monkeypatch):
 
 
 def test_moco_encoder_has_the_registered_weights(publish):
-    """The file becomes a frozen encoder, and its row says what it is."""
+    """The file, but for a classifier, becomes a frozen encoder, and its row says what it is."""
     source = make_image_encoder("resnet18")
-    publish(source.state_dict(), content="a test")
+    classifiers = dict.fromkeys(("fc.weight", "head.weight"), torch.ones(2, 2))
+    publish(source.state_dict() | classifiers, content="a test")
     encoder = make_moco_encoder("resnet18")
     images = make_images(2, num_bands=NUM_BANDS, size_px=64)
     assert torch.equal(encoder(images), source(images))

@@ -5,8 +5,6 @@ import copy
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from small import make_encoder
 
 from satclip_lib.data import features
@@ -25,8 +23,6 @@ from satclip_lib.embedding.localization import (
 from satclip_lib.image_encoder import RandomConvolutionalFeatures
 from satclip_lib.model import SatCLIP
 from satclip_lib.sphere import compute_distance_km, make_equal_area_lonlat
-
-PLACE = st.tuples(st.floats(-180, 180), st.floats(-90, 90))
 
 
 @pytest.fixture(scope="module")
@@ -145,27 +141,18 @@ def test_regions_hold_their_places(region, inside, outside):
 def test_regions_that_are_none_are_refused(model):
     """The message says what a region is, or that it holds no point."""
     for region, message in {
-        "Atlantis": "no country 'Atlantis'",
-        "Frence": "such as france",
+        "Frence": "no country 'Frence': give a name such as france",
         (10, 60, 20, 50): "a box is",
         (0, 0, 361, 10): "a box is",
         (0, 0, 10): "a box is",
-        (-180, -91, 180, 0): "a box is",
         (-30, 0, -29, 1): "none of 1000 points of the globe",
     }.items():
         with pytest.raises(ValueError, match=message):
             make_gallery(model, num_points=1000, within=region)
 
 
-def test_a_gallery_of_another_model_is_refused(model):
-    """Embeddings of another length cannot be compared."""
-    gallery = Gallery(np.zeros((1, 2)), np.ones((1, 3), np.float32))
-    with pytest.raises(ValueError, match="3 numbers, the model of 12: make the gallery with"):
-        localize(torch.rand(1, 3, 8, 8), model, gallery)
-
-
 def test_a_gallery_of_other_weights_is_refused(dataset, model, tmp_path):
-    """A gallery knows its encoder, also when found again; a hand-made one is taken as it is."""
+    """A gallery knows its encoder, also when found again; a hand-made one is taken if it fits."""
     weights = make_encoder(seed=1, num_degrees=5, embed_dim=12)
     other = SatCLIP(model.image_encoder, weights).eval()
     images = load_images(dataset, slice(0, 2))
@@ -175,6 +162,8 @@ def test_a_gallery_of_other_weights_is_refused(dataset, model, tmp_path):
         with pytest.raises(ValueError, match="make the gallery with this model"):
             localize(images, other, gallery)
     localize(images, other, Gallery(gallery.lonlat, gallery.embeddings))
+    with pytest.raises(ValueError, match="3 numbers, the model of 12: make the gallery with"):
+        localize(images, model, Gallery(np.zeros((1, 2)), np.ones((1, 3), np.float32)))
 
 
 def test_features_of_another_encoder_are_refused(dataset, model, tmp_path):
@@ -213,18 +202,6 @@ def test_points_share_the_sphere_evenly(num_points):
     assert np.ptp(wedges) <= 4
     with pytest.raises(ValueError, match="at least 1, got 0"):
         make_equal_area_lonlat(0)
-
-
-@given(PLACE, PLACE)
-def test_distance_is_a_distance(place, other):
-    """Symmetric, zero to itself, at most half the way round, and blind to the date line."""
-    a, b = np.array([place]), np.array([other])
-    distance = compute_distance_km(a, b)
-    np.testing.assert_allclose(distance, compute_distance_km(b, a))
-    assert 0 <= distance[0] <= 20015.2
-    assert compute_distance_km(a, a)[0] == pytest.approx(0, abs=1e-6)
-    turned = a + np.array([360.0, 0.0])
-    np.testing.assert_allclose(compute_distance_km(turned, b), distance, atol=1e-4)
 
 
 def test_scores_count_what_is_near_enough():

@@ -1,6 +1,5 @@
 """The location encoder: the paper's sizes, SIREN's start, checked input, public weights."""
 
-import json
 from dataclasses import asdict
 
 import numpy as np
@@ -23,9 +22,8 @@ PARIS_TOKYO = [[2.35, 48.86], [139.69, 35.69]]
 
 
 def _random_lonlat(num_points, *, dtype=torch.float64):
-    generator = torch.Generator().manual_seed(0)
-    uniform = torch.rand(num_points, 2, generator=generator, dtype=dtype)
-    return (2 * uniform - 1) * torch.tensor([180.0, 90.0], dtype=dtype)
+    lonlat = np.random.default_rng(0).uniform((-180, -90), (180, 90), (num_points, 2))
+    return torch.tensor(lonlat, dtype=dtype)
 
 
 @pytest.mark.parametrize(("num_degrees", "count"), [(10, 445_696), (40, 1_213_696)])
@@ -60,15 +58,6 @@ def test_output_is_sines_between_linear_layers():
     x = np.sin(x @ weight["layers.1.weight"].T + weight["layers.1.bias"])
     x = x @ weight["last_layer.weight"].T + weight["last_layer.bias"]
     np.testing.assert_allclose(encoder(lonlat).detach(), x, atol=1e-13)
-
-
-def test_dropout_is_for_training_only():
-    """Two passes differ in train mode and are equal in eval mode."""
-    encoder = make_encoder(dropout=0.5).train()
-    lonlat = _random_lonlat(4)
-    assert not torch.equal(encoder(lonlat), encoder(lonlat))
-    encoder.eval()
-    assert torch.equal(encoder(lonlat), encoder(lonlat))
 
 
 def test_dropout_silences_hidden_units_before_the_sine():
@@ -106,15 +95,6 @@ def test_embeddings_have_the_dtype_of_the_weights():
     torch.testing.assert_close(single.double(), double, rtol=0, atol=1e-4)
 
 
-def test_configuration_survives_json():
-    """Its values as JSON build the same configuration again."""
-    config = LocationEncoderConfig(
-        num_degrees=7, dropout=0.1, damping=Damping(power=2.0), convention="satclip-analytic"
-    )
-    assert parse_location_config(json.loads(json.dumps(asdict(config)))) == config
-    assert LocationEncoder().config == LocationEncoderConfig()
-
-
 def test_configurations_of_version_0_1_are_understood():
     """There the settings of damping stood beside the others, and None meant no damping."""
     flat = {"num_degrees": 40, "damping_degree": 6.0, "damping_power": 2.0}
@@ -124,18 +104,16 @@ def test_configurations_of_version_0_1_are_understood():
     assert parse_location_config(flat | {"damping_degree": None}).damping is None
 
 
-@pytest.mark.parametrize("name", ["num_degrees", "embed_dim", "hidden_dim", "num_hidden_layers"])
-def test_sizes_must_be_positive(name):
-    """A size of zero is an error that names it."""
-    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
-        LocationEncoderConfig(**{name: 0})
-
-
-@pytest.mark.parametrize("dropout", [-0.1, 1.0])
-def test_dropout_must_leave_something(dropout):
-    """Dropout outside [0, 1) is an error."""
-    with pytest.raises(ValueError, match=r"dropout must be in \[0, 1\), got"):
-        LocationEncoderConfig(dropout=dropout)
+def test_impossible_settings_are_errors(shape_checks_off):
+    """A size of zero, dropout outside [0, 1) and damping at no degree are named."""
+    for name in ("num_degrees", "embed_dim", "hidden_dim", "num_hidden_layers"):
+        with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+            LocationEncoderConfig(**{name: 0})
+    for dropout in (-0.1, 1.0):
+        with pytest.raises(ValueError, match=r"dropout must be in \[0, 1\), got"):
+            LocationEncoderConfig(dropout=dropout)
+    with pytest.raises(ValueError, match="degree of the damping must be positive, got 0"):
+        Damping(degree=0.0)
 
 
 def test_the_defaults_are_the_papers():
@@ -149,28 +127,19 @@ def test_the_defaults_are_the_papers():
     assert asdict(Damping(degree=0.5)) == damping and Damping().degree == 6.0
 
 
-def test_unknown_settings_are_errors():
-    """A misspelt setting is not passed over."""
-    with pytest.raises(TypeError, match="legendre_polys"):
-        LocationEncoderConfig(legendre_polys=10)
-
-
 @pytest.mark.parametrize(
     ("lonlat", "message"),
     [
         (torch.zeros(2), r"lonlat must have shape \(batch, 2\).*longitude.*got \(2,\)"),
         (torch.zeros(2, 3), r"lonlat must have shape \(batch, 2\).*got \(2, 3\)"),
         (torch.zeros(1, 2, dtype=torch.int64), "float32 or float64 degrees, got torch.int64"),
-        (torch.tensor([[0.0, 0.0], [torch.nan, 0.0]]), "1 of 2 locations hold NaN or inf"),
         (torch.tensor([[0.0, torch.inf], [torch.nan, 0.0]]), "2 of 2 locations hold NaN or inf"),
         (torch.tensor([[48.86, 139.69]]), r"up to 139.69.*columns look swapped.*\[1, 0\]"),
         (torch.tensor([[48.86, 180.0]]), r"up to 180.*columns look swapped"),
         (torch.tensor([[48.86, 139.69], [120, 10]]), r"1 of 2 .*\(row 0 first\): pass degrees"),
         (torch.tensor([[48.86, 139.69], [0, 181]]), r"2 of 2 .*up to 181 .*: pass degrees"),
-        (torch.tensor([[0, 0], [180.5, 10]]), r"1 of 2 longitudes .*180.5 \(row 1 first\)"),
-        (torch.tensor([[120.0, 100.0]]), r"latitudes \(column 1\).*up to 100 .*pass degrees"),
+        (torch.tensor([[0, 0], [180.5, 10]]), r"1 of 2 longitudes .*180.5 \(row 1 first\): wrap"),
         (torch.tensor([[0.0, -90.5]]), r"latitudes \(column 1\).*up to 90.5"),
-        (torch.tensor([[200.0, 10.0]]), r"longitudes \(column 0\).*up to 200 .*wrap"),
     ],
 )
 def test_what_is_not_a_location_is_refused(shape_checks_off, lonlat, message):
@@ -179,15 +148,6 @@ def test_what_is_not_a_location_is_refused(shape_checks_off, lonlat, message):
         check_lonlat(lonlat)
     with pytest.raises(ValueError, match=message):
         make_encoder()(lonlat)
-
-
-def test_every_location_is_accepted():
-    """Poles, both sides of the date line and no location at all are fine."""
-    check_lonlat(torch.tensor([[180.0, 90.0], [-180.0, -90.0], [0.0, 0.0]]))
-    check_lonlat(torch.empty(0, 2))
-
-
-# --- damping --------------------------------------------------------------------------------------
 
 
 def test_damping_halves_its_degree():
@@ -211,19 +171,6 @@ def test_damping_acts_between_harmonics_and_network():
     torch.testing.assert_close(damped(lonlat), expected, rtol=0, atol=0)
     torch.testing.assert_close(damped.embed_harmonics(harmonics), expected, rtol=0, atol=0)
     assert not torch.allclose(damped(lonlat), plain(lonlat))
-
-
-def test_a_damped_encoder_is_smoother():
-    """Half a degree further, the embedding has changed less than without damping."""
-    here = _random_lonlat(200) * 0.9
-    moved = here + torch.tensor([0.0, 0.5], dtype=torch.float64)
-
-    def change(**config):
-        encoder = make_encoder(num_degrees=30, **config)
-        a, b = encoder(here), encoder(moved)
-        return (a - b).norm(dim=1).mean() / (a - a.mean(dim=0)).norm(dim=1).mean()
-
-    assert change(damping=Damping(degree=4.0)) < 0.5 * change()
 
 
 def test_learned_damping_is_trained_and_stored(tmp_path):
@@ -256,9 +203,3 @@ def test_damped_init_makes_up_for_what_damping_takes():
     damped = spread(num_degrees=30, damping=Damping(degree=6.0, scaled_init=True))
     assert damped == pytest.approx(spread(num_degrees=6), rel=0.25)
     assert damped > 10 * spread(num_degrees=30, damping=Damping(degree=6.0))
-
-
-def test_settings_of_damping_are_checked(shape_checks_off):
-    """A degree that is not positive is an error that names the setting."""
-    with pytest.raises(ValueError, match="degree of the damping must be positive, got 0"):
-        Damping(degree=0.0)

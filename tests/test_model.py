@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
+from small import make_encoder
 from torch import nn
 
 from satclip_lib.image_encoder import ImageEncoder, freeze
-from satclip_lib.location_encoder import LocationEncoder, LocationEncoderConfig
 from satclip_lib.loss import contrastive_loss
 from satclip_lib.model import SatCLIP
 
@@ -27,9 +27,8 @@ class _ConvolutionEncoder(ImageEncoder):
 @pytest.fixture
 def model():
     """A small model in train mode."""
-    torch.manual_seed(0)
-    config = LocationEncoderConfig(num_degrees=4, embed_dim=5, hidden_dim=16, dropout=0.0)
-    return SatCLIP(freeze(_ConvolutionEncoder()), LocationEncoder(config)).train()
+    location_encoder = make_encoder(embed_dim=5, dropout=0.0)
+    return SatCLIP(freeze(_ConvolutionEncoder()), location_encoder).train()
 
 
 def _batch(batch=8):

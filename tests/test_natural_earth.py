@@ -1,7 +1,7 @@
 """Natural Earth layers, country lookup and the recipe behind them."""
 
-import importlib.util
-from pathlib import Path
+import runpy
+from types import SimpleNamespace
 
 import geopandas
 import numpy as np
@@ -44,13 +44,8 @@ def area_km2(geometries) -> float:
 
 @pytest.fixture(scope="module")
 def recipe():
-    """The recipe as a module; it is a script beside the data, not part of the package."""
-    spec = importlib.util.spec_from_file_location(
-        "make_natural_earth", natural_earth_folder() / "make_natural_earth.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """The recipe by its names; it is a script beside the data, not part of the package."""
+    return SimpleNamespace(**runpy.run_path(natural_earth_folder() / "make_natural_earth.py"))
 
 
 @pytest.mark.parametrize("name", PHYSICAL + CULTURAL)
@@ -90,6 +85,8 @@ def test_countries_have_names_codes_and_continents():
     assert tuple(countries.loc["Côte d'Ivoire", ["iso_a3", "iso_n3"]]) == ("CIV", "384")
     assert tuple(countries.loc["Afghanistan", ["iso_a3", "iso_n3"]]) == ("AFG", "004")
     assert countries.continent["Russia"] == "Europe"
+    load_countries()["continent"] = "Atlantis"  # of a copy
+    assert set(load_countries().continent) == CONTINENTS
 
 
 def test_countries_agree_with_the_original(label_files):
@@ -98,29 +95,18 @@ def test_countries_agree_with_the_original(label_files):
     theirs = geopandas.read_file(label_files / "ne_110m_admin_0_countries.json")
     theirs = theirs.set_index("NAME").rename(index={"Swaziland": "eSwatini"}).loc[ours.index]
     shapes = shapely.make_valid(theirs.geometry.values)
-    both = area_km2(shapely.intersection(ours.geometry.values, shapes))
-    assert both > 0.998 * area_km2(shapely.union(ours.geometry.values, shapes))
-    overlap = shapely.area(shapely.intersection(ours.geometry.values, shapes)) / shapely.area(
-        shapely.union(ours.geometry.values, shapes)
-    )
-    assert overlap.min() > 0.99
+    both = shapely.intersection(ours.geometry.values, shapes)
+    either = shapely.union(ours.geometry.values, shapes)
+    assert area_km2(both) > 0.998 * area_km2(either)
+    assert (shapely.area(both) / shapely.area(either)).min() > 0.99
     different = ours.index[ours.continent != theirs.CONTINENT]
     assert list(different) == ["Fr. S. Antarctic Lands"]
-
-
-def test_a_callers_copy_of_the_countries_is_their_own():
-    """Changing what load_countries returned changes nothing for the next caller."""
-    load_countries()["continent"] = "Atlantis"
-    assert set(load_countries().continent) == CONTINENTS
 
 
 @pytest.mark.parametrize(
     ("lon", "lat", "country", "continent"),
     [
         (2.35, 48.86, "France", "Europe"),  # Paris
-        (36.82, -1.29, "Kenya", "Africa"),  # Nairobi
-        (-77.04, -12.05, "Peru", "South America"),  # Lima
-        (178.0, -17.8, "Fiji", "Oceania"),  # Viti Levu
         (-179.95, -16.3, "Fiji", "Oceania"),  # Taveuni, beyond the date line
         (179.0, 67.0, "Russia", "Europe"),  # Chukotka, west of 180
         (-175.0, 66.5, "Russia", "Europe"),  # Chukotka, east of 180
@@ -135,28 +121,14 @@ def test_a_callers_copy_of_the_countries_is_their_own():
         (26.6, 41.6, "Turkey", "Europe"),  # Edirne
         (26.5, 40.1, "Turkey", "Asia"),  # Çanakkale
         (49.5, 50.0, "Kazakhstan", "Europe"),  # west of the river Ural
-        (-51.0, 64.5, "Greenland", "North America"),
-        (16.0, 78.5, "Norway", "Europe"),  # Svalbard
         (0.0, -90.0, "Antarctica", "Antarctica"),
         (103.82, 1.35, "Malaysia", "Asia"),  # Singapore is not drawn: the nearest is
-        (-30.0, 0.0, None, None),  # Atlantic
-        (0.0, 90.0, None, None),
     ],
 )
 def test_known_places(lon, lat, country, continent):
     """Known places lie in the country and continent they are known to lie in."""
     found = lookup_regions(np.array([[lon, lat]])).iloc[0]
-    if country is None:
-        assert found.isna().all()
-    else:
-        assert tuple(found) == (country, continent)
-
-
-def test_longitude_may_run_beyond_180():
-    """185 E is 175 W and -190 is 170 E."""
-    lonlat = np.array([[-175.0, 66.5], [170.0, 67.0], [2.35, 48.86]])
-    turned = lonlat + np.array([[360.0, 0], [-360, 0], [720, 0]])
-    assert lookup_regions(turned).equals(lookup_regions(lonlat))
+    assert tuple(found) == (country, continent)
 
 
 def test_nearest_country_agrees_with_every_distance():
@@ -170,20 +142,16 @@ def test_nearest_country_agrees_with_every_distance():
     countries = load_countries()
     outlines = shapely.segmentize(shapely.boundary(countries.geometry.values), 0.05)
     vertices, country = shapely.get_coordinates(outlines, return_index=True)
-    nearest, distance_km = [], []
-    for lon, lat in np.radians(points):
-        lon_v, lat_v = np.radians(vertices).T
-        half = np.sin((lat_v - lat) / 2) ** 2
-        half += np.cos(lat) * np.cos(lat_v) * np.sin((lon_v - lon) / 2) ** 2
-        distances = 2 * natural_earth.EARTH_RADIUS_KM * np.arcsin(np.sqrt(half))
-        nearest.append(countries.country[country[distances.argmin()]])
-        distance_km.append(distances.min())
-
-    distance_km = np.array(distance_km)
+    lon, lat = np.radians(points).T[:, :, None]
+    lon_v, lat_v = np.radians(vertices).T
+    half = np.sin((lat_v - lat) / 2) ** 2  # (points, vertices)
+    half += np.cos(lat) * np.cos(lat_v) * np.sin((lon_v - lon) / 2) ** 2
+    nearest = countries.country.to_numpy()[country[half.argmin(axis=1)]]
+    distance_km = 2 * natural_earth.EARTH_RADIUS_KM * np.arcsin(np.sqrt(half.min(axis=1)))
     for limit_km in (100.0, 500.0, 3000.0):
         found = lookup_regions(points, max_distance_km=limit_km).country
         within = distance_km < limit_km
-        assert 0 < within.sum() and found[within].tolist() == np.array(nearest)[within].tolist()
+        assert within.any() and found[within].tolist() == nearest[within].tolist()
         assert found[~within].isna().all()
 
 
@@ -194,20 +162,17 @@ def test_rows_follow_the_points():
     before, order = lonlat.copy(), rng.permutation(500)
     expected = lookup_regions(lonlat).iloc[order].reset_index(drop=True)
     assert lookup_regions(lonlat[order]).equals(expected)
+    assert lookup_regions(lonlat[order] + [360.0, 0.0]).equals(expected)  # 190 E is 170 W
     assert np.array_equal(lonlat, before)
     assert 0.2 < expected.country.isna().mean() < 0.8
 
 
-def test_single_precision_and_no_points():
-    """float32 points are welcome, and no points give an empty table with the same columns."""
+def test_single_precision_no_points_and_no_locations():
+    """float32 is welcome; no points give an empty table; what is no location is an error."""
     lonlat = np.array([[2.35, 48.86]], dtype=np.float32)
     assert lookup_regions(lonlat).country.tolist() == ["France"]
     empty = lookup_regions(np.empty((0, 2)))
     assert empty.shape == (0, 2) and list(empty.columns) == ["country", "continent"]
-
-
-def test_unusable_arguments_are_refused():
-    """What is no location is an error that says so, and so is a negative distance."""
     with pytest.raises(ValueError, match="columns look swapped"):
         lookup_regions(np.array([[48.86, 135.0]]))
     with pytest.raises(ValueError, match="max_distance_km must be 0 or more, got -1"):
@@ -240,7 +205,7 @@ def test_recipe_closes_a_ring_at_the_pole(recipe):
 
 def test_recipe_refuses_another_archive(recipe, tmp_path):
     """An archive that is not world-atlas 2.0.2 is refused before anything is written."""
-    archive = Path(tmp_path / "other.tgz")
+    archive = tmp_path / "other.tgz"
     archive.write_bytes(b"something else")
     with pytest.raises(ValueError, match=r"is not world-atlas 2\.0\.2"):
         recipe.main(archive)

@@ -7,15 +7,14 @@ import subprocess
 import sys
 import tomllib
 from importlib.metadata import distributions, requires, version
-from pathlib import Path
 
 import pytest
 import yaml
+from cells import ROOT
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 REQUIREMENTS = [
     Requirement(line)
@@ -57,27 +56,25 @@ for command in (
 """
 
 
-def _read_lock() -> dict[str, str]:
-    lines = (ROOT / "requirements.lock").read_text().splitlines()
-    pins = [line.split("==") for line in lines if line and not line.startswith("#")]
-    return {canonicalize_name(name): pin for name, pin in pins}
+def _read_lines(name: str) -> list[str]:
+    """Lines of a list of requirements that are no comments."""
+    lines = (ROOT / name).read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 @pytest.mark.parametrize("requirement", REQUIREMENTS, ids=lambda r: r.name)
 def test_lock_pins_every_requirement(requirement):
     """Each requirement of pyproject.toml is pinned, within its bounds, and installed so."""
-    pin = _read_lock()[canonicalize_name(requirement.name)]
+    pins = (line.split("==") for line in _read_lines("requirements.lock"))
+    of_name = {canonicalize_name(name): pin for name, pin in pins}
+    pin = of_name[canonicalize_name(requirement.name)]
     assert requirement.specifier.contains(pin)
     assert version(requirement.name).split("+")[0] == pin
 
 
 def test_lock_lets_pip_choose_the_torch_build():
     """No local versions, hashes or CUDA packages, which would tie the lock to one machine."""
-    text = "\n".join(
-        line
-        for line in (ROOT / "requirements.lock").read_text().splitlines()
-        if not line.startswith("#")
-    )
+    text = "\n".join(_read_lines("requirements.lock"))
     assert not re.search(r"\+cpu|sha256|nvidia|triton|file:|@", text)
 
 
@@ -93,8 +90,7 @@ def test_conda_environment_is_built_on_the_same_pins():
 
 def test_requirements_name_no_versions():
     """requirements.txt is the project with its extras, and nothing that could contradict it."""
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
-    assert [line for line in lines if not line.startswith("#")] == ["-e .[research,dev]"]
+    assert _read_lines("requirements.txt") == ["-e .[research,dev]"]
 
 
 def _collect(group: str) -> set[str]:

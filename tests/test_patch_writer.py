@@ -1,5 +1,8 @@
 """Large patch stores: the same bits however they are written and read, and wherever it stopped."""
 
+import shutil
+from operator import attrgetter
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -42,10 +45,7 @@ def _writer(path, plan="plan"):
 
 def test_one_writer_at_a_time(tmp_path):
     """A second one of the same store is refused, until the first is finished or gone."""
-    with (
-        _writer(tmp_path / "a"),
-        pytest.raises(BlockingIOError, match="another run is at work in"),
-    ):
+    with _writer(tmp_path / "a"), pytest.raises(BlockingIOError, match="another run is at work"):
         _writer(tmp_path / "a")
     _write(tmp_path / "a")
     assert _writer(tmp_path / "a").is_finished
@@ -70,19 +70,20 @@ def test_a_streamed_store_is_the_saved_store(workspace):
     saved = open_patches(save_patches(made, workspace / "b.zarr")).load()
     assert streamed.attrs.pop("plan") == "plan"
     xr.testing.assert_identical(streamed.drop_vars(PROVENANCE), saved)
-    xr.testing.assert_equal(saved, made)
     assert streamed.datetime.values[0] == np.datetime64("2022-05-01T10:20:30.123")
     assert np.isnat(streamed.datetime.values[-1]) and np.isnan(streamed.cloud_cover.values[1])
     assert streamed.platform.values[1] == "" and streamed.orbit.values[3] == 3
 
 
 def test_left_out_patches_have_rows_only(workspace):
-    """A patch given as None is not in the store; the others move up."""
+    """A patch given as None is not in the store; the others move up. None at all is an error."""
     kept = [i for i in range(11) if i not in (0, 4, 5, 6, 10)]
     dataset = open_patches(_write(workspace / "a.zarr", left_out=(0, 4, 5, 6, 10)))
     np.testing.assert_array_equal(dataset.patches, PATCHES[kept])
     np.testing.assert_array_equal(dataset.lon, LONLAT[kept, 0])
     assert [path.name for path in workspace.iterdir()] == ["a.zarr"]
+    with pytest.raises(ValueError, match="none of 11 patches is good"):
+        _write(workspace / "b.zarr", left_out=range(11))
 
 
 class StoppedError(Exception):
@@ -94,14 +95,10 @@ class StoppedError(Exception):
     [("PatchWriter.add", 4), ("write_text", 1), ("shutil.rmtree", 2), ("os.replace", 5)],
 )
 def test_a_run_stopped_at_any_step_is_continued(workspace, monkeypatch, step, stride):
-    """Stopped before the n-th call of a step, for many n, the rerun ends with the same files.
-
-    They replace an older store, which is whole until then.
-    """
+    """Stopped before any call of it, the rerun has the same files; an older store is whole."""
+    old = _write(workspace / "old.zarr", plan="old")
     expected = hash_files(_write(workspace / "whole.zarr", left_out=(4,)))
-    *owner, name = step.split(".")
-    target = getattr(patch_writer, owner[0]) if owner else patch_writer
-    original = getattr(target, name)
+    original = attrgetter(step)(patch_writer)
     num_stops = 0
     for allowed in range(0, 1000, stride):
         path, num_calls = workspace / f"{allowed}.zarr", iter(range(1000))
@@ -111,9 +108,9 @@ def test_a_run_stopped_at_any_step_is_continued(workspace, monkeypatch, step, st
                 raise StoppedError
             return original(*args, **kwargs)
 
-        _write(path, plan="old")
+        shutil.copytree(old, path)
         with monkeypatch.context() as patched:
-            patched.setattr(target, name, stop)
+            patched.setattr(f"satclip_lib.data.patch_writer.{step}", stop)
             try:
                 _write(path, left_out=(4,))
             except StoppedError:
@@ -137,9 +134,3 @@ def test_another_plan_makes_another_store(workspace, caplog):
     np.testing.assert_array_equal(dataset.patches, PATCHES)
     assert "begun with other settings" in caplog.text
     assert list(workspace.glob(".building-old*"))
-
-
-def test_a_store_without_patches_is_an_error(workspace):
-    """If every patch was left out, finish says so."""
-    with pytest.raises(ValueError, match="none of 11 patches is good"):
-        _write(workspace / "a.zarr", left_out=range(11))

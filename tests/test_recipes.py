@@ -19,7 +19,6 @@ from satclip_lib.image_encoder import make_image_encoder
 from satclip_lib.training import recipes
 from satclip_lib.training.fit import PretrainingConfig
 from satclip_lib.training.recipes import (
-    RECIPES,
     make_recipe,
     prepare_image_encoder,
 )
@@ -36,19 +35,10 @@ def test_the_papers_recipe_is_the_default_one():
     assert fine.location_encoder.damping is None and fine.soft_targets is None
 
 
-def test_ours_says_what_it_changes():
-    """Damped harmonics and soft targets, stored with the run."""
-    ours = make_recipe("ours-l40", seed=3)
-    assert ours.location_encoder.damping and ours.soft_targets
-    assert ours.seed == 3 and RECIPES["ours-l40"].seed == 0
-
-
 def test_unknown_names_are_errors():
-    """A recipe, a setting or an image encoder that does not exist is named."""
+    """A recipe or an image encoder that does not exist is answered with all that do."""
     with pytest.raises(ValueError, match=r"unknown recipe 'best'; choose from paper-l10"):
         make_recipe("best")
-    with pytest.raises(TypeError, match="warp_factor"):
-        make_recipe("paper-l10", warp_factor=9)
     with pytest.raises(ValueError, match="name must be one of resnet18"):
         prepare_image_encoder("resnet1", make_blue_marble_patches(num_patches=10))
 
@@ -84,14 +74,14 @@ def test_level_2a_patches_get_the_band_they_lack(tmp_path):
 
 def test_the_command_trains_from_a_patch_store(workspace, monkeypatch):
     """What torchrun starts reads a profile's patches and leaves a checkpoint with its recipe."""
-    save_patches(make_blue_marble_patches(num_patches=300), Workspace("smoke").patches)
-    arguments = "ours-l40 --profile smoke --num-epochs 1 --batch-size 64 --seed 2 --num-views 2"
+    save_patches(make_blue_marble_patches(num_patches=100), Workspace("smoke").patches)
+    arguments = "ours-l40 --profile smoke --num-epochs 1 --batch-size 32 --seed 2 --num-views 2"
     monkeypatch.setattr(sys, "argv", ["recipes", *arguments.split()])
     recipes.main()
     folder = Workspace("smoke").checkpoints / "rcf-l40"
     assert load_location_encoder(folder).config.damping.degree == 6.0
     run = load_config(folder)["provenance"]["pretraining"]
-    assert (run["num_epochs"], run["batch_size"], run["seed"]) == (1, 64, 2)
+    assert (run["num_epochs"], run["batch_size"], run["seed"]) == (1, 32, 2)
 
 
 def _train_on_two(rank, folder):
@@ -102,7 +92,7 @@ def _train_on_two(rank, folder):
         found = list(options["folder"].glob("[!.]*"))
         (folder / f"found-{rank}").write_text(f"{len(found)} {torch.get_num_threads()}")
         if rank == 0:
-            time.sleep(2)  # long enough for the other to overtake
+            time.sleep(0.5)  # long enough for the other to overtake
         return cache_features(*args, **options)
 
     recipes.cache_features = look_and_cache
@@ -113,7 +103,7 @@ def _train_on_two(rank, folder):
 @pytest.mark.parametrize(("num_nodes", "num_threads"), [(1, 2), (2, 1)])
 def test_one_of_two_processes_computes_the_features(workspace, num_nodes, num_threads):
     """With the threads of its machine; the other opens the finished store; then both train."""
-    save_patches(make_blue_marble_patches(num_patches=300), Workspace("smoke").patches)
+    save_patches(make_blue_marble_patches(num_patches=100), Workspace("smoke").patches)
     processes.run_together(_train_on_two, workspace, count=2, num_nodes=num_nodes)
     found = [(workspace / f"found-{rank}").read_text() for rank in (0, 1)]
     assert found == [f"0 {num_threads}", "1 1"]

@@ -2,17 +2,15 @@
 
 import hashlib
 import json
+import os
 import re
-import signal
-import subprocess
 import sys
 import threading
 import time
-from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import processes
 import pytest
 from server import serve
 
@@ -29,11 +27,13 @@ CONTENT = b"longitude,latitude\n" * 20_000
 NAME = "folder/table.csv"
 
 
-def _register(monkeypatch, url: str = "http://127.0.0.1:9/table.csv") -> RegisteredFile:
-    file = RegisteredFile(
-        name=NAME, url=url, sha256=hashlib.sha256(CONTENT).hexdigest(), num_bytes=len(CONTENT),
-        licence="none", citation="nobody", units=None, content="a table",
-    )  # fmt: skip
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+def _register(monkeypatch, url: str = "http://127.0.0.1:9/table.csv", **changes) -> RegisteredFile:
+    about = {"name": NAME, "url": url, "sha256": SHA256, "num_bytes": len(CONTENT)}
+    terms = {"licence": "none", "citation": "nobody", "units": None, "content": "a table"}
+    file = RegisteredFile(**about | terms | changes)
     monkeypatch.setattr(registry, "load_registry", lambda: {NAME: file})
     return file
 
@@ -56,31 +56,23 @@ def folders(tmp_path, monkeypatch) -> dict[str, Path]:
 
 @pytest.fixture
 def server(monkeypatch):
-    """A local server, with the network allowed and no copy on disk.
-
-    It serves CONTENT, at /slow no more than half of it before the test ends.
-    """
+    """Serves CONTENT, with the network allowed and no copy on disk; at /slow it never ends."""
     monkeypatch.delenv("SATCLIP_OFFLINE", raising=False)
     monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    requests, half_sent, go_on = [], threading.Event(), threading.Event()
-    half = len(CONTENT) // 2
+    requests, end = [], threading.Event()
 
-    def send(path):
-        yield CONTENT[:half]
-        half_sent.set()
-        if path == "/slow":
-            go_on.wait(30)
-        yield CONTENT[half:]
+    def send_half():
+        yield CONTENT[: len(CONTENT) // 2]
+        end.wait()
 
     def answer(method, path, headers, asked):
         requests.append(path)
-        return 200, {"Content-Length": len(CONTENT)}, send(path)
+        return 200, {"Content-Length": len(CONTENT)}, send_half() if path == "/slow" else CONTENT
 
     with serve(answer) as address:
-        url = f"{address}/{{}}".format
-        yield SimpleNamespace(url=url, requests=requests, half_sent=half_sent)
-        go_on.set()
+        yield SimpleNamespace(url=f"{address}/{{}}".format, requests=requests)
+        end.set()
 
 
 def test_rows_are_complete():
@@ -111,12 +103,12 @@ def test_rows_of_your_own_take_the_place_of_others(tmp_path, monkeypatch):
 
 def test_first_digits_of_a_hash_are_checked(folders, monkeypatch):
     """Where no more of a hash is known, a file has to begin like it."""
-    path, file = _write(folders["mirror"]), _register(monkeypatch)
-    for sha256 in (file.sha256[:8], "0" * 8):
-        known = replace(file, sha256=sha256, num_bytes=None)
-        monkeypatch.setattr(registry, "load_registry", lambda known=known: {NAME: known})
-        with pytest.raises(HashMismatchError) if sha256 == "0" * 8 else nullcontext():
-            assert fetch_file(NAME) == path
+    path = _write(folders["mirror"])
+    _register(monkeypatch, sha256=SHA256[:8], num_bytes=None)
+    assert fetch_file(NAME) == path
+    _register(monkeypatch, sha256="0" * 8, num_bytes=None)
+    with pytest.raises(HashMismatchError):
+        fetch_file(NAME)
 
 
 def test_rows_describe_the_files_at_hand(label_files, monkeypatch):
@@ -130,7 +122,7 @@ def test_rows_describe_the_files_at_hand(label_files, monkeypatch):
 
 
 def test_copies_are_looked_for_in_order(folders, monkeypatch):
-    """The folder of SATCLIP_DATA_MIRROR comes first, then data/raw; no other is looked into."""
+    """SATCLIP_DATA_MIRROR, which must be a folder, comes first, then data/raw, and no other."""
     _register(monkeypatch)
     _write(folders["raw"].parents[2] / "shared/data")
     with pytest.raises(FileUnavailableError):
@@ -138,6 +130,9 @@ def test_copies_are_looked_for_in_order(folders, monkeypatch):
     for name in ("raw", "mirror"):  # each new copy takes precedence
         path = _write(folders[name])
         assert fetch_file(NAME) == path
+    monkeypatch.setenv("SATCLIP_DATA_MIRROR", str(folders["mirror"] / "nowhere"))
+    with pytest.raises(NotADirectoryError, match=r"SATCLIP_DATA_MIRROR.*nowhere"):
+        fetch_file(NAME)
 
 
 def test_imagery_travels_with_the_repository(monkeypatch, tmp_path):
@@ -155,13 +150,13 @@ def test_imagery_travels_with_the_repository(monkeypatch, tmp_path):
 
 def test_a_wrong_copy_is_not_skipped(folders, monkeypatch):
     """A wrong file in the mirror is an error even if data/raw has a good one."""
-    file = _register(monkeypatch)
+    _register(monkeypatch)
     _write(folders["raw"])
     path = _write(folders["mirror"], CONTENT[:-1] + b"?")
     with pytest.raises(HashMismatchError) as caught:
         fetch_file(NAME)
     actual = hashlib.sha256(path.read_bytes()).hexdigest()
-    assert all(text in str(caught.value) for text in (file.sha256, actual, str(path), "Delete"))
+    assert all(text in str(caught.value) for text in (SHA256, actual, str(path), "Delete"))
 
 
 def test_a_copy_is_hashed_once_and_again_when_it_changes(folders, monkeypatch):
@@ -197,15 +192,6 @@ def test_unknown_names_are_answered_with_near_ones():
         fetch_file("etopo2.cdf")
 
 
-def test_a_mirror_that_does_not_exist_is_an_error(folders, monkeypatch):
-    """A misspelt SATCLIP_DATA_MIRROR is reported, not passed over."""
-    _register(monkeypatch)
-    _write(folders["raw"])
-    monkeypatch.setenv("SATCLIP_DATA_MIRROR", str(folders["mirror"] / "nowhere"))
-    with pytest.raises(NotADirectoryError, match=r"SATCLIP_DATA_MIRROR.*nowhere"):
-        fetch_file(NAME)
-
-
 def test_a_download_goes_to_data_raw_once(server, workspace, monkeypatch):
     """What is nowhere on disk is downloaded whole; the command that errors name brings it too."""
     _register(monkeypatch, server.url("whole"))
@@ -224,31 +210,23 @@ def test_a_host_that_cannot_be_reached_is_one_short_line(server, monkeypatch):
     assert "\n" not in str(caught.value) and "HTTPConnection" not in str(caught.value)
 
 
+def _download(file, path):
+    os.environ["NO_PROXY"] = "127.0.0.1"  # a process has the environment of its server
+    registry._download(file, path)
+
+
 def test_a_killed_download_is_cleaned_up_by_the_next(server, workspace, monkeypatch):
     """After SIGKILL half-way no file has the final name; the next download sweeps the rest."""
-    file = _register(monkeypatch, server.url("slow"))
-    script = (
-        "from satclip_lib.data import registry\n"
-        f"file = registry.{file!r}\n"
-        "registry.load_registry = lambda: {file.name: file}\n"
-        "registry.fetch_file(file.name)\n"
-    )
-    root = Path(registry.__file__).parents[2]
-    process = subprocess.Popen([sys.executable, "-c", script], cwd=root, stderr=subprocess.DEVNULL)
-    folder = (workspace / "data/raw" / NAME).parent
-    try:
-        assert server.half_sent.wait(30)
-        deadline = time.monotonic() + 30
-        while not (folder.is_dir() and any(p.stat().st_size for p in folder.iterdir())):
-            assert time.monotonic() < deadline, "the download never began to write"
-            time.sleep(0.01)
-    finally:
-        process.kill()
-        assert process.wait() == -signal.SIGKILL
-    (leftover,) = folder.iterdir()
-    assert leftover.name != Path(NAME).name
+    file, path = _register(monkeypatch, server.url("slow")), workspace / "data/raw" / NAME
+    process = processes.start(_download, file, path)
+    while not list(path.parent.glob(f".partial-*/{path.name}")):
+        assert process.is_alive()
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    (leftover,) = path.parent.iterdir()
+    assert leftover != path
 
     _register(monkeypatch, server.url("whole"))
-    path = fetch_file(NAME)
-    assert list(folder.iterdir()) == [path]
+    assert fetch_file(NAME) == path and list(path.parent.iterdir()) == [path]
     assert path.read_bytes() == CONTENT

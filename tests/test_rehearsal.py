@@ -14,7 +14,6 @@ import rasterio
 import torch
 from cells import STEMS, run_cells
 from folders import hash_files
-from matplotlib.figure import Figure
 
 from satclip_lib.checkpoints.store import load_config
 from satclip_lib.data.moco import make_moco_encoder
@@ -54,17 +53,6 @@ SMALL = {  # what is still smaller than in the profile; edits are of code
     "07_image_localization": {"num_places": 4000},
     "08_ablations": {"num_locations": 60, "num_epochs": 1, "batch_size": 16, "num_points": 200},
 }
-
-
-SAVE = Figure.savefig
-
-
-def _save_coarsely(fig: Figure, path: Path, *, format: str, **options) -> None:
-    """Whole but coarse; a PDF, which takes as long again, is left empty."""
-    if format == "pdf":
-        path.touch()
-    else:
-        SAVE(fig, path, format=format, dpi=100)
 
 
 def _lay_out_at_once(embeddings: np.ndarray, **settings) -> np.ndarray:
@@ -151,12 +139,10 @@ def test_a_killed_maker_ends_with_the_same_files(home, tmp_path):
 
 
 @pytest.mark.slow
-def test_from_shards_to_the_atlas(in_home, monkeypatch):
+def test_from_shards_to_the_atlas(in_home, coarse_figures, monkeypatch):
     """Every notebook runs, after one recipe on two processes; what is bad is named and counted."""
     monkeypatch.setattr(trainer, "read_profile", lambda profile: {"recipes": [RECIPE]})
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("MPLBACKEND", "agg")
-    monkeypatch.setattr(Figure, "savefig", _save_coarsely)
     monkeypatch.setattr("satclip_lib.evaluation.baselines.NUM_FITTING_IMAGES", 500)
     # UMAP compiles for long and knows nothing of profiles: the smoke run has it
     monkeypatch.setattr("satclip_lib.evaluation.projection.compute_umap", _lay_out_at_once)

@@ -42,14 +42,7 @@ def _make_targets(x, *, noise):
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_fit_is_that_of_scikit_learn(x, lonlat, protocol, noise):
     """Penalty and predictions are those of a loop over folds with StandardScaler and Ridge."""
-    targets = _make_targets(x, noise=noise)
-    splits = make_splits(protocol, lonlat, seed=3)
-    together, (alone,) = fit_ridge(x, targets, splits), fit_ridge(x, targets[:1], splits)
-    assert [fit.alpha for fit in alone] == [fit.alpha for fit in together[0]]  # by other sums
-    for split, *fits in zip(splits, *together, strict=True):
-        for fit, (alpha, expected) in zip(fits, _fit_by_hand(x, targets, split), strict=True):
-            assert fit.alpha == alpha
-            np.testing.assert_allclose(fit.predicted, expected, rtol=1e-6, atol=1e-6)
+    _check_fits(x, _make_targets(x, noise=noise), make_splits(protocol, lonlat, seed=3))
 
 
 @pytest.mark.parametrize("protocol", ["random", "blocks:200"])
@@ -57,11 +50,17 @@ def test_more_features_than_points_are_no_exception(lonlat, protocol):
     """Of 450 features: the folds of "random" have 384 points, all of them 480; blocks have 200."""
     x = np.random.default_rng(2).normal(size=(NUM_POINTS, 450)) + 7
     targets = (x[:, :1] + 3 * x[:, 1:2], np.sign(x[:, 2:5] - 7))
-    splits = make_splits(protocol, lonlat, seed=3)
-    for split, *fits in zip(splits, *fit_ridge(x, targets, splits), strict=True):
-        for fit, (alpha, expected) in zip(fits, _fit_by_hand(x, targets, split), strict=True):
-            assert fit.alpha == alpha
-            np.testing.assert_allclose(fit.predicted, expected, rtol=1e-6, atol=1e-6)
+    _check_fits(x, targets, make_splits(protocol, lonlat, seed=3))
+
+
+def _check_fits(x, targets, splits):
+    """A target has the penalty and predictions found by hand, beside others and alone."""
+    by_hand = [[*_fit_by_hand(x, targets, split)] for split in splits]
+    for some in (targets, targets[:1]):
+        for split, *fits in zip(by_hand, *fit_ridge(x, some, splits), strict=True):
+            for fit, (alpha, expected) in zip(fits, split, strict=False):
+                assert fit.alpha == alpha
+                np.testing.assert_allclose(fit.predicted, expected, rtol=1e-6, atol=1e-6)
 
 
 def _fit_by_hand(x, targets, split: Split):
@@ -83,30 +82,6 @@ def _fit_by_hand(x, targets, split: Split):
 def _predict(x_train, y_train, x_test, alpha):
     model = make_pipeline(StandardScaler(), Ridge(alpha=alpha)).fit(x_train, y_train)
     return model.predict(x_test).reshape(len(x_test), -1)
-
-
-def test_targets_do_not_influence_each_other(x, lonlat):
-    """A target fitted beside others has the penalty and predictions it has alone."""
-    targets = _make_targets(x, noise=1.0)
-    splits = make_splits("blocks", lonlat)
-    together = fit_ridge(x, targets, splits)
-    for index, target in enumerate(targets):
-        (alone,) = fit_ridge(x, [target], splits)
-        for fit, other in zip(together[index], alone, strict=True):
-            assert fit.alpha == other.alpha
-            np.testing.assert_allclose(fit.predicted, other.predicted, atol=1e-9)
-
-
-def test_folds_of_neighbours_choose_a_larger_penalty():
-    """Where copies of a point are told apart by folds, memorising them is not rewarded."""
-    rng = np.random.default_rng(1)
-    x = np.repeat(rng.normal(size=(48, 60)), 5, axis=0)  # 48 places, 5 points at each
-    y = np.repeat(rng.normal(size=48), 5)[:, None]  # nothing to be learnt
-    train, test = np.arange(200), np.arange(200, 240)
-    torn = Split("torn", train, test, train % 5)
-    whole = Split("whole", train, test, np.repeat(np.arange(40) % 5, 5))
-    ((of_torn, of_whole),) = fit_ridge(x, [y], [torn, whole])
-    assert of_torn.alpha == RIDGE_ALPHAS[0] and of_whole.alpha > 100
 
 
 def test_features_that_say_nothing_predict_the_mean():

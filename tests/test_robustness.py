@@ -35,50 +35,27 @@ fig.canvas.draw()
 """
 
 
-NUM_PAIRS = 5
-
-
-def _prepare() -> tuple:
-    """Patches, an image encoder of theirs, and a model."""
+def _make(number: int, folder: Path, num_runs: int) -> None:
+    """Everything three times, from when all runs are ready."""
     dataset = make_blue_marble_patches(num_patches=200)
     encoder = RandomConvolutionalFeatures.fit(load_images(dataset), num_random_features=16)
-    return dataset, encoder, make_model(PretrainingConfig(), encoder).eval()
-
-
-def _write(kind: str, folder: Path, made: tuple, pair: int = 0) -> None:
-    dataset, encoder, model = made
-    if kind == "patches":
-        save_patches(dataset, folder / kind)
-    elif kind == "features":  # found again, they are not written: each pair has its own
-        cache_features(dataset, encoder, folder=folder / kind, num_views=2, seed=pair)
-    elif kind == "model":
-        save_pretrained(model, folder / kind)
-    else:
-        with suppress(BlockingIOError):  # refused, for the other is at it
-            save_grid(embed_grid(model.location_encoder, resolution_deg=45), folder / kind)
-
-
-KINDS = ("patches", "features", "model", "grid.zarr", "grid.tif")
-
-
-def _make(number: int, folder: Path) -> None:
-    """Everything again and again, from when the other is ready too."""
-    made = _prepare()
+    model = make_model(PretrainingConfig(), encoder).eval()
     (folder.parent / f"ready-{number}").touch()
-    while len(list(folder.parent.glob("ready-*"))) < 2:
+    while len(list(folder.parent.glob("ready-*"))) < num_runs:
         time.sleep(0.001)
-    for pair in range(NUM_PAIRS):
-        for kind in KINDS:
-            _write(kind, folder, made, pair)
+    for seed in range(3):
+        save_patches(dataset, folder / "patches")
+        cache_features(dataset, encoder, folder=folder / "features", num_views=2, seed=seed)
+        save_pretrained(model, folder / "model")
+        for name in ("grid.zarr", "grid.tif"):
+            with suppress(BlockingIOError):  # refused, for the other is at it
+                save_grid(embed_grid(model.location_encoder, resolution_deg=45), folder / name)
 
 
 def test_two_runs_at_once_do_not_disturb_each_other(workspace):
     """Two processes write the same stores, models and grids: they are as one alone leaves them."""
-    processes.run_together(_make, workspace / "pairs", count=2)
-    made = _prepare()
-    for kind in KINDS:
-        for pair in range(NUM_PAIRS if kind == "features" else 1):
-            _write(kind, workspace / "alone", made, pair)
+    processes.run_together(_make, workspace / "pairs", 2, count=2)
+    _make(0, workspace / "alone", 1)
     assert hash_files(workspace / "pairs") == hash_files(workspace / "alone")
 
 

@@ -28,14 +28,14 @@ def test_unknown_names_are_errors(tmp_path, monkeypatch):
         load_profile("dmeo")
     with pytest.raises(ValueError, match=r"unknown notebook '99_nothing'.*01_dataset_construction"):
         run_notebook("99_nothing", profile="smoke")
-    _write_notebook(tmp_path, "seed = 0", profile={"note": {"sede": 1}})
+    _write_notebook(tmp_path, "seed = 0", note={"sede": 1})
     monkeypatch.setattr(notebooks, "NOTEBOOKS_FOLDER", tmp_path)
     with pytest.raises(ValueError, match=r"sets \['sede'\] for note, whose parameters are"):
         load_profile("test")
 
 
-def _write_notebook(folder: Path, code: str, *, profile: dict) -> None:
-    (folder / "profiles").mkdir()
+def _write_notebook(folder: Path, code: str, **profile: dict) -> None:
+    (folder / "profiles").mkdir(parents=True)
     (folder / "profiles" / "test.yaml").write_text(yaml.safe_dump(profile))
     note = nbformat.v4.new_notebook()
     note.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "x"}
@@ -46,12 +46,9 @@ def _write_notebook(folder: Path, code: str, *, profile: dict) -> None:
 
 
 def test_parameters_reach_the_notebook(tmp_path, monkeypatch, caplog):
-    """A run has the profile's values, is written where the workspace says, and tells of figures.
-
-    What it tells bears the time since all notebooks were started.
-    """
+    """A run has the profile's values, is written in the workspace, and tells of figures in time."""
     code = "assert (profile, value) == ('test', 2)\nsave_figure = print\nsave_figure(1, 'a_b')"
-    _write_notebook(tmp_path, code, profile={"note": {"value": 2}})
+    _write_notebook(tmp_path, code, note={"value": 2})
     monkeypatch.setattr(notebooks, "NOTEBOOKS_FOLDER", tmp_path)
     monkeypatch.setenv("SATCLIP_STARTED", f"{time.time() - 125:.0f}")
     assert list_parameters("note") == {"profile": '"demo"', "value": "1"}
@@ -65,12 +62,9 @@ def test_parameters_reach_the_notebook(tmp_path, monkeypatch, caplog):
 
 
 def test_a_false_claim_is_reported(tmp_path, monkeypatch, caplog):
-    """Where numbers are not those that the prose is about, a false claim stops nothing.
-
-    Elsewhere the notebook fails, and leaves no target but a copy, which a good run removes.
-    """
+    """It fails the notebook, which leaves a copy, but not where numbers are not the prose's."""
     code = "assert value == 1\nassert value == 2, 'never shown'\nprint('after')"
-    _write_notebook(tmp_path, code, profile={})
+    _write_notebook(tmp_path, code)
     monkeypatch.setattr(notebooks, "NOTEBOOKS_FOLDER", tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     with pytest.raises(papermill.PapermillExecutionError, match="never shown"):
@@ -87,7 +81,7 @@ def test_a_false_claim_is_reported(tmp_path, monkeypatch, caplog):
 
 def test_a_killed_kernel_leaves_a_copy(tmp_path, monkeypatch):
     """What ran before the kernel died, out of memory say, can be looked at."""
-    _write_notebook(tmp_path, "import os\nos.kill(os.getpid(), 9)", profile={})
+    _write_notebook(tmp_path, "import os\nos.kill(os.getpid(), 9)")
     monkeypatch.setattr(notebooks, "NOTEBOOKS_FOLDER", tmp_path)
     with pytest.raises(DeadKernelError):
         run_notebook("note", profile="test")
@@ -97,17 +91,13 @@ def test_a_killed_kernel_leaves_a_copy(tmp_path, monkeypatch):
 
 
 def test_a_copied_checkout_runs_its_own_code(tmp_path):
-    """Notebooks and contact sheet use and fill the checkout they are run in.
-
-    That is so wherever the environment was installed from.
-    """
+    """Notebooks and contact sheet use and fill the checkout they are run in, not the installed."""
     clone = tmp_path / "clone"
     for folder in ("satclip_lib", "tools"):
         shutil.copytree(ROOT / folder, clone / folder)
     shutil.copy(ROOT / "pyproject.toml", clone)
-    (clone / "notebooks").mkdir()
     code = "import satclip_lib\nprint(satclip_lib.__file__)"
-    _write_notebook(clone / "notebooks", code, profile={})
+    _write_notebook(clone / "notebooks", code)
     kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "SATCLIP_HOME")}
     for tool in (["run_notebook", "note", "--profile", "test"], ["contact_sheet"]):
         command = [sys.executable, "-m", f"tools.{tool[0]}", *tool[1:]]

@@ -1,9 +1,10 @@
 """S2-100K: every layout gives the same store, every bad patch a reason, every kill a rerun."""
 
-import csv
+import itertools
 import os
 import re
 import shutil
+import signal
 import tarfile
 import time
 from contextlib import nullcontext
@@ -23,7 +24,6 @@ from satclip_lib.data import patch_store as patches
 from satclip_lib.data import s2_100k
 from satclip_lib.data.land import sample_land_lonlat
 from satclip_lib.data.patch_store import hash_patch, open_patches
-from satclip_lib.data.patch_writer import PatchWriter
 from satclip_lib.data.quality import REASONS, load_report
 from satclip_lib.data.registry import FileUnavailableError
 from satclip_lib.data.s2_100k import IncompleteMirrorError, fetch_s2_100k, make_s2_100k_store
@@ -55,13 +55,6 @@ def _write_tif(path, pixels, lonlat, *, band_names=None):
             tif.descriptions = band_names
 
 
-def _write_index(folder, rows):
-    with open(folder / "index.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 @pytest.fixture(scope="session")
 def original(tmp_path_factory):
     """A folder in the public layout, with what a rebuilt one says of its scenes."""
@@ -73,7 +66,7 @@ def original(tmp_path_factory):
         _write_tif(folder / "images" / fn, _make_pixels(i), (lon, lat), band_names=BAND_NAMES)
         about = {"datetime": "2022-05-01T10:20:30Z", "orbit": 30 + i, "cloud_cover": 0.5}
         rows.append({"lat": lat, "lon": lon, "fn": fn, "url": "https://example.org"} | about)
-    _write_index(folder, rows[::-1])
+    pd.DataFrame(rows[::-1]).to_csv(folder / "index.csv", index=False)
     return folder
 
 
@@ -85,6 +78,18 @@ def folder(original, workspace):
 
 def _index(folder):
     return pd.read_csv(folder / "index.csv")
+
+
+def _pack(folder, *counts):
+    """Move the tifs into tars, so many into each; their names, in order."""
+    names = sorted(path.name for path in (folder / "images").iterdir())
+    rest = iter(names)
+    for number, count in enumerate(counts):
+        with tarfile.open(folder / f"shard-{number:05}.tar", "w") as tar:
+            for name in itertools.islice(rest, count):
+                tar.add(folder / "images" / name, arcname=f"images/{name}")
+    shutil.rmtree(folder / "images")
+    return names
 
 
 def test_a_store_holds_the_tifs_to_the_last_bit(original, workspace):
@@ -106,13 +111,7 @@ def test_a_store_holds_the_tifs_to_the_last_bit(original, workspace):
 def test_shards_are_read_where_they_are(folder, original, workspace):
     """Tars with the same tifs give the same store; nothing is unpacked, nor are they changed."""
     expected = make_s2_100k_store(original, workspace / "a.zarr")
-    names = sorted(path.name for path in (folder / "images").iterdir())
-    (folder / "data").mkdir()
-    for number, some in enumerate((names[:3], names[3:])):
-        with tarfile.open(folder / f"data/shard-{number:05}.tar", "w") as tar:
-            for name in some:
-                tar.add(folder / "images" / name, arcname=f"images/{name}")
-    shutil.rmtree(folder / "images")
+    _pack(folder, 3, 4)
     before = hash_files(folder)
     store = make_s2_100k_store(folder, workspace / "b.zarr")
     assert hash_files(store) == hash_files(expected) and hash_files(folder) == before
@@ -127,46 +126,41 @@ def test_real_patches_are_read(label_files, workspace):
     report, dataset = load_report(store), open_patches(store)
     assert report["coordinates"].value_counts().to_dict() == {"index": 20, "file": 3}
     assert report["distance_km"].max() < 0.001
-    assert report.loc[report["reason"] != "", ["fn", "reason"]].values.tolist() == [
-        ["patch_752389.tif", "sea"]
-    ]
+    bad = report[report["reason"] != ""]
+    assert bad[["fn", "reason"]].values.tolist() == [["patch_752389.tif", "sea"]]
     files = {file.fn: file for file in list_patches(sample)}
     for i, fn in enumerate(dataset.fn.values.tolist()):
         np.testing.assert_array_equal(dataset.patches[i], read_patch(files[fn]))
-    assert len(open_patches(
-        make_s2_100k_store(sample, workspace / "all.zarr", keep_sea=True)
-    ).fn) == 23  # fmt: skip
+    with_sea = make_s2_100k_store(sample, workspace / "all.zarr", keep_sea=True)
+    assert open_patches(with_sea).sizes["patch"] == 23
 
 
 def _spoil_pixels(change, **options):
-    def spoil(folder, path, row):
+    def spoil(path, row):
         pixels = _make_pixels(0)
         _write_tif(path, change(pixels), (row["lon"], row["lat"]), **options)
 
     return spoil
 
 
-def _zero(pixels, share):
-    pixels[:, : round(256 * share)] = 0
-    return pixels
+def _fill(bands, rows, value):
+    """Some rows of some bands are all the same."""
+    inside = np.zeros((12, 256, 1), bool)
+    inside[bands, rows] = True
+    return _spoil_pixels(lambda pixels: np.where(inside, np.uint16(value), pixels))
 
 
-def _flatten(pixels):
-    pixels[9] = 7
-    return pixels
-
-
-def _lose_place(folder, path, row):
+def _lose_place(path, row):
     _write_tif(path, _make_pixels(0), None)
     row["lon"] = ""
 
 
 def _move(degrees):
-    return lambda folder, path, row: row.update(lat=row["lat"] + degrees)
+    return lambda path, row: row.update(lat=row["lat"] + degrees)
 
 
 def _take_to(lonlat):
-    def take(folder, path, row):
+    def take(path, row):
         row["lon"], row["lat"] = lonlat
         _write_tif(path, _make_pixels(0), lonlat)
 
@@ -174,12 +168,8 @@ def _take_to(lonlat):
 
 
 FAULTS = {
-    "missing": (lambda folder, path, row: path.unlink(), ""),
-    "unreadable, short": (lambda folder, path, row: os.truncate(path, 100_000), ""),
-    "unreadable, another file": (
-        lambda folder, path, row: path.write_text("503"),
-        "not recognized",
-    ),
+    "missing": (lambda path, row: path.unlink(), ""),
+    "unreadable, short": (lambda path, row: os.truncate(path, 100_000), ""),
     "wrong shape": (_spoil_pixels(lambda p: p[:, :200]), "(12, 200, 256)"),
     "wrong shape, 13 bands": (_spoil_pixels(lambda p: np.r_[p, p[:1]]), "(13, 256, 256)"),
     "wrong dtype": (_spoil_pixels(lambda p: p.astype(np.float32)), "float32"),
@@ -189,34 +179,32 @@ FAULTS = {
         "Band 0 Band 1",
     ),
     "unreadable, a list of other files": (
-        lambda folder, path, row: rasterio.shutil.copy(
-            folder / "images/patch_10.tif", path, driver="VRT"
-        ),
+        lambda path, row: rasterio.shutil.copy(path.with_name("patch_10.tif"), path, driver="VRT"),
         "not recognized",
     ),
-    "too many zeros": (_spoil_pixels(lambda p: _zero(p, 0.11)), "10.9%"),
-    "constant band": (_spoil_pixels(_flatten), "B09"),
+    "too many zeros": (_fill(slice(None), slice(28), 0), "10.9%"),
+    "constant band": (_fill(9, slice(None), 7), "B09"),
     "no coordinates": (_lose_place, ""),
-    "bad coordinates": (lambda folder, path, row: row.update(lat=91.0), "lat 91.0"),
+    "bad coordinates": (lambda path, row: row.update(lat=91.0), "lat 91.0"),
     "coordinates disagree": (_move(0.0101), "1.1 km"),
     "sea": (_take_to((-30.0, 0.0)), "lon -30.0000"),
     "duplicate content": (_spoil_pixels(lambda p: _make_pixels(1)), "of patch_10.tif"),
     "duplicate coordinates": (_take_to(LONLAT[1].tolist()), "of patch_10.tif"),
 }
 HARMLESS = {
-    "few zeros": _spoil_pixels(lambda p: _zero(p, 0.09)),
+    "few zeros": _fill(slice(None), slice(23), 0),
     "0.9 km off": _move(0.008),
     "bands without names": _spoil_pixels(lambda p: p),
     "bands by other names": _spoil_pixels(lambda p: p, band_names=[b.lower() for b in BAND_NAMES]),
-    "no coordinates in the file": lambda folder, path, row: _write_tif(path, _make_pixels(0), None),
-    "no coordinates in the index": lambda folder, path, row: row.update(lon="", lat=""),
+    "no coordinates in the file": lambda path, row: _write_tif(path, _make_pixels(0), None),
+    "no coordinates in the index": lambda path, row: row.update(lon="", lat=""),
 }
 
 
 def _spoil_first(folder, spoil):
     rows = _index(folder).to_dict("records")
-    spoil(folder, folder / "images/patch_0.tif", rows[-1])  # the first patch is the last row
-    _write_index(folder, rows)
+    spoil(folder / "images/patch_0.tif", rows[-1])  # the first patch is the last row
+    pd.DataFrame(rows).to_csv(folder / "index.csv", index=False)
 
 
 def test_every_reason_is_tried():
@@ -232,9 +220,8 @@ def test_a_bad_patch_is_in_quarantine_with_its_reason(folder, workspace, fault):
     before = hash_files(folder)
     store = make_s2_100k_store(folder, workspace / "a.zarr", max_missing_share=1.0)
     report = load_report(store).set_index("fn")
-    assert report["reason"].to_dict() == dict.fromkeys(report.index, "") | {
-        "patch_0.tif": fault.split(",")[0]
-    }
+    reason = {"patch_0.tif": fault.split(",")[0]}
+    assert report["reason"].to_dict() == dict.fromkeys(report.index, "") | reason
     assert detail in report.loc["patch_0.tif", "detail"]
     assert open_patches(store).fn.values.tolist() == report.index[:-1].tolist()
     assert hash_files(folder) == before
@@ -266,15 +253,10 @@ def test_an_incomplete_mirror_must_be_wanted(folder, workspace):
 
 def test_a_shard_cut_short_gives_what_it_has(folder, workspace, caplog):
     """Patches before the damage are read, those behind it are missing, all are in the report."""
-    names = sorted(path.name for path in (folder / "images").iterdir())
-    with tarfile.open(folder / "shard-00000.tar", "w") as tar:
-        for name in names:
-            tar.add(folder / "images" / name, arcname=name)
-    shutil.rmtree(folder / "images")
+    names = _pack(folder, NUM_PATCHES)
     with tarfile.open(folder / "shard-00000.tar") as tar:
-        cut = tar.getmember(names[4]).offset_data + 1000
-    with open(folder / "shard-00000.tar", "r+b") as file:
-        file.truncate(cut)
+        cut = tar.getmember(f"images/{names[4]}").offset_data + 1000
+    os.truncate(folder / "shard-00000.tar", cut)
     store = make_s2_100k_store(folder, workspace / "a.zarr", max_missing_share=1.0)
     report = load_report(store).set_index("fn")
     assert "is damaged behind its first" in caplog.text
@@ -284,11 +266,9 @@ def test_a_shard_cut_short_gives_what_it_has(folder, workspace, caplog):
         make_s2_100k_store(folder, workspace / "b.zarr")
 
 
-def _make_slowly(folder, store):
-    """A store in shards of two patches, with time to be killed after each patch."""
+def _make_in_shards(folder, store):
+    """A store in shards of two patches."""
     patches.SHARD_BYTES = 2 * 12 * 256 * 256 * 2
-    add = PatchWriter.add
-    PatchWriter.add = lambda *args: (add(*args), time.sleep(0.3))
     make_s2_100k_store(folder, store, seed=3)
 
 
@@ -298,53 +278,40 @@ def test_a_killed_run_ends_with_the_same_store(original, workspace, monkeypatch)
     expected = make_s2_100k_store(original, workspace / "whole.zarr", seed=3)
     store = workspace / "killed.zarr"
     for num_shards in (1, 2):
-        process = processes.start(_make_slowly, original, store)
-        deadline = time.monotonic() + 60
-        while len(list(workspace.glob(".building-*/rows-*.json"))) < num_shards:
-            assert process.is_alive() and time.monotonic() < deadline
-            time.sleep(0.01)
-        process.kill()
-        process.join()
+        kill = (processes.die_at_step, 17, _make_in_shards, original, store)
+        assert processes.find_exit_code(*kill) == -signal.SIGKILL  # with a shard without its rows
+        assert len(list(workspace.glob(".building-*/rows-*.json"))) == num_shards
         assert not store.exists()
-    num_read = []
+    read = []
     examine = s2_100k._examine
-    monkeypatch.setattr(s2_100k, "_examine", lambda file: num_read.append(1) or examine(file))
+    monkeypatch.setattr(s2_100k, "_examine", lambda file: read.append(file) or examine(file))
     make_s2_100k_store(original, store, seed=3)
     assert hash_files(store) == hash_files(expected)
     assert load_report(store).equals(load_report(expected))
-    assert len(num_read) <= NUM_PATCHES - 4  # two shards of two were done
-    assert sorted(path.name for path in workspace.iterdir() if "killed" in path.name) == [
-        "killed.report.json",
-        "killed.zarr",
-    ]
+    assert len(read) == NUM_PATCHES - 4  # two shards of two were done
+    left = {path.name for path in workspace.iterdir() if "killed" in path.name}
+    assert left == {"killed.report.json", "killed.zarr"}
 
 
 def test_a_finished_store_is_kept(folder, workspace, monkeypatch):
     """The same files and settings read nothing again; other settings do."""
     store = make_s2_100k_store(folder, workspace / "a.zarr", seed=0)
     before = store.stat().st_mtime_ns
-
-    def fail(file):
-        raise RuntimeError("read")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(s2_100k, "_examine", fail)
-        make_s2_100k_store(folder, workspace / "a.zarr", seed=0)
-        moved = shutil.copytree(folder, workspace / "elsewhere")
-        make_s2_100k_store(moved, workspace / "a.zarr", seed=0)
-        assert store.stat().st_mtime_ns == before
-        with pytest.raises(RuntimeError, match="read"):
-            make_s2_100k_store(folder, workspace / "a.zarr", seed=1)
+    monkeypatch.setattr(s2_100k, "_examine", None)  # nothing can be read now
+    moved = shutil.copytree(folder, workspace / "elsewhere")
+    for same in (folder, moved):
+        make_s2_100k_store(same, workspace / "a.zarr", seed=0)
+    assert store.stat().st_mtime_ns == before
+    with pytest.raises(TypeError, match="not callable"):
+        make_s2_100k_store(folder, workspace / "a.zarr", seed=1)
 
 
 HEAD = b"lon,lat,fn,cloud_cover,datetime\n"
 HOSTILE_INDICES = {
     "text for a longitude": (HEAD + b"east,2,a.tif,,\n", "line 2: lon must be a number, .*'east'"),
-    "text for a latitude": (HEAD + b"1,2N,a.tif,,\n", "lat must be a number"),
     "text for a cloud cover": (HEAD + b"1,2,a.tif,clear,\n", "cloud_cover must be a number"),
     "text for a time": (HEAD + b"1,2,a.tif,3,yesterday\n", "no ISO 8601 datetime: 'yesterday'"),
     "a comma more": (HEAD + b"1,2,a.tif,3,2022-01-01,5\n", "line 2: 1 values more than"),
-    "no column of names": (b"lat,lon\n1,2\n", "no column fn"),
     "no names": (b"lat,lon,fn\n1,2,\n", "no file name: was the index cut short"),
     "a folder for a name": (b"lat,lon,fn\n1,2,..\n1,2,/\n", "line 3: no file name"),
     "one name twice": (b"lat,lon,fn\n1,2,a.tif\n3,4,a.tif\n", "1 patches more than once"),
@@ -377,7 +344,6 @@ HOSTILE_TARS = {
     "a negative size": [(b"patch_1.tif", _number(-1024), b"0")],
     "a size that leads back": [(b"a.txt", _number(1024), b"0"), (b"b", _number(-2048), b"0")],
     "a size of an exabyte": [(b"patch_1.tif", _number(2**60), b"0")],
-    "a size beyond all files": [(b"patch_1.tif", _number(2**80), b"0")],
     "text for a size": [(b"patch_1.tif", b"0x1000000000", b"0")],
     "a long name of an exabyte": [(b"././@LongLink", _number(2**60), b"L")],
     "a long name of negative length": [(b"././@LongLink", _number(-512), b"L")],
@@ -385,18 +351,12 @@ HOSTILE_TARS = {
     "a pax header of zeros": [(b"pax", _number(512), b"x")],
     "a name that is not UTF-8": [(b"patch_\xff.tif", _number(512), b"0")],
     "a sparse file": [(b"patch_1.tif", _number(512), b"S")],
-    "an unknown type": [(b"patch_1.tif", _number(2**62), b"\x07")],
 }
 
 
 FOUND = {  # what stands in place of a data set, and what is said of it
     "a page": (lambda folder: (folder / "shard-0.tar").write_bytes(b"<html>" * 200), "shard-0"),
     "a pipe": (lambda folder: os.mkfifo(folder / "shard-0.tar"), "shard-0.tar' is not a file"),
-    "a folder": (lambda folder: (folder / "shard-0.tar").mkdir(), "shard-0.tar' is not a file"),
-    "a pipe for a patch": (
-        lambda folder: os.mkfifo(folder / "images/patch_1.tif"),
-        "patch_1.tif' is not a file",
-    ),
     "a name that is not UTF-8 for a patch": (
         lambda folder: (folder / "images/patch_\udcff.tif").write_bytes(b""),
         r"\\udcff.tif' is not UTF-8",
@@ -433,12 +393,9 @@ def test_a_copy_is_used_without_asking_the_network(original, workspace, monkeypa
     with pytest.raises(FileUnavailableError, match=r"SATCLIP_OFFLINE forbids .*MIRROR"):
         fetch_s2_100k()
     raw, mirror = workspace / "data/raw/s2-100k", workspace / "mirror/s2-100k"
-    assert shutil.copytree(original, raw) == fetch_s2_100k()
-    monkeypatch.setenv("SATCLIP_DATA_MIRROR", str(mirror.parent))
-    with pytest.raises(NotADirectoryError, match=r"SATCLIP_DATA_MIRROR is .*mirror"):
-        fetch_s2_100k()
     mirror.parent.mkdir()
-    assert fetch_s2_100k() == raw
+    monkeypatch.setenv("SATCLIP_DATA_MIRROR", str(mirror.parent))
+    assert shutil.copytree(original, raw) == fetch_s2_100k()
     assert shutil.copytree(original, mirror) == fetch_s2_100k()
 
 

@@ -18,19 +18,18 @@ def _as_data_array(names=BAND_NAMES, patch=PATCH, dims=("band", "y", "x")):
     return xr.DataArray(patch, dims=dims, coords={"band": list(names)})
 
 
-def test_the_order_is_that_of_the_published_models():
-    """Twelve Level-2A bands, and B10 at index 10, between B09 and B11."""
+def test_digital_numbers_become_reflectance_with_an_empty_b10():
+    """Each band is divided by 10000 and stays in its place; B10 is zero; the patch stays."""
     assert " ".join(BAND_NAMES) == "B01 B02 B03 B04 B05 B06 B07 B08 B8A B09 B11 B12"
     assert MODEL_BAND_NAMES[9:12] == ("B09", "B10", "B11") and len(MODEL_BAND_NAMES) == 13
-
-
-def test_digital_numbers_become_reflectance_with_an_empty_b10():
-    """Each band is divided by 10000 and stays in its place; B10 is zero."""
-    images = prepare_sentinel2(PATCH)
+    patch = PATCH.copy()
+    images = prepare_sentinel2(patch)
     assert images.shape == (13, 4, 5) and images.dtype == torch.float32
     expected = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 0.0, 1.1, 1.2]
     torch.testing.assert_close(images[:, 0, 0], torch.tensor(expected))
     assert (images == images[:, :1, :1]).all()
+    assert (patch == PATCH).all() and patch.dtype == np.uint16
+    assert prepare_sentinel2(np.full_like(PATCH, 65535)).max() == pytest.approx(6.5535)
 
 
 def test_a_batch_stays_a_batch():
@@ -39,13 +38,6 @@ def test_a_batch_stays_a_batch():
     images = prepare_sentinel2(batch)
     assert torch.equal(images, torch.stack([prepare_sentinel2(patch) for patch in batch]))
     assert prepare_sentinel2(batch[:0]).shape == (0, 13, 4, 5)
-
-
-def test_the_largest_number_survives_and_the_patch_is_not_changed():
-    """65535 does not overflow, and the array handed in stays as it was."""
-    patch = np.full_like(PATCH, 65535)
-    assert prepare_sentinel2(patch).max() == pytest.approx(6.5535)
-    assert (patch == 65535).all() and patch.dtype == np.uint16
 
 
 def test_named_bands_are_put_in_order():
@@ -65,10 +57,6 @@ REFUSED = {
         _as_data_array([*BAND_NAMES, "B10", "SCL"], np.concatenate([PATCH, PATCH[:2]])),
         r"\(unknown: B10, SCL\)",
     ),
-    "fewer bands": (
-        _as_data_array().isel(band=[0, 1, 2, 3, 4, 5, 6, 7, 9, 10]),
-        r"\(missing: B8A, B12\)",
-    ),
     "a number for a name": (_as_data_array(["1", *BAND_NAMES[1:]]), "unknown: 1; missing: B01"),
     "one twice": (_as_data_array(["B02", *BAND_NAMES[1:]]), "missing: B01; doubled: B02"),
     "no names": (xr.DataArray(PATCH, dims=("band", "y", "x")), "'band'.*assign_coords"),
@@ -76,7 +64,7 @@ REFUSED = {
     "no rows": (_as_data_array().isel(y=0), "'band'.*assign_coords"),
     **{
         f"{shape}": (np.zeros(shape, np.uint16), rf"\(12, height, width\).*{re.escape(str(shape))}")
-        for shape in ((13, 4, 5), (4, 5, 12), (12, 4), (2, 3, 4, 5))
+        for shape in ((4, 5, 12), (12, 4))
     },
     "scaled": (PATCH.astype(np.float32), "integer digital numbers.*got float32"),
 }
@@ -144,8 +132,6 @@ UNCLEAR = {
     "two in one": [*BAND_NAMES[:11], "B11/B12"],
     "rededge three times": [*BAND_NAMES[:4], "rededge", "rededge", "rededge", *BAND_NAMES[7:]],
     "the same band twelve times": ["B04"] * 12,
-    "two bands the same": ["blue", *BAND_NAMES[1:]],
-    "another language": [*BAND_NAMES[:3], "rouge", *BAND_NAMES[4:]],
 }
 
 
@@ -163,16 +149,6 @@ def test_other_files_named_tif_are_not_followed(tmp_path):
     shutil.copy(_write_geotiff(tmp_path / "a.tif", PATCH), tmp_path / "b.tif", driver="VRT")
     with pytest.raises(OSError, match=r"b\.tif.* not recognized"):
         prepare_sentinel2(tmp_path / "b.tif")
-
-
-def test_genuine_patches_look_like_reflectance(label_files):
-    """A patch of S2-100K gives 13 bands of order one, of which only B10 is empty."""
-    pytest.importorskip("rasterio", reason="reading GeoTIFF needs rasterio")
-    path = next((label_files / "s2-sample" / "images").glob("*.tif"))
-    images = prepare_sentinel2(path)
-    assert images.shape == (13, 256, 256)
-    assert 0.001 < images.median() < 1 and images.max() < 6.6
-    assert [i for i in range(13) if not images[i].any()] == [10]
 
 
 def test_without_rasterio_the_error_says_what_to_install(monkeypatch):

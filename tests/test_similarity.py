@@ -66,7 +66,7 @@ def test_labels_lie_on_the_page(fig):
 def test_each_image_stands_beside_its_map():
     """Three images are three pictures and three maps, with a star and a circle on each."""
     rng = np.random.default_rng(0)
-    lonlat = np.stack([rng.uniform(-180, 180, 50), rng.uniform(-80, 80, 50)], axis=1)
+    lonlat = rng.uniform((-180, -80), (180, 80), (50, 2))
     similarity = rng.uniform(-0.5, 0.5, (3, 50))
     fig = plot_localizations(
         rng.random((3, 8, 8, 3)),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,13 +10,13 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from cells import ROOT, read_notebook
 
 from docs.build_site import build_site, frame_files, rewrite_links
 from docs.check_site import find_problems
 from docs.pages import tables_of
 from satclip_lib.plotting.atlas import AtlasView
 
-ROOT = Path(__file__).parents[1]
 PHONE = {"width": 375, "height": 800}  # CSS pixels
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(1)>\n\n<b>[x](javascript:alert(1))`"
 # The first words of whatever sticks out of the screen and cannot be scrolled into view.
@@ -30,10 +31,7 @@ CUT_OFF = """[...document.querySelectorAll('main *')].filter(element => {
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
-    """The site as a fresh clone makes it, but for one notebook that has run and a plot in it.
-
-    The environment is that of another checkout.
-    """
+    """The site as a fresh clone makes it, with one notebook that has run, in our environment."""
     clone = tmp_path_factory.mktemp("home") / "clone"
     for folder in ("satclip_lib", "tools", "docs", "notebooks", "figures/reference", "benchmarks"):
         shutil.copytree(ROOT / folder, clone / folder)
@@ -43,7 +41,7 @@ def site(tmp_path_factory):
             shutil.copy(path, clone / path.relative_to(ROOT))
     loss = clone / "satclip_lib" / "loss.py"
     loss.write_text(loss.read_text().replace('"""', '"""As edited in the clone. ', 1))
-    ran = nbformat.read(ROOT / "notebooks" / "00_quickstart.ipynb", as_version=4)
+    ran = read_notebook("00_quickstart")
     wide = nbformat.v4.new_output("stream", name="stdout", text="wide " * 100)
     ran.cells[5 if ran.cells[5].cell_type == "code" else 3].outputs = [wide]
     (clone / "build" / "demo").mkdir(parents=True)
@@ -69,30 +67,16 @@ def test_has_every_part(site):
     assert "was not run" not in (site / "notebooks" / "00_quickstart.html").read_text()
     assert "was not run" in (site / "notebooks" / "02_pretraining.html").read_text()
     assert "biome_atlas.html" in (site / "gallery.html").read_text()
-
-
-def test_shows_the_checkout_it_is_built_in(site):
-    """Not that which the environment was installed from."""
     assert "As edited in the clone" in (site / "api" / "satclip_lib.loss.html").read_text()
 
 
-def test_no_page_fails_loads_from_outside_or_is_wider_than_a_phone(site, browser):
+def test_no_page_fails_loads_from_outside_or_is_wider_than_a_phone(site, open_page):
     """Opened from disk: no error, no missing image, no request to a network, no overflow."""
-    context = browser.new_context(viewport=PHONE, offline=True)
-    tab = context.new_page()
-    problems: list[str] = []
-    tab.on("pageerror", lambda error: problems.append(f"{tab.url}: {error}"))
-    tab.on(
-        "request",
-        lambda request: (
-            request.url.startswith(("file:", "data:", "blob:")) or problems.append(request.url)
-        ),
-    )
-    tab.on("dialog", lambda dialog: problems.append(dialog.message) or dialog.dismiss())
-    tab.on("requestfailed", lambda request: problems.append(f"failed: {request.url}"))
     pages = [path for path in sorted(site.rglob("*.html")) if "_modules" not in path.parts]
     alike = [path for path in pages if path.stem.startswith("satclip_lib.")]
     paths = [path for path in pages if path not in alike or path in alike[::4]]
+    tab = open_page(paths[0], device={"viewport": PHONE, "offline": True})
+    problems: list[str] = []
     for path in paths:
         tab.goto(path.as_uri())
         width = tab.evaluate("document.documentElement.scrollWidth")
@@ -105,19 +89,14 @@ def test_no_page_fails_loads_from_outside_or_is_wider_than_a_phone(site, browser
     assert len(paths) > 20
 
 
-def test_menu_is_one_line_and_the_console_is_silent(site, browser):
-    """On a screen of 1,280 pixels the bar at the top is one line; nothing complains."""
-    tab = browser.new_page(viewport={"width": 1280, "height": 800})
-    said: list[str] = []
-    tab.on("console", lambda message: message.type == "log" or said.append(message.text))
-    tab.goto((site / "index.html").as_uri())
-    tops = tab.evaluate(
+def test_menu_is_one_line(site, open_page):
+    """On a screen of 1,280 pixels the bar at the top is one line."""
+    tops = open_page(site / "index.html").evaluate(
         """[...document.querySelectorAll('.bd-header .nav-link, .bd-header .search-button-field')]
            .map(link => link.getBoundingClientRect()).filter(box => box.width)
            .map(box => box.top + box.height / 2)"""
     )
     assert len(tops) >= 8 and max(tops) - min(tops) < 10
-    assert not said
 
 
 def test_equations_and_search_work_from_disk(site, browser):
@@ -145,6 +124,16 @@ def test_checker_finds_what_is_broken(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("document", [*ROOT.glob("*.md"), *ROOT.glob("[!.]*/*.md")], ids=str)
+def test_links_of_a_document_lead_to_files(document):
+    """On the repository's own web page too; what `make figures` makes may not be there yet."""
+    text = document.read_text()
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", text)
+    broken = [link for link in links if not (document.parent / link).exists()]
+    assert [link for link in broken if not link.endswith(".html")] == []
+    assert "{py:" not in text
+
+
 def test_links_of_the_repository_become_links_of_the_site():
     """To pages where there is one, to nothing where there is none; images from outside go."""
     text = (
@@ -161,11 +150,10 @@ def test_links_of_the_repository_become_links_of_the_site():
 
 def test_frames_show_the_copy_of_the_file_that_the_site_has(tmp_path):
     """The atlas is on the site once; a frame of a file that is not there stays as it is."""
-    (tmp_path / "a.html").write_text("<p class='x'>Atlas</p>")
-    (tmp_path / "b.html").write_text("<p>Atlas</p>")
-    shown = (
-        AtlasView(tmp_path / "a.html")._repr_html_() + AtlasView(tmp_path / "b.html")._repr_html_()
-    )
+    shown = ""
+    for name in ("a.html", "b.html"):
+        (tmp_path / name).write_text("<p>Atlas</p>")
+        shown += AtlasView(tmp_path / name)._repr_html_()
     (tmp_path / "b.html").unlink()
     framed = frame_files(shown, page="notebooks/06", figures=tmp_path)
     assert framed.count('src="../a.html"') == 1 and framed.count("srcdoc=") == 1

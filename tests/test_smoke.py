@@ -3,7 +3,6 @@
 import json
 from dataclasses import asdict
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from cells import SOLUTIONS, run_cells
@@ -15,11 +14,11 @@ from satclip_lib.plotting.figures import FIGURES
 from satclip_lib.training.recipes import make_recipe
 from tools.save_model import COMMAND, IMAGES, save_model
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
-def test_all_notebooks_run_without_network_or_label_files(smoke_run, monkeypatch):
+
+def test_all_notebooks_run_without_network_or_label_files(in_smoke_run):
     """The smoke profile runs end to end offline: figures are made, absent tasks say why."""
-    monkeypatch.setenv("SATCLIP_HOME", str(smoke_run))
     figures = Workspace("smoke").figures
     for figure_id in FIGURES:
         assert (figures / f"{figure_id}.png").stat().st_size > 10_000
@@ -27,14 +26,12 @@ def test_all_notebooks_run_without_network_or_label_files(smoke_run, monkeypatch
     assert (figures / "biome_atlas.html").stat().st_size > 500_000
     table = (figures / "downstream_table.csv").read_text()
     assert all(name in table for name in ("climate_zone", "population_density", "air_temperature"))
-    assert "SATCLIP_OFFLINE forbids" in (smoke_run / "absent.txt").read_text()
-    assert not list(smoke_run.rglob(".partial-*"))
+    assert "SATCLIP_OFFLINE forbids" in (in_smoke_run / "absent.txt").read_text()
+    assert not list(in_smoke_run.rglob(".partial-*"))
 
 
-@pytest.mark.slow
-def test_figures_name_the_models_they_were_made_with(smoke_run, monkeypatch):
+def test_figures_name_the_models_they_were_made_with(in_smoke_run):
     """Those that notebooks used, not what pretraining left beside them."""
-    monkeypatch.setenv("SATCLIP_HOME", str(smoke_run))
     used = {
         path.stem: set(json.loads(path.read_text())["checkpoints"])
         for path in Workspace("smoke").figures.glob("*.json")
@@ -46,10 +43,8 @@ def test_figures_name_the_models_they_were_made_with(smoke_run, monkeypatch):
     assert used["biome_similarity"] == used["retrieved_patches"] == {"rcf-l40"}
 
 
-@pytest.mark.slow
-def test_the_model_that_travels_is_that_of_the_recipe(smoke_run, monkeypatch, tmp_path):
+def test_the_model_that_travels_is_that_of_the_recipe(in_smoke_run, tmp_path):
     """Trained small and saved: config and card say what the recipe says; it embeds as before."""
-    monkeypatch.setenv("SATCLIP_HOME", str(smoke_run))
     source = Workspace("smoke").checkpoints / "rcf-l40"
     folder = save_model(source, tmp_path / "model")
     config = load_config(folder)
@@ -72,12 +67,7 @@ def test_the_model_that_travels_is_that_of_the_recipe(smoke_run, monkeypatch, tm
     assert load_location_encoder(folder).config == load_location_encoder(source).config
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stem", SOLUTIONS)
-def test_solutions_hold(stem, smoke_run, shape_checks_off, monkeypatch):
+def test_solutions_hold(stem, in_smoke_run):
     """Each solution runs after the notebooks, and what it asserts is so."""
-    monkeypatch.setenv("SATCLIP_HOME", str(smoke_run))
-    monkeypatch.setenv("MPLBACKEND", "agg")
-    monkeypatch.delenv("SATCLIP_DATA_MIRROR", raising=False)
     run_cells(f"solutions/{stem}", profile="smoke")
-    plt.close("all")

@@ -24,16 +24,12 @@ SMALL = Variant(
 
 
 def test_a_setting_is_found_where_it_belongs():
-    """Settings of encoder, run and data change together; all others, and the original, stay."""
+    """Settings of encoder, run and data change together, the original stays; others are errors."""
     changed = SMALL.replace(num_degrees=5, batch_size=16, size_px=4)
     assert changed.pretraining.location_encoder.num_degrees == 5
     assert (changed.pretraining.batch_size, changed.size_px) == (16, 4)
     assert changed.replace(num_degrees=3, batch_size=32, size_px=8) == SMALL
     assert SMALL.pretraining.location_encoder.num_degrees == 3
-
-
-def test_an_unknown_setting_is_refused():
-    """A slip of the pen does not train the base again under another name."""
     with pytest.raises(ValueError, match=r"unknown setting droput; there is .*dropout"):
         SMALL.replace(droput=0.0)
 

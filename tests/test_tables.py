@@ -3,7 +3,6 @@
 import bz2
 import csv
 import gzip
-import string
 
 import geopandas as gpd
 import numpy as np
@@ -12,16 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import shapely
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from shapely.geometry import MultiPolygon, Point, box
 from small import make_encoder
 
 from satclip_lib import cli
 from satclip_lib.checkpoints.store import save_pretrained
-from satclip_lib.embedding import coordinates, tables
+from satclip_lib.embedding import tables
 from satclip_lib.embedding.embed import embed
-from satclip_lib.embedding.sklearn import LocationEmbedder
 from satclip_lib.embedding.tables import read_chunks
 
 ENCODER = make_encoder(num_degrees=3, hidden_dim=4, embed_dim=2)
@@ -47,10 +43,9 @@ def _embed(folder, source, target="out.csv", *options):
     return cli.main([*call, *options]), folder / target
 
 
-def _read_csv(path, delimiter=","):
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt", newline="", encoding="utf-8") as file:
-        return list(csv.reader(file, delimiter=delimiter))
+def _read_csv(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
 
 
 def _read_lonlat(path, **options):
@@ -61,10 +56,8 @@ def _read_lonlat(path, **options):
     ("text", "line"),
     [
         ("lon,lat,name\n1,2,a\n3,4,b,\n", 3),
-        ("lon,lat,name\n1,2,a,\n3,4,b,\n", 2),
         ("lon,lat\nrow1,1,2\nrow2,3,4\n", 2),
         ('lon,lat,name\n1,2,"a\nb"\n\n3,4\n', 5),
-        ("lon,lat,name\n1,2,a, b\n", 2),
         ("lon;lat;name\n1;2\n", 2),
     ],
 )
@@ -92,27 +85,32 @@ OTHERS = {
     "when": ["2020-01-01", "01/02/03", "", "12:00"],
     "text": ["a,b", 'say "x"', "two\nlines", " blank "],
 }
+LONG_NAME = 'mehr,;\t\n"ü"'
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".csv.gz", ".csv.bz2"])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize(
+    ("suffix", "encoding"),
+    [(".csv", "utf-8-sig"), (".tsv", "utf-16"), (".csv.gz", "utf-8"), (".csv.bz2", "utf-16")],
+)
 def test_text_passes_through_unread(folder, suffix, encoding):
     """Codes, identifiers, dates and NA are the same text afterwards, chunk after chunk."""
     frame = pd.DataFrame({"lon": ["1.10", "-2", "3e0", "4"], "lat": list("5678"), **OTHERS})
-    frame["mehr, ü"] = "ß"
+    frame[LONG_NAME] = "ß"
     delimiter = "\t" if suffix == ".tsv" else ","
     text = frame.to_csv(index=False, sep=delimiter, quoting=csv.QUOTE_NONNUMERIC)
     source = folder / f"text{suffix}"
-    pack = {".gz": gzip.compress, ".bz2": bz2.compress}.get(source.suffix, bytes)
-    source.write_bytes(pack(text.encode(encoding)))
-    code, target = _embed(folder, source, f"text-out.{(delimiter == ',' and 'csv') or 'tsv'}")
+    open_file = {".gz": gzip.open, ".bz2": bz2.open}.get(source.suffix, open)
+    with open_file(source, "wb") as file:
+        file.write(text.encode(encoding))
+    code, target = _embed(folder, source, f"text-out{suffix}")
     assert code == 0
-    found = target.read_text(encoding="utf-8").splitlines()
+    with open_file(target, "rb") as file:
+        found = file.read().decode().splitlines()
     for before, after in zip(text.splitlines(), found, strict=True):
         assert after.startswith(before)
     code, target = _embed(folder, source, "text-out.parquet")
     stored = pq.read_table(target).to_pandas().fillna("")
-    for name in [*OTHERS, "mehr, ü"]:
+    for name in [*OTHERS, LONG_NAME]:
         assert stored[name].tolist() == frame[name].tolist()
     np.testing.assert_array_equal(stored[["lon", "lat"]], [[1.1, 5], [-2, 6], [3, 7], [4, 8]])
     expected = embed(stored[["lon", "lat"]].to_numpy(), ENCODER)
@@ -149,16 +147,20 @@ def test_parquet_keeps_its_columns_and_metadata(folder):
     assert rows[2][8:] == ["", ""]
 
 
-@pytest.mark.parametrize("crs", [4326, 3857, 32633])
 @pytest.mark.parametrize("kind", ["parquet", "geojson", "gpkg", "fgb", "shp"])
-def test_geometries_are_the_places(folder, kind, crs):
+def test_geometries_are_the_places(folder, kind):
     """Columns lon and lat of zeros beside a geometry do not count; CRS and name of it stay."""
     places = gpd.GeoSeries.from_xy([14.0, 15.5, 15.6], [50.0, 49.2, 48.0], crs=4326)
+    others = {
+        "iso": ["NA", "DE", "FR"],
+        "when": ["2020-01-02", "2020-01-03", "2021-01-01"],
+        "n": pd.array([617700169958293505, None, 3], "Int64"),
+    }
     frame = gpd.GeoDataFrame(
-        {"lon": 0.0, "lat": 0.0, "iso": ["NA", "DE", "FR"], "n": [617700169958293505, 2, 3]},
-        geometry=places.to_crs(4326 if kind == "geojson" else crs),
+        {"lon": 0.0, "lat": 0.0, **others},
+        geometry=places.to_crs(4326 if kind == "geojson" else 3857),
     ).rename_geometry("geom")
-    source = folder / f"places-{crs}.{kind}"
+    source = folder / f"places.{kind}"
     frame.to_parquet(source) if kind == "parquet" else frame.to_file(source)
     expected = np.stack([places.x, places.y], axis=1)
     order = [2, 0, 1] if kind == "fgb" else [0, 1, 2]
@@ -169,8 +171,9 @@ def test_geometries_are_the_places(folder, kind, crs):
     code, target = _embed(folder, source, "places-out.parquet")
     assert code == 0
     stored = gpd.read_parquet(target)
-    assert stored.crs == frame.crs and stored["iso"].tolist() == frame["iso"].iloc[order].tolist()
-    assert stored["n"].tolist() == frame["n"].iloc[order].tolist()
+    assert stored.crs == frame.crs
+    for name in others:
+        assert stored[name].tolist() == frame[name].iloc[order].tolist()
     assert stored.geometry.name == ("geom" if kind == "parquet" else "geometry")
     np.testing.assert_array_equal(stored.geometry.x, frame.geometry.x.iloc[order])
     np.testing.assert_allclose(stored["embedding_0"], embed(found, ENCODER)[:, 0], atol=1e-6)
@@ -189,7 +192,7 @@ def test_named_columns_are_taken_instead_of_geometries(folder):
     np.testing.assert_array_equal(found, [[1, 2]])
 
 
-@pytest.mark.parametrize("suffix", ["parquet", "geojson", "gpkg"])
+@pytest.mark.parametrize("suffix", ["parquet", "gpkg"])
 def test_areas_have_centres_where_they_are_wanted(folder, suffix):
     """load_table takes them, across 180 degrees too; the embedding of an area is not guessed."""
     fiji = MultiPolygon([box(177, -18, 180, -16), box(-180, -18, -177, -16)])
@@ -205,16 +208,11 @@ def test_areas_have_centres_where_they_are_wanted(folder, suffix):
     ("name", "content", "message"),
     [
         ("a.csv", "", "it has []"),
-        ("a.csv", "a,b\n1,2\n", "has ['a', 'b']: pass columns="),
-        ("a.csv", "lon,lat,lon\n1,2,3\n", "one column called lon"),
         ("a.csv", "lon,lat\n1,2\n3,48°51'N\n", "line 3: column 'lat' must hold numbers"),
-        ("a.csv", "lon;lat\n2,35;48,86\n", "line 2: column 'lon' must hold numbers"),
         ("a.csv", "lon,lat\n1_000,2\n", "line 2: column 'lon'"),
         ("a.csv", b"lon,lat,\xe9\n1,2,3\n", "a.csv is not in UTF-8 or UTF-16"),
         ("a.csv.gz", b"lon,lat\n", "a.csv.gz is damaged: Not a gzipped file"),
-        ("a.csv.bz2", b"lon,lat\n", "a.csv.bz2 is damaged: Invalid data stream"),
         ("a.csv.gz", gzip.compress(b"lon,lat\n1,2\n", mtime=0)[:-9], "a.csv.gz is damaged"),
-        ("a.csv", "lon,lat\n-999,5\n", "(row 0 first)"),
         ("a.csv", "lon,lat\n1,2\ninf,5\n", "1 of 2 locations are infinite (row 1 first)"),
         ("a.csv", "lon,lat,embedding_0\n1,2,3\n", "has columns ['embedding_0'] already"),
         ("a.xlsx", b"", "should end in one of .csv"),
@@ -251,97 +249,8 @@ def test_semicolons_and_long_fields_stay(folder):
     """A semicolon where there is no comma is the delimiter; polygons as text may be long."""
     long = "x" * 200_000
     source = folder / "semicolons.csv"
-    source.write_text(f"lon;lat;text\n1.5;2;{long}\n")
+    source.write_text(f'lon;lat;"text,\nlong"\n1.5;2;{long}\n')
     before = csv.field_size_limit()
     code, target = _embed(folder, source, "semicolons-out.csv")
     assert code == 0 and csv.field_size_limit() == before
-    assert target.read_text().splitlines()[1].startswith(f"1.5;2;{long};")
-
-
-NAMES = [("lon", "lat"), ("Longitude", "Latitude"), ("decimalLongitude", "decimalLatitude")]
-TEXT = st.text(string.ascii_letters + string.digits + " _-.;,'\"äß中\n\t", max_size=7)
-KINDS = {
-    "Int64": st.integers(-(2**63) + 1, 2**63 - 1),
-    "Float64": st.floats(allow_nan=False, allow_infinity=False),
-    "boolean": st.booleans(),
-    "object": TEXT | st.sampled_from(["NA", "01001", "nan", "", "1e5", "2020-01-02"]),
-}
-TEXT_FORMATS, OTHER_FORMATS = ["csv", "tsv", "csv.gz"], ["parquet", "geoparquet", "gpkg", "geojson"]
-
-
-def _simplify(name: str) -> str:
-    """A name as it is compared: without case and the prefix of a pipeline."""
-    return name.rpartition("__")[2].lower()
-
-
-@st.composite
-def _draw_tables(draw):
-    """Places, other columns with odd names and types, missing values, and an index."""
-    num_rows = draw(st.integers(1, 4))
-
-    def draw_column(values):
-        return draw(st.lists(values, min_size=num_rows, max_size=num_rows))
-
-    lon, lat = (draw_column(st.floats(-limit, limit, width=32)) for limit in (180, 85))
-    columns = list(zip(draw(st.sampled_from(NAMES)), (lon, lat), strict=True))
-    taken = {name for axis in coordinates.NAMES for name in axis}
-    taken |= {"geometry", "geom", "fid", "id"}
-    for dtype in draw(st.lists(st.sampled_from(list(KINDS)), max_size=3)):
-        name = draw(TEXT.filter(lambda n: n.strip() == n != "" and _simplify(n) not in taken))
-        taken.add(_simplify(name))
-        columns.append((name, pd.array(draw_column(st.none() | KINDS[dtype]), dtype)))
-    frame = pd.DataFrame(dict(draw(st.permutations(columns))))
-    indices = [range(num_rows), np.arange(num_rows)[::-1], [0] * num_rows, list("abcd")[:num_rows]]
-    return frame.set_index(pd.Index(draw(st.sampled_from(indices))))
-
-
-@pytest.mark.parametrize("formats", [TEXT_FORMATS, OTHER_FORMATS], ids=["text", "other"])
-@settings(max_examples=60, derandomize=True, suppress_health_check=list(HealthCheck))
-@given(_draw_tables(), st.integers(0, 3), st.sampled_from([4326, 3857, 6933]))
-def test_any_table_keeps_its_places_columns_and_order(folder, formats, frame, number, crs):
-    """By the command line and in Python: same places, other columns bit for bit, same rows."""
-    kind = formats[number % len(formats)]
-    lon, lat = (next(c for c in frame if c in names) for names in zip(*NAMES, strict=True))
-    lonlat = frame[[lon, lat]].to_numpy()
-    source = folder / f"any.{kind}"
-    places = gpd.GeoDataFrame(
-        frame.drop(columns=[lon, lat]), geometry=gpd.points_from_xy(*lonlat.T), crs=4326
-    ).to_crs(crs if kind in ("geoparquet", "gpkg") else 4326)
-    if kind == "parquet":
-        frame.to_parquet(source)
-    elif kind == "geoparquet":
-        source = folder / "any-places.parquet"
-        places.to_parquet(source)
-    elif kind in ("gpkg", "geojson"):
-        source.unlink(missing_ok=True)
-        places.to_file(source, index=False, driver={"gpkg": "GPKG"}.get(kind, "GeoJSON"))
-    else:
-        frame.to_csv(source, index=False, sep="\t" if kind == "tsv" else ",", encoding="utf-8")
-    expected = embed(lonlat, ENCODER)
-    code, target = _embed(folder, source, f"any-out.{kind}" if "sv" in kind else "any-out.parquet")
-    assert code == 0
-    if "sv" in kind:
-        delimiter = "\t" if kind == "tsv" else ","
-        before, after = (_read_csv(path, delimiter) for path in (source, target))
-        assert [row[:-2] for row in after] == before
-        found = np.array([row[-2:] for row in after[1:]], dtype=float)
-    else:
-        stored = pq.read_table(target)
-        found = np.stack([stored[f"embedding_{i}"].to_numpy() for i in range(2)], axis=1)
-        stored = stored.drop_columns(["embedding_0", "embedding_1"])
-        if "parquet" in kind:
-            assert stored.equals(pq.read_table(source), check_metadata=True)
-        else:
-            options = {"DATE_AS_STRING": "YES"} if kind == "geojson" else {}
-            arrow = {"types_mapper": pd.ArrowDtype}
-            read = gpd.read_file(source, use_arrow=True, arrow_to_pandas_kwargs=arrow, **options)
-            assert gpd.read_parquet(target).geometry.geom_equals(read.geometry).all()
-            for name in read.columns.drop("geometry"):
-                assert stored[name].to_pylist() == pa.array(read[name]).to_pylist()
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
-    for table in (frame, places) if formats is OTHER_FORMATS else (frame,):
-        result = embed(table, ENCODER)
-        assert result.index.equals(table.index)
-        np.testing.assert_allclose(result[["embedding_0", "embedding_1"]], expected, atol=1e-4)
-    found = LocationEmbedder(ENCODER).fit_transform(frame)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+    assert target.read_text().splitlines()[2].startswith(f"1.5;2;{long};")

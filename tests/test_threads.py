@@ -115,10 +115,7 @@ def _state():
 
 @pytest.mark.parametrize("name", CALLS)
 def test_threads_give_what_one_gives(inputs, name, tmp_path, shape_checks_off):
-    """Each seed has its result, that of a thread alone; the random numbers of the process stay.
-
-    (Shape checks draw random numbers themselves.)
-    """
+    """Each seed has its result, that of a thread alone; the random numbers of the process stay."""
     call, before = CALLS[name], _state()
     seeds = range(2)
     together = Barrier(NUM_THREADS)

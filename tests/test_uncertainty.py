@@ -55,13 +55,6 @@ def test_spread_leaves_no_trace():
     assert ((first > 0) & (first < 1)).all()
 
 
-def test_more_dropout_spreads_more():
-    """The same weights disagree more with themselves when more units are dropped."""
-    little = compute_dropout_spread(LONLAT, make_encoder(dropout=0.05), num_passes=64)
-    much = compute_dropout_spread(LONLAT, make_encoder(dropout=0.7), num_passes=64)
-    assert (much > little).all()
-
-
 def test_what_cannot_be_said_is_an_error(shape_checks_off):
     """No dropout, no training locations, one pass or another model are refused with advice."""
     with pytest.raises(ValueError, match="without dropout"):
@@ -79,10 +72,7 @@ def test_what_cannot_be_said_is_an_error(shape_checks_off):
 def test_nothing_is_asked_about_nowhere():
     """No locations have no uncertainty."""
     found = compute_uncertainty(np.empty((0, 2)), make_encoder(), training_lonlat=LONLAT)
-    assert {name: x.shape for name, x in found.items()} == {
-        "distance_km": (0,),
-        "dropout_spread": (0,),
-    }
+    assert found["distance_km"].shape == found["dropout_spread"].shape == (0,)
 
 
 def test_training_locations_are_kept_to_a_metre(tmp_path):
@@ -94,22 +84,14 @@ def test_training_locations_are_kept_to_a_metre(tmp_path):
     assert compute_distance_to_nearest_km(LONLAT + 1 / 3, found).max() < 0.0015
 
 
-@pytest.mark.parametrize("num_points", [1, 5, 1030])
-def test_spread_does_not_depend_on_the_other_rows(num_points):
-    """Equal places get equal spreads, alone, among others, in any order and over batches."""
+def test_spread_does_not_depend_on_the_other_rows():
+    """A place has the same spread alone as among others, in any batch."""
     encoder = make_encoder()
-    alone = compute_dropout_spread(LONLAT[1:2], encoder)[0]
-    equal = compute_dropout_spread(np.repeat(LONLAT[1:2], num_points, axis=0), encoder)
-    np.testing.assert_allclose(equal, alone, rtol=0, atol=1e-6)
-    rng = np.random.default_rng(0)
-    lonlat = np.stack([rng.uniform(-180, 180, num_points), rng.uniform(-90, 90, num_points)], 1)
+    lonlat = np.random.default_rng(0).uniform((-180, -90), (180, 90), (1030, 2))
     whole = compute_dropout_spread(lonlat, encoder)
-    order = rng.permutation(num_points)
-    np.testing.assert_allclose(
-        compute_dropout_spread(lonlat[order], encoder), whole[order], rtol=0, atol=1e-6
-    )
-    one_by_one = [compute_dropout_spread(place[None], encoder)[0] for place in lonlat[-3:]]
-    np.testing.assert_allclose(whole[-3:], one_by_one, rtol=0, atol=1e-6)
+    rows = [0, 1023, 1024, 1029]
+    alone = [compute_dropout_spread(lonlat[[row]], encoder)[0] for row in rows]
+    np.testing.assert_allclose(whole[rows], alone, rtol=0, atol=1e-6)
 
 
 def test_spread_is_that_of_whole_networks():

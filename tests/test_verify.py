@@ -4,23 +4,22 @@ import json
 import re
 import sys
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from cells import ROOT
 
 from satclip_lib.evaluation.benchmark import BenchmarkResult
 from satclip_lib.files import Workspace
 
-ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
-import common  # noqa: E402
-import downstream  # noqa: E402
-import imagery  # noqa: E402
-import main_job  # noqa: E402
-import report  # noqa: E402
-import verify  # noqa: E402
+import common
+import downstream
+import imagery
+import main_job
+import report
+import verify
 
 SCORES = pd.DataFrame({"task": ["a", "b"], "probe": ["linear", "linear"], "SatCLIP": [0.5, 0.25]})
 
@@ -58,17 +57,19 @@ def test_update_then_verify(workspace, monkeypatch, tmp_path, capsys):
     figures = Workspace("smoke").figures
     figures.mkdir(parents=True)
     SCORES.to_csv(figures / "downstream_table.csv", index=False)
-    monkeypatch.setattr(sys, "argv", ["verify.py", "--profile", "smoke"])
-    with pytest.raises(SystemExit, match="nothing is expected of profile 'smoke'"):
+
+    def run(*options):
+        monkeypatch.setattr(sys, "argv", ["verify.py", "--profile", "smoke", *options])
         verify.main()
-    monkeypatch.setattr(sys, "argv", ["verify.py", "--profile", "smoke", "--update"])
-    verify.main()
-    monkeypatch.setattr(sys, "argv", ["verify.py", "--profile", "smoke"])
-    verify.main()
+
+    with pytest.raises(SystemExit, match="nothing is expected of profile 'smoke'"):
+        run()
+    run("--update")
+    run()
     assert "2 numbers agree, 0 are off, 0 are absent" in capsys.readouterr().out
     SCORES.assign(SatCLIP=[0.5, 0.9]).to_csv(figures / "downstream_table.csv", index=False)
     with pytest.raises(SystemExit):
-        verify.main()
+        run()
     assert "b, linear, SatCLIP is 0.9, expected 0.25" in capsys.readouterr().out
 
 
@@ -109,10 +110,10 @@ def test_every_cell_of_the_table_is_one_cell():
 def test_results_say_machine_and_bars(tmp_path, monkeypatch):
     """What a benchmark saves has versions, numbers and bars; the table is made from the bars."""
     monkeypatch.setattr(common, "RESULTS", tmp_path)
-    bar = common.Bar("its time", "5 s", "4.0 s", True)
-    common.save_result("load", {"seconds": 4.0}, bars=[bar], packages=["numpy"])
+    bar = common.Bar("its time", "5 s", "6.0 s", np.False_)
+    common.save_result("load", {"seconds": 6.0}, bars=[bar], packages=["numpy"])
     result = json.loads((tmp_path / "load.json").read_text())
-    assert (result["seconds"], result["numpy"]) == (4.0, version("numpy"))
+    assert (result["seconds"], result["numpy"]) == (6.0, version("numpy"))
     assert list(report.list_bars("load", result)) == [bar]
 
 
@@ -144,7 +145,7 @@ def test_a_lead_within_its_interval_is_level():
     assert "-1.000 to +1.000" in wide[names[0]].measured
 
 
-def test_the_first_run_is_judged_by_training_and_checkpoint(tmp_path, monkeypatch):
+def test_the_first_run_is_judged_by_training_and_checkpoint(tmp_path):
     """Seconds of all epochs, and megabytes of the encoder that retrieves."""
     for name in ("rcf-l10", "rcf-l40"):
         folder = tmp_path / "data" / "demo" / "checkpoints" / name
@@ -155,17 +156,8 @@ def test_the_first_run_is_judged_by_training_and_checkpoint(tmp_path, monkeypatc
     assert found == {"training_s": {"rcf-l10": 130.5, "rcf-l40": 130.5}, "checkpoint_mb": 26.0}
     first = common.load_result("main_job")["first"] | found
     bars = {bar.what: bar for bar in main_job.list_bars({"first": first, "figures": []})}
-    assert bars["training of its 2 encoders"] == (
-        "training of its 2 encoders",
-        "4 min",
-        "4.3 min",
-        False,
-    )
+    assert bars["training of its 2 encoders"][1:] == ("4 min", "4.3 min", False)
     assert not bars["a checkpoint with its map of images"].holds
-    monkeypatch.setattr(common, "RESULTS", tmp_path)
-    common.save_result("main_job", found, bars=list(bars.values()), packages=[])
-    (row,) = [x for x in common.load_result("main_job")["bars"] if x["what"].startswith("training")]
-    assert row["holds"] is False
 
 
 def test_each_continent_has_its_rows(tmp_path, monkeypatch):

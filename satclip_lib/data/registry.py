@@ -11,6 +11,7 @@ import functools
 import json
 import logging
 import os
+import sys
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -83,7 +84,7 @@ def fetch_file(name: str) -> Path:
     """
     registry = load_registry()
     if name not in registry:
-        near = difflib.get_close_matches(name, registry, n=3) or list(registry)
+        near = difflib.get_close_matches(name, registry, n=3, cutoff=0.7) or list(registry)
         raise ValueError(f"no registered file is named {name!r}; there is {', '.join(near)}")
     file = registry[name]
     for folder in list_local_folders():
@@ -170,7 +171,10 @@ def main() -> None:
     parser.add_argument("name", nargs="+", help="as in registry.json")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for name in parser.parse_args().name:
-        logging.info("%s", fetch_file(name))
+        try:
+            logging.info("%s", fetch_file(name))
+        except (OSError, RuntimeError, ValueError) as error:
+            sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -38,12 +38,13 @@ def save_grid(grid: xr.DataArray, path: Path | str) -> Path:
     Args:
         grid: Grid from :func:`embed_grid`, or computed from such a grid by xarray. Blocks of
             unequal size, as slicing and concatenating leave them, are made equal.
-        path: Zarr store or, if it ends in ".tif", cloud-optimised GeoTIFF, see
-            :func:`save_raster`. What this function wrote there before is replaced. A link is
-            followed.
+        path: Zarr store (".zarr" or no suffix) or, if it ends in ".tif" or ".tiff", cloud-optimised
+            GeoTIFF, see :func:`save_raster`. What this function wrote there before is replaced. A
+            link is followed.
 
     Raises:
-        ValueError: If the grid is not lazy, has no cells, or cannot be a GeoTIFF.
+        ValueError: If the grid is not lazy, has no cells, or cannot be a GeoTIFF, or the suffix of
+            ``path`` is another one.
         FileExistsError: If there is something else at ``path``.
         BlockingIOError: If another run is writing to ``path``.
     """
@@ -51,7 +52,10 @@ def save_grid(grid: xr.DataArray, path: Path | str) -> Path:
         raise ValueError("the grid is in memory already: use grid.to_zarr(path) or save_raster()")
     if grid.size == 0:
         raise ValueError(f"the grid has no cells: its sizes are {dict(grid.sizes)}")
-    is_tif = Path(path).suffix.lower() in TIF_SUFFIXES
+    suffix = Path(path).suffix.lower()
+    if suffix not in (".zarr", *TIF_SUFFIXES, ""):
+        raise ValueError(f"a grid goes to .zarr, .tif or .tiff, got {Path(path).name}")
+    is_tif = suffix in TIF_SUFFIXES
     if is_tif:
         grid, layout = lay_out(grid)  # says now what cannot be done later
     grid = grid.chunk({dim: max(sizes) for dim, sizes in zip(grid.dims, grid.chunks, strict=True)})

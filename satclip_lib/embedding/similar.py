@@ -68,8 +68,10 @@ def find_similar(
         Columns ``lon``, ``lat`` (degrees), ``similarity`` and ``distance_km``; best first.
 
     Raises:
-        ValueError: See :func:`compare_with`.
+        ValueError: If ``num_results`` is below 1; see also :func:`compare_with`.
     """
+    if num_results < 1:
+        raise ValueError(f"num_results must be at least 1, got {num_results}")
     lonlat, similarity = compare_with(lon, lat, model)
     distance = compute_distance_km(lonlat, np.array([[lon, lat]], dtype=np.float64))
     others = np.where(distance >= apart_km, similarity, -np.inf)

@@ -1,4 +1,4 @@
-"""What variants of an encoder are worth: paired differences, and their order under each split.
+"""What variants of an encoder are worth: paired differences under each split.
 
 Tables have the columns of :func:`satclip_lib.evaluation.summary.summarise`, with the variant as
 ``encoder`` and one task more, ``ALL_TASKS``: the mean of the others.
@@ -93,15 +93,6 @@ def tabulate_differences(summary: pd.DataFrame) -> pd.DataFrame:
     rows = summary[summary.task == ALL_TASKS]
     table = rows.pivot(index="encoder", columns="protocol", values="difference")
     return table.reindex(index=rows.encoder.unique(), columns=rows.protocol.unique())
-
-
-def compare_rankings(differences: pd.DataFrame) -> pd.DataFrame:
-    """Spearman's rank correlation between protocols: how alike they order the variants.
-
-    Args:
-        differences: Table of :func:`tabulate_differences`.
-    """
-    return differences.corr(method="spearman")
 
 
 def describe_leaders(summary: pd.DataFrame, *, reference: str) -> str:

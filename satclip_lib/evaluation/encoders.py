@@ -88,9 +88,8 @@ def make_encoders(
     present = [encoder for encoder in found.values() if isinstance(encoder, Encoder)]
     if names is not None and len(present) < len(found):
         absent = [f"{name} ({why})" for name, why in found.items() if isinstance(why, str)]
-        there = [encoder.name for encoder in make_encoders(checkpoints)]
         raise EncoderUnavailableError(
-            f"not on this machine: {', '.join(absent)}; there is {', '.join(there)}"
+            f"not on this machine: {', '.join(absent)}; list_encoders() tells which are"
         )
     return present
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from satclip_lib.evaluation.ablations import ALL_TASKS, compare_rankings
+from satclip_lib.evaluation.ablations import ALL_TASKS
 from satclip_lib.plotting.style import COLORS, PAGE_WIDTH_IN, make_styles, styled
 
 LARGEST_DIFFERENCE = 0.6  # end of the axis of plot_forest; larger ones are arrows at its edge
@@ -177,7 +177,7 @@ def _draw_marks(
 
 def _draw_ranks(ax: Axes, table: pd.DataFrame) -> None:
     ranks = table.rank(ascending=False, method="first")
-    correlation = compare_rankings(table)
+    correlation = table.corr(method="spearman")
     columns = list(table)
     color_of = {ranks[name].idxmin(): color for name, color in zip(columns, COLORS, strict=False)}
     for name, row in ranks.iterrows():
