@@ -18,7 +18,7 @@ hypothesis.settings.load_profile("busy machine")
 
 FITTED = "satclip_lib.evaluation.baselines.NUM_FITTING_IMAGES"
 DESKTOP = {"viewport": {"width": 1280, "height": 800}}
-LONGEST = ["test_smoke", "test_rehearsal", "test_stac", "test_site", "test_exercises_run"]
+LONGEST = ["test_smoke", "test_rehearsal", "test_site", "test_stac", "test_exercises_run"]
 LONGEST += ["test_grid_files", "test_fit", "test_atlas"]
 
 

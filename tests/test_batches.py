@@ -5,9 +5,11 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from small import make_encoder
 
 from satclip_lib.sphere import METRES_PER_DEG
-from satclip_lib.training.batches import Batches, jitter_lonlat
+from satclip_lib.training import batches as module
+from satclip_lib.training.batches import Batches, jitter_lonlat, make_batches
 
 LONLAT = np.stack([np.linspace(-170, 170, 100), np.linspace(-80, 80, 100)], axis=1)
 ROWS = np.arange(0, 100, 2)  # this split's
@@ -150,3 +152,15 @@ def test_jitter_stays_on_the_sphere_at_a_pole(lat):
     assert np.isfinite(moved).all() and np.abs(moved[:, 1]).max() <= 90
     assert (np.abs(moved[:, 1] - lat) * METRES_PER_DEG).max() <= 1000.001
     assert np.abs(moved[:, 0]).max() < 180
+
+
+@pytest.mark.parametrize(("spare", "is_kept"), [(0, True), (-1, False)])
+def test_harmonics_are_kept_while_they_fit_into_memory(spare, is_kept, monkeypatch):
+    """Those of 90 training rows, 16 float32 each; the 10 held-out ones always do here."""
+    monkeypatch.setattr(module, "MAX_HARMONICS_BYTES", 90 * 16 * 4 + spare)
+    settings = {"batch_size": 8, "jitter_m": 0.0, "seed": 0, "device": torch.device("cpu")}
+    is_val, views = np.arange(100) >= 90, np.zeros((1, 100, 3), np.float32)
+    training, held_out = make_batches(
+        views, LONLAT, is_val=is_val, encoder=make_encoder(num_degrees=4), **settings
+    )
+    assert (training.harmonics is not None) == is_kept and len(held_out.harmonics) == 10

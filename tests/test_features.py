@@ -11,7 +11,7 @@ import pytest
 import server
 import torch
 
-from satclip_lib.data.features import cache_features, make_features_at
+from satclip_lib.data.features import cache_features, choose_batch_size, make_features_at
 from satclip_lib.data.images import load_images
 from satclip_lib.data.patch_store import (
     get_lonlat,
@@ -170,3 +170,9 @@ def test_workers_of_a_cluster_read_the_store_by_its_address(workspace, encoder, 
             open_patches(f"{address}/patches.zarr")
     assert together.key == alone.key
     np.testing.assert_array_equal(together.views, alone.views)
+
+
+def test_batches_fit_into_memory():
+    """64 MB of float32 pixels, at least one image, and at most 1,024."""
+    assert choose_batch_size((12, 256, 256)) == 2**26 // (4 * 12 * 256**2)
+    assert choose_batch_size((26, 8, 8)) == 1024 and choose_batch_size((13, 5000, 5000)) == 1

@@ -4,6 +4,7 @@ import geopandas
 import numpy as np
 import pandas as pd
 import pytest
+import shapely
 
 from satclip_lib.data.land import sample_land_lonlat
 from satclip_lib.evaluation.own_table import load_table
@@ -45,10 +46,14 @@ def test_files_are_read_as_the_command_line_reads_them(frame, tmp_path):
     lonlat = frame[["lon", "lat"]].to_numpy()
     named = frame.rename(columns={"lon": "decimalLongitude", "lat": "decimalLatitude"})
     named.to_csv(tmp_path / "a.csv.gz", index=False, sep=";")
-    places = geopandas.GeoDataFrame(
-        frame[["heat"]].assign(lon=0, lat=0), geometry=geopandas.points_from_xy(*lonlat.T, crs=4326)
-    )
+    points = geopandas.points_from_xy(*lonlat.T, crs=4326)
+    places = geopandas.GeoDataFrame(frame[["heat"]].assign(lon=0, lat=0), geometry=points)
     places.to_crs("EPSG:6933").to_parquet(tmp_path / "b.parquet")
+    fields = places.set_geometry(shapely.box(*(lonlat - 1e-3).T, *(lonlat + 1e-3).T), crs=4326)
+    fields.to_file(tmp_path / "c.gpkg")
+    for table in (fields, tmp_path / "c.gpkg"):  # of areas, the centres count
+        found = load_table(table, target="heat").lonlat
+        np.testing.assert_allclose(found, lonlat, rtol=0, atol=1e-6)
     for name in ("a.csv.gz", "b.parquet"):
         data = load_table(tmp_path / name, target="heat", units="1")
         assert (data.task.kind, data.task.name, data.task.units) == ("regression", "heat", "1")
