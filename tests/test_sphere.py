@@ -7,6 +7,7 @@ from scipy.stats import chisquare
 from satclip_lib.data.land import is_land, load_land_mask, sample_land_lonlat
 from satclip_lib.sphere import (
     EARTH_RADIUS_KM,
+    choose_apart,
     chord_to_km,
     compute_block_ids,
     hold_out_blocks,
@@ -107,3 +108,12 @@ def test_chords_become_distances():
     chord = np.array([0.0, np.sqrt(2), 2.0, np.nextafter(2, 3)])
     expected = np.pi * EARTH_RADIUS_KM * np.array([0, 0.5, 1, 1])
     np.testing.assert_allclose(chord_to_km(chord), expected)
+
+
+def test_the_chosen_lie_apart():
+    """Best first; what is near one of them, or has no score, is not chosen."""
+    lonlat = np.array([[0.0, 0.0], [0.5, 0.0], [10.0, 0.0], [20.0, 0.0]])
+    scores = np.array([0.7, 0.9, 0.8, -np.inf])
+    assert choose_apart(lonlat, scores, num_results=4, apart_km=100) == [1, 2]
+    assert choose_apart(lonlat, scores, num_results=1, apart_km=100) == [1]
+    assert choose_apart(lonlat, scores, num_results=4, apart_km=10) == [1, 2, 0]
