@@ -47,7 +47,6 @@ SMALLER = {  # than an exercise or the smoke profile says
     ("01_dataset_construction", "123"): {"num_patches": 1500},
     ("04_downstream_tasks", "1"): {"num_points": 200},
     ("04_downstream_tasks", "23"): {"num_points": 500},
-    ("06_biome_clustering", "14"): {"num_points": 500, "num_atlas_points": 500},
     ("08_ablations", "13"): {"num_points": 300, "num_locations": 400},
 }
 
