@@ -5,6 +5,7 @@ Heavy packages are imported by the commands that need them, so that ``satclip --
 
 import argparse
 import json
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +28,7 @@ PICTURE_DRIVERS = {  # none of which follows a list of other files
 }  # fmt: skip
 FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
 ERRORS = (ImportError, OSError, RuntimeError, TypeError, ValueError)
-EXTRAS = {"cartopy": "research", "faiss": "research", "PIL": "research"}  # all else is in tables
+IN_RESEARCH = {"cartopy", "faiss", "matplotlib", "mpl_toolkits", "PIL"}  # all else is in tables
 # What errors of the library advise, in the words of the command line.
 ADVICE = {
     "pass columns=(longitude, latitude)": "pass --columns LON LAT",
@@ -36,10 +37,8 @@ ADVICE = {
     "; or wrap_longitude=True": "; or pass --wrap-longitude",
     "load it with load_location_encoder, or fetch or train a whole model": "pass --model with a "
     "model of both towers, such as data/demo/checkpoints/rcf-l40 after `make pretrain`",
-    "num_dims": "--dims",
-    "resolution_deg": "--resolution",
-    "num_results": "-k",
 }
+FLAGS = {"num_dims": "--dims", "resolution_deg": "--resolution", "num_results": "-k"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -127,7 +126,7 @@ def list_similar(options: argparse.Namespace) -> None:
     from satclip_lib.embedding.similar import compare_with, find_similar
 
     lon, lat = options.lon, options.lat
-    if options.map is not None and options.map.suffix not in FIGURE_SUFFIXES:
+    if options.map is not None and options.map.suffix.lower() not in FIGURE_SUFFIXES:
         raise ValueError(f"--map takes {', '.join(FIGURE_SUFFIXES)}, got {options.map.name}")
     found = find_similar(lon, lat, options.model, num_results=options.k, apart_km=options.apart)
     found.round(4).to_csv(sys.stdout, index=False)
@@ -140,7 +139,7 @@ def list_similar(options: argparse.Namespace) -> None:
         places = pd.concat([place, found.set_axis(range(1, len(found) + 1))])
         figure = plot_similarity_map(*compare_with(lon, lat, options.model), places=places)
         with write_atomically(options.map) as scratch:
-            figure.savefig(scratch, format=options.map.suffix[1:])
+            figure.savefig(scratch, format=options.map.suffix[1:].lower())
 
 
 def localize_images(options: argparse.Namespace) -> None:
@@ -182,14 +181,15 @@ def _explain(error: Exception, options: argparse.Namespace) -> str:
     """An error of the library in the words of the command line."""
     if isinstance(error, ModuleNotFoundError) and error.name:
         package = error.name.partition(".")[0]
-        extra = EXTRAS.get(package, "tables")
+        extra = "research" if package in IN_RESEARCH else "tables"
         return f"this needs {package}: in a checkout, `pip install -e '.[{extra}]'`"
     text = str(error)
     if not hasattr(options, "wrap_longitude"):
         text = text.replace("; or wrap_longitude=True", "")
     for said, meant in ADVICE.items():
         text = text.replace(said, meant)
-    return text
+    names = "|".join(FLAGS)  # as words, and not as parts of the names of files
+    return re.sub(rf"(?<![\w/.'-])({names})(?![\w/.'-])", lambda name: FLAGS[name[0]], text)
 
 
 def _parse_region(words: list[str]) -> tuple[float, ...] | str:

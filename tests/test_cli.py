@@ -213,6 +213,7 @@ def test_says_what_a_checkpoint_is(model, checkpoint, capsys):
         ("embed gap.csv -o out.csv", "drop them, or pass --missing propagate to get NaN"),
         ("embed far.csv -o out.csv", r"% 360 - 180 .*; or pass --wrap-longitude$"),
         ("embed gap.csv -o out.csv --dims 999", "--dims must be from 1 to 256, got 999"),
+        ("embed num_results.csv -o out.csv", r"num_results\.csv"),
         ("grid --resolution 7 -o out.zarr", "--resolution must divide 180 degrees, got 7"),
         ("grid --resolution 10 -o out.nc", r"a grid goes to \.zarr, \.tif or \.tiff, got out\.nc"),
         ("similar 200 10", "% 360 - 180 if that is on purpose$"),
